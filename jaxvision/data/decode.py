@@ -1,0 +1,177 @@
+"""From encoded bytes to a cropped and resized uint8 image.
+
+Decoding is simplejpeg with accurate DCT and smooth upsampling (bit-identical to
+Pillow), with Pillow as the fallback for everything else. Evaluation resizes with
+Pillow, so that it is bit-identical to timm's preprocessing.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+try:
+    import simplejpeg
+except ImportError:  # Pillow alone works, at about 0.7 of the speed
+    simplejpeg = None
+try:
+    import cv2
+
+    cv2.setNumThreads(0)  # the loader has its own threads
+except ImportError:
+    cv2 = None
+
+Box = tuple[int, int, int, int]  # top, left, height, width
+UNIFORMS = 40  # random numbers that one crop may use: ten attempts of four
+ATTEMPTS = 10
+PIL_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+RESIZES = ("area", "antialias", "linear")
+
+
+def decode(data: bytes) -> np.ndarray:
+    """RGB uint8 (H, W, 3) of a JPEG, PNG or any format Pillow reads.
+
+    Raises:
+      ValueError: the bytes are no complete image.
+    """
+    if simplejpeg is not None and data[:2] == b"\xff\xd8":
+        try:
+            return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
+        except ValueError:
+            pass  # CMYK and other rarities: Pillow decides
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and palettes; the pixels are fine
+            with Image.open(io.BytesIO(data)) as image:
+                return np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ... for bad files
+        raise ValueError(f"not a complete image: {error}") from error
+
+
+def torch_crop(uniforms: np.ndarray, height: int, width: int, area: tuple[float, float], ratio: tuple[float, float]) -> Box:
+    """torchvision's RandomResizedCrop law: area uniform, aspect log-uniform, ten attempts, then the central crop."""
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for attempt in range(ATTEMPTS):
+        u = uniforms[4 * attempt : 4 * attempt + 4]
+        target = height * width * (area[0] + (area[1] - area[0]) * u[0])
+        aspect = math.exp(low + (high - low) * u[1])
+        w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(u[2] * (height - h + 1)), int(u[3] * (width - w + 1)), h, w
+    in_ratio = width / height
+    if in_ratio < ratio[0]:
+        w, h = width, min(height, round(width / ratio[0]))
+    elif in_ratio > ratio[1]:
+        w, h = min(width, round(height * ratio[1])), height
+    else:
+        w, h = width, height
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def tf_crop(
+    uniforms: np.ndarray, height: int, width: int, area: tuple[float, float], ratio: tuple[float, float]
+) -> Box | None:
+    """TensorFlow's ``sample_distorted_bounding_box`` law for a box that is the whole image.
+
+    The height, not the area, is uniform between those of the smallest and largest
+    allowed area, so crops are smaller than torch's. At least 0.1 of the image is kept
+    (``min_object_covered``). None after ten failed attempts: the recipes then use the
+    evaluation crop. Source: tensorflow/core/kernels/image/sample_distorted_bounding_box_op.cc.
+    """
+    smallest, largest = area[0] * height * width, area[1] * height * width
+    for attempt in range(ATTEMPTS):
+        u = uniforms[4 * attempt : 4 * attempt + 4]
+        aspect = ratio[0] + (ratio[1] - ratio[0]) * u[0]
+        h = round(math.sqrt(smallest / aspect))
+        h_max = round(math.sqrt(largest / aspect))
+        if round(h_max * aspect) > width:
+            h_max = int((width + 0.5 - 1e-7) / aspect)
+            if round(h_max * aspect) > width:
+                h_max -= 1
+        h_max = min(h_max, height)
+        h = min(h, h_max)
+        h += int(u[1] * (h_max - h + 1)) if h < h_max else 0
+        w = round(h * aspect)
+        if w * h < smallest:
+            h += 1
+            w = round(h * aspect)
+        if w * h > largest:
+            h -= 1
+            w = round(h * aspect)
+        if not (smallest <= w * h <= largest and 0 < w <= width and 0 < h <= height):
+            continue
+        if w * h < 0.1 * height * width:
+            continue
+        return int(u[2] * (height - h)), int(u[3] * (width - w)), h, w
+    return None
+
+
+def resize_crop(image: np.ndarray, box: Box, size: int, mode: str) -> np.ndarray:
+    """Cuts ``box`` and scales it to (size, size, 3).
+
+    Modes: "area" averages when shrinking and is bilinear when growing (OpenCV, close to
+    Pillow's antialiasing at little cost); "antialias" is Pillow's bicubic; "linear" is
+    bilinear without antialiasing, as TensorFlow's default.
+    """
+    top, left, height, width = box
+    crop = image[top : top + height, left : left + width]
+    if crop.shape[:2] == (size, size):
+        return crop
+    if mode == "antialias" or cv2 is None:
+        resample = Image.Resampling.BICUBIC if mode == "antialias" else Image.Resampling.BILINEAR
+        return np.asarray(Image.fromarray(np.ascontiguousarray(crop)).resize((size, size), resample))
+    shrinks = mode == "area" and height >= size and width >= size
+    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def eval_image(image: np.ndarray, size: int, crop_pct: float, interpolation: str) -> np.ndarray:
+    """timm's evaluation preprocessing, bit for bit: resize the short side to size / crop_pct, centre crop."""
+    height, width = image.shape[:2]
+    short = math.floor(size / crop_pct)
+    if (width <= height and width != short) or (height < width and height != short):
+        if width <= height:
+            new = (short, int(short * height / width))
+        else:
+            new = (int(short * width / height), short)
+        image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(new, PIL_FILTERS[interpolation]))
+        height, width = image.shape[:2]
+    top, left = round((height - size) / 2.0), round((width - size) / 2.0)
+    return image[top : top + size, left : left + size]
+
+
+def train_transform(
+    *,
+    size: int,
+    law: str,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    resize: str,
+    crop_pct: float,
+    interpolation: str,
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """``transform(image, uniforms)`` for training; ``law`` is "torch", "tf" or "none" (the whole image, squashed)."""
+
+    def transform(image: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        box: Box | None = (0, 0, height, width)
+        if law == "torch":
+            box = torch_crop(uniforms, height, width, area, ratio)
+        elif law == "tf":
+            box = tf_crop(uniforms, height, width, area, ratio)
+        if box is None:
+            return eval_image(image, size, crop_pct, interpolation)
+        return resize_crop(image, box, size, resize)
+
+    return transform
+
+
+def eval_transform(
+    *, size: int, crop_pct: float, interpolation: str
+) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
+    """``transform(image, _)`` for evaluation; see :func:`eval_image`."""
+    return lambda image, uniforms: eval_image(image, size, crop_pct, interpolation)

@@ -1,0 +1,3 @@
+"""Model families. Importing this package fills the registry."""
+
+from jaxvision.models import resnet as resnet

@@ -1,0 +1,293 @@
+"""ResNet and its relatives: -C, -D, -S, -T, -RS, ResNeXt, SE-ResNet, SE-ResNeXt, wide.
+
+Sources: He et al. 2015 (arXiv 1512.03385) with the stride on the 3x3 convolution
+("v1.5"); He et al. 2018, bag of tricks (1812.01187) for -C and -D; Xie et al. 2016
+(1611.05431) for ResNeXt; Hu et al. 2018 (1709.01507) for SE; Bello et al. 2021
+(2103.07579) for -RS. Names and structure follow timm's ``resnet.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvision.models import initializers as init
+from jaxvision.models.layers import (
+    BatchNorm,
+    Conv,
+    DType,
+    Linear,
+    SqueezeExcite,
+    avg_pool_2x2,
+    drop_path,
+    global_avg_pool,
+    linear_rates,
+    max_pool_3x3,
+    se_channels,
+)
+from jaxvision.models.registry import register
+
+WIDTHS = (64, 128, 256, 512)
+
+
+class Block(nn.Module):
+    """One residual block: basic (two 3x3) or bottleneck (1x1, 3x3, 1x1), with SE and stochastic depth.
+
+    Attributes:
+      width: the stage's base width; the output has ``width * (4 if bottleneck else 1)`` channels.
+      inner: channels of the 3x3 convolution of a bottleneck.
+      drop_path_rate: probability with which a sample skips this block in training.
+    """
+
+    width: int
+    inner: int
+    stride: int
+    bottleneck: bool
+    groups: int
+    se_ratio: float
+    avg_down: bool
+    drop_path_rate: float
+    conv: Callable[..., Conv]
+    norm: Callable[..., BatchNorm]
+    weight_law: init.Law
+    bias_law: init.Law | None
+    dtype: DType
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        out = self.width * (4 if self.bottleneck else 1)
+        if self.bottleneck:
+            y = self.conv(self.inner, 1, name="conv1")(x)
+            y = nn.relu(self.norm(name="bn1")(y, train=train))
+            y = self.conv(self.inner, 3, stride=self.stride, padding=1, groups=self.groups, name="conv2")(y)
+            y = nn.relu(self.norm(name="bn2")(y, train=train))
+            y = self.conv(out, 1, name="conv3")(y)
+            y = self.norm(scale_law=init.zeros, name="bn3")(y, train=train)
+        else:
+            y = self.conv(out, 3, stride=self.stride, padding=1, name="conv1")(x)
+            y = nn.relu(self.norm(name="bn1")(y, train=train))
+            y = self.conv(out, 3, padding=1, name="conv2")(y)
+            y = self.norm(scale_law=init.zeros, name="bn2")(y, train=train)
+        if self.se_ratio:
+            y = SqueezeExcite(
+                se_channels(out, self.se_ratio), self.dtype, weight_law=self.weight_law, bias_law=self.bias_law, name="se"
+            )(y)
+        if train and self.drop_path_rate:
+            y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
+        return nn.relu(y + self.shortcut(x, out, train))
+
+    def shortcut(self, x: jax.Array, out: int, train: bool) -> jax.Array:
+        """Identity, or a projection where the shape changes; -D pools before a stride-1 projection."""
+        if self.stride == 1 and x.shape[-1] == out:
+            return x
+        if not self.avg_down:
+            x = self.conv(out, 1, stride=self.stride, name="downsample.0")(x)
+            return self.norm(name="downsample.1")(x, train=train)
+        if self.stride == 2:
+            x = avg_pool_2x2(x)
+        x = self.conv(out, 1, name="downsample.1")(x)
+        return self.norm(name="downsample.2")(x, train=train)
+
+
+class ResNet(nn.Module):
+    """ResNet over NHWC images.
+
+    Attributes:
+      depths: blocks per stage.
+      bottleneck: 1x1-3x3-1x1 blocks instead of two 3x3.
+      stem: "7x7", "deep" (three 3x3 of widths w, w, 2w) or "tiered" (3w/4, w, 2w).
+      stem_width: w.
+      stem_pool: "max", or "conv": a 3x3 stride-2 convolution, BN and ReLU (ResNet-RS).
+      avg_down: ResNet-D shortcut.
+      groups, base_width: ResNeXt's cardinality and width per group at width 64.
+      se_ratio: squeeze-and-excitation ratio, 0 for none.
+      drop_path_law: "linear" over all blocks (timm) or "stage": rate * (s + 2) / 5 (ResNet-RS).
+      init_law: "torch" (timm) or "tf" (tensorflow/tpu, for ResNet-RS).
+      bn_groups, bn_momentum: see :class:`BatchNorm`.
+      remat: recompute each block's activations in the backward pass to save memory.
+    """
+
+    depths: tuple[int, int, int, int]
+    num_classes: int = 1000
+    bottleneck: bool = True
+    stem: str = "7x7"
+    stem_width: int = 32
+    stem_pool: str = "max"
+    avg_down: bool = False
+    groups: int = 1
+    base_width: int = 64
+    se_ratio: float = 0.0
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    drop_path_law: str = "linear"
+    init_law: str = "torch"
+    bn_momentum: float = 0.1
+    bn_groups: int = 1
+    remat: bool = False
+    dtype: DType = jnp.float32
+
+    @property
+    def num_features(self) -> int:
+        return WIDTHS[-1] * (4 if self.bottleneck else 1)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
+        """Runs the network.
+
+        Args:
+          x: (N, H, W, C) normalised images.
+          train: batch statistics, dropout and stochastic depth. Needs the rngs
+            "dropout" and "drop_path" where their rates are not zero.
+          output: "logits", "embed" or "features".
+
+        Returns:
+          float32 logits (N, num_classes); or the pooled (N, num_features); or the
+          list of the four stages' maps.
+        """
+        tf = self.init_law == "tf"
+        weight_law = init.truncated_fan_in if tf else init.kaiming_normal_fan_out
+        bias_law = init.zeros if tf else None
+        conv = functools.partial(Conv, dtype=self.dtype, weight_law=weight_law)
+        norm = functools.partial(BatchNorm, momentum=self.bn_momentum, groups=self.bn_groups, dtype=self.dtype)
+
+        x = self._stem(x.astype(self.dtype), conv, norm, train)
+        make_block = functools.partial(
+            nn.remat(Block, static_argnums=(2,)) if self.remat else Block,
+            bottleneck=self.bottleneck,
+            groups=self.groups,
+            se_ratio=self.se_ratio,
+            avg_down=self.avg_down,
+            conv=conv,
+            norm=norm,
+            weight_law=weight_law,
+            bias_law=bias_law,
+            dtype=self.dtype,
+        )
+        maps = []
+        rates = self._drop_path_rates()
+        for s, (width, depth) in enumerate(zip(WIDTHS, self.depths, strict=True)):
+            for b in range(depth):
+                x = make_block(
+                    width,
+                    inner=width * self.base_width // 64 * self.groups,
+                    stride=2 if s > 0 and b == 0 else 1,
+                    drop_path_rate=rates[s][b],
+                    name=f"layer{s + 1}.{b}",
+                )(x, train)
+            maps.append(x)
+        if output == "features":
+            return maps
+
+        x = global_avg_pool(x)
+        if output == "embed":
+            return x
+        x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
+        fc_weight = init.normal(0.01) if tf else None
+        return Linear(self.num_classes, self.dtype, weight_law=fc_weight, bias_law=bias_law, name="fc")(x)
+
+    def _stem(self, x: jax.Array, conv: Callable[..., Conv], norm: Callable[..., BatchNorm], train: bool) -> jax.Array:
+        if self.stem == "7x7":
+            x = conv(64, 7, stride=2, padding=3, name="conv1")(x)
+            out = 64
+        else:
+            first = 3 * (self.stem_width // 4) if self.stem == "tiered" else self.stem_width
+            out = 2 * self.stem_width
+            x = conv(first, 3, stride=2, padding=1, name="conv1.0")(x)
+            x = nn.relu(norm(name="conv1.1")(x, train=train))
+            x = conv(self.stem_width, 3, padding=1, name="conv1.3")(x)
+            x = nn.relu(norm(name="conv1.4")(x, train=train))
+            x = conv(out, 3, padding=1, name="conv1.6")(x)
+        x = nn.relu(norm(name="bn1")(x, train=train))
+        if self.stem_pool == "max":
+            return max_pool_3x3(x)
+        x = conv(out, 3, stride=2, padding=1, name="maxpool.0")(x)
+        return nn.relu(norm(name="maxpool.1")(x, train=train))
+
+    def _drop_path_rates(self) -> tuple[tuple[float, ...], ...]:
+        if self.drop_path_law == "stage":
+            return tuple((self.drop_path_rate * (s + 2) / 5,) * depth for s, depth in enumerate(self.depths))
+        return linear_rates(self.drop_path_rate, self.depths)
+
+
+_DEPTHS_BASIC = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+_DEPTHS = {
+    14: (1, 1, 1, 1),
+    26: (2, 2, 2, 2),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+    269: (3, 30, 48, 8),
+}
+_DEPTHS_RS = {
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+    270: (4, 29, 53, 4),
+    350: (4, 36, 72, 4),
+    420: (4, 44, 87, 4),
+}
+_STEMS: dict[str, dict[str, Any]] = {
+    "": {},
+    "c": {"stem": "deep"},
+    "d": {"stem": "deep", "avg_down": True},
+    "s": {"stem": "deep", "stem_width": 64},
+    "t": {"stem": "tiered", "avg_down": True},
+}
+_SE = {"se_ratio": 1 / 16}
+
+
+def _plain(depth: int) -> dict[str, Any]:
+    if depth in _DEPTHS_BASIC:
+        return {"depths": _DEPTHS_BASIC[depth], "bottleneck": False}
+    return {"depths": _DEPTHS[depth]}
+
+
+def _next(group: str) -> dict[str, Any]:
+    cardinality, width = group.removesuffix("d").split("x")
+    return {"groups": int(cardinality), "base_width": int(width)}
+
+
+# name -> keyword arguments of ResNet.
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{
+        f"resnet{depth}{stem}": _plain(depth) | _STEMS[stem]
+        for depth, stems in [
+            (10, "t"), (14, "t"), (18, " d"), (26, " dt"), (34, " d"), (50, " cdst"), (101, " cds"), (152, " cds"), (200, " d"),
+        ]
+        for stem in map(str.strip, stems)
+    },
+    **{
+        f"resnext{depth}{stem}_{group}": _plain(depth) | _STEMS[stem] | _next(group)
+        for depth, stem, group in [
+            (50, "", "32x4d"), (50, "d", "32x4d"), (101, "", "32x4d"), (101, "", "32x8d"), (101, "", "64x4d"),
+        ]
+    },
+    **{
+        f"seresnet{depth}{stem}": _plain(depth) | _STEMS[stem] | _SE
+        for depth, stem in [
+            (18, ""), (34, ""), (50, ""), (50, "t"), (101, ""), (152, ""), (152, "d"), (200, "d"), (269, "d"),
+        ]
+    },
+    **{
+        f"seresnext{depth}{stem}_{group}": _plain(depth) | _STEMS[stem] | _next(group) | _SE
+        for depth, stem, group in [
+            (26, "d", "32x4d"), (26, "t", "32x4d"), (50, "", "32x4d"), (101, "", "32x4d"), (101, "", "32x8d"),
+            (101, "", "64x4d"), (101, "d", "32x8d"),
+        ]
+    },
+    **{f"wide_resnet{depth}_2": _plain(depth) | {"base_width": 128} for depth in (50, 101)},
+    **{
+        f"resnetrs{depth}": _STEMS["d"]
+        | {"depths": depths, "stem_pool": "conv", "se_ratio": 0.25, "drop_path_law": "stage", "init_law": "tf"}
+        for depth, depths in _DEPTHS_RS.items()
+    },
+}  # fmt: skip
+
+register(ResNet, VARIANTS)
