@@ -1,4 +1,4 @@
-"""The error that is the user's to mend, and the "did you mean" helper."""
+"""The errors that are the user's to mend, and the "did you mean" helper."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from collections.abc import Iterable
 
 class UserError(ValueError):
     """A mistake in what the user asked for; printed as one message, without a traceback."""
+
+    status = 2
+
+
+class OutOfMemoryError(UserError):
+    """The device's memory does not suffice; the message says what to lower."""
+
+    status = 3
+
+
+class DivergedError(UserError):
+    """Too many steps in a row were not finite."""
+
+    status = 4
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -109,7 +109,9 @@ def init_variables(module: nn.Module, key: jax.Array, in_chans: int = 3, image_s
     shapes = jax.eval_shape(functools.partial(module.init, train=False), key, image)
     params = initializers.draw(shapes["params"], key)
     stats = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: (initializers.ones if path[-1].key == "running_var" else initializers.zeros)(None, leaf.shape),
+        lambda path, leaf: (initializers.ones if path[-1].key == "running_var" else initializers.zeros)(
+            None, leaf.shape
+        ),
         shapes.get("batch_stats", {}),
     )
     return {"params": params, "batch_stats": stats}

@@ -53,7 +53,9 @@ def decode(data: bytes) -> np.ndarray:
         raise ValueError(f"not a complete image: {error}") from error
 
 
-def torch_crop(uniforms: np.ndarray, height: int, width: int, area: tuple[float, float], ratio: tuple[float, float]) -> Box:
+def torch_crop(
+    uniforms: np.ndarray, height: int, width: int, area: tuple[float, float], ratio: tuple[float, float]
+) -> Box:
     """torchvision's RandomResizedCrop law: area uniform, aspect log-uniform, ten attempts, then the central crop."""
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for attempt in range(ATTEMPTS):

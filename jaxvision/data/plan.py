@@ -73,7 +73,9 @@ class Plan:
 
     def uniforms(self, step: int, count: int) -> np.ndarray:
         """Random numbers in [0, 1) of each example of ``step``: float64 (local_batch_size, count)."""
-        counters = self.positions(step).astype(np.uint64)[:, None] * np.uint64(count) + np.arange(count, dtype=np.uint64)
+        counters = self.positions(step).astype(np.uint64)[:, None] * np.uint64(count) + np.arange(
+            count, dtype=np.uint64
+        )
         start = _splitmix(np.array([self.seed], np.uint64))
         return (_splitmix(start + counters) >> np.uint64(11)) * 2.0**-53
 

@@ -51,7 +51,9 @@ class ArraySource:
         if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))):
             problems.append(f"images must be uint8 (N, H, W) or (N, H, W, 1|3), got {images.dtype} {images.shape}")
         if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
-            problems.append(f"labels must be {images.shape[:1]} non-negative integers, got {labels.dtype} {labels.shape}")
+            problems.append(
+                f"labels must be {images.shape[:1]} non-negative integers, got {labels.dtype} {labels.shape}"
+            )
         if problems:
             raise DataError(f"{name}: " + "; ".join(problems))
         images = images[..., None] if images.ndim == 3 else images
@@ -107,7 +109,11 @@ class FolderSource:
             found = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
             raise UserError(
                 f"no folder {folder}. Expected {root}/train/<class>/*.jpg and {root}/val/<class>/*.jpg"
-                + (f"; {root} holds: {', '.join(found[:8]) or 'no folders'}." if root.is_dir() else f"; {root} is missing.")
+                + (
+                    f"; {root} holds: {', '.join(found[:8]) or 'no folders'}."
+                    if root.is_dir()
+                    else f"; {root} is missing."
+                )
             )
         self.class_names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
         self.num_classes = len(self.class_names)
@@ -301,7 +307,7 @@ def missing_data_message(name: str, data_dir: Path) -> str:
     else:
         how = (
             "Prepare it with\n"
-            f"  python -c 'import tensorflow_datasets as tfds; tfds.builder(\"{name}\", data_dir=\"{data_dir}\").download_and_prepare()'"
+            f'  python -c \'import tensorflow_datasets as tfds; tfds.builder("{name}", data_dir="{data_dir}").download_and_prepare()\''
         )
     return (
         f"no data set {name!r} in {data_dir}. {how}\n"

@@ -95,7 +95,11 @@ class Conv(nn.Module):
         shape = (self.features, self.kernel, self.kernel, x.shape[-1] // self.groups)
         weight = self.param("weight", init.declare(self.weight_law), shape)
         y = conv2d(
-            x.astype(self.dtype), weight.astype(self.dtype), stride=self.stride, padding=self.padding, groups=self.groups
+            x.astype(self.dtype),
+            weight.astype(self.dtype),
+            stride=self.stride,
+            padding=self.padding,
+            groups=self.groups,
         )
         if self.bias:
             law = self.bias_law or init.uniform_fan_in(shape[1] * shape[2] * shape[3])

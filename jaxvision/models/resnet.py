@@ -75,7 +75,11 @@ class Block(nn.Module):
             y = self.norm(scale_law=init.zeros, name="bn2")(y, train=train)
         if self.se_ratio:
             y = SqueezeExcite(
-                se_channels(out, self.se_ratio), self.dtype, weight_law=self.weight_law, bias_law=self.bias_law, name="se"
+                se_channels(out, self.se_ratio),
+                self.dtype,
+                weight_law=self.weight_law,
+                bias_law=self.bias_law,
+                name="se",
             )(y)
         if train and self.drop_path_rate:
             y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))

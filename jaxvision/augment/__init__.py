@@ -1,0 +1,63 @@
+"""Device side of the augmentation: one jitted program between the host batch and the train step.
+
+It is kept apart from the step on purpose: fused with it, XLA on CPU computes the chain
+twice where mixing needs the batch and its reverse (measured: 18 against 7.7 ms an image).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.augment import ops, randaugment
+
+
+def make_augment(
+    *,
+    seed: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dtype: Any,
+    flip: bool = False,
+    layers: int = 0,
+    magnitude: float = 0.0,
+    translate_const: float = 100.0,
+    cutout_const: float = 40.0,
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """``augment(images, step)``: flip, RandAugment, normalise.
+
+    The draws of an image depend on the seed, the step and its place in the global
+    batch, so they are the same on any number of devices and after any restart.
+
+    Args:
+      seed: of all draws.
+      mean, std: normalisation for pixels in [0, 1].
+      dtype: of the result.
+      flip: mirror half of the images.
+      layers, magnitude, translate_const, cutout_const: see :func:`randaugment.tf_randaugment`; 0 layers for none.
+
+    Returns:
+      A function of uint8 images (B, H, W, 3) and an int step to normalised images.
+    """
+    policy = randaugment.tf_randaugment(layers, magnitude, translate_const=translate_const, cutout_const=cutout_const)
+
+    def augment(images: jax.Array, step: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 0)
+        # One draw of one block: each separate draw costs 0.1 to 0.3 s of compilation.
+        uniforms = jax.random.uniform(key, (images.shape[0], 1 + layers * randaugment.UNIFORMS))
+        if flip:
+            images = ops.flip(images, uniforms[:, 0] < 0.5)
+        images = policy(images, uniforms[:, 1:])
+        return ops.normalise(images, mean, std, dtype)
+
+    return augment
+
+
+def make_normalise(
+    *, mean: tuple[float, ...], std: tuple[float, ...], dtype: Any = jnp.float32
+) -> Callable[[jax.Array], jax.Array]:
+    """``normalise(images)`` for evaluation: uint8 to ``(images / 255 - mean) / std``."""
+    return lambda images: ops.normalise(images, mean, std, dtype)

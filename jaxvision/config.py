@@ -1,0 +1,196 @@
+"""Every field of a run with its default and meaning, and the checks that need no data.
+
+A config file starts from :func:`base_config` and sets what its claim needs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+from jaxvision.data.decode import PIL_FILTERS, RESIZES
+from jaxvision.errors import UserError, did_you_mean
+from jaxvision.models.registry import list_models
+from jaxvision.optim import OPTIMIZERS
+
+Config = ml_collections.ConfigDict
+
+# Multiples of weight_decay by parameter, matched against "name:rank", for example "layer1.0.conv1.weight:4d".
+KERNELS_ONLY = ((r".*:[2-9]d", 1.0), (r".*:[01]d", 0.0))  # neither norms nor biases
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "mode": ("train", "eval"),
+    "dtype": ("auto", "float32", "bfloat16"),
+    "batch_norm": ("global", "per_device"),
+    "data.crop": ("torch", "tf", "none"),
+    "data.resize": RESIZES,
+    "data.on_corrupt": ("fail", "skip"),
+    "eval.interpolation": tuple(PIL_FILTERS),
+    "optimizer.name": OPTIMIZERS,
+}
+
+# field -> (lowest, highest) allowed value.
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "batch_size": (1, math.inf),
+    "epochs": (1e-9, math.inf),
+    "steps": (0, math.inf),
+    "accumulate": (1, math.inf),
+    "log_every": (1, math.inf),
+    "max_bad_steps": (1, math.inf),
+    "watchdog_seconds": (0, math.inf),
+    "model.image_size": (32, 4096),
+    "model.num_classes": (0, math.inf),
+    "model.drop_rate": (0, 0.999),
+    "model.drop_path_rate": (0, 0.999),
+    "model.bn_momentum": (0, 1),
+    "data.threads": (0, 1024),
+    "data.ahead": (1, 1024),
+    "data.synthetic_examples": (1, math.inf),
+    "augment.randaugment_layers": (0, 16),
+    "augment.randaugment_magnitude": (0, 100),
+    "augment.translate_const": (0, 1000),
+    "augment.cutout_const": (0, 1000),
+    "eval.batch_size": (0, math.inf),
+    "eval.crop_pct": (0.1, 1),
+    "eval.every_epochs": (1e-9, math.inf),
+    "optimizer.learning_rate": (0, math.inf),
+    "optimizer.momentum": (0, 1),
+    "optimizer.weight_decay": (0, math.inf),
+    "schedule.warmup_epochs": (0, math.inf),
+    "schedule.start_learning_rate": (0, math.inf),
+    "schedule.end_learning_rate": (0, math.inf),
+    "loss.label_smoothing": (0, 0.999),
+    "ema.decay": (0, 1),
+    "checkpoint.every_steps": (0, math.inf),
+    "checkpoint.keep": (1, math.inf),
+}
+
+
+def base_config() -> Config:
+    """All fields with their defaults."""
+    c = Config()
+    c.mode = "train"  # "eval": evaluate the newest checkpoint of the workdir and stop
+    c.seed = 0  # of the weights, the order, the augmentation, dropout
+    c.batch_size = 256  # of all devices together
+    c.epochs = 100.0
+    c.steps = 0  # if not 0, instead of epochs
+    c.accumulate = 1  # microbatches per step
+    c.dtype = "auto"  # compute; auto: bfloat16 on accelerators, float32 on CPU
+    c.batch_norm = "global"  # statistics over the whole batch, or "per_device"
+    c.deterministic = False  # GPU: only kernels that give the same bits every time
+    c.log_every = 50  # steps per training record
+    c.max_bad_steps = 10  # steps in a row that are not finite, after which the run stops
+    c.watchdog_seconds = 1800.0  # without a finished step, after which stacks are printed and the run ends; 0: never
+    c.profile = False  # write a trace of steps 10 to 20 after the start to WORKDIR/profile
+    c.compilation_cache = True  # keep compiled programs in the user's cache folder
+
+    c.model = m = Config()
+    m.name = "resnet50"
+    m.image_size = 224
+    m.num_classes = 0  # 0: as the data set has
+    m.drop_rate = 0.0  # dropout before the classifier
+    m.drop_path_rate = 0.0  # stochastic depth
+    m.bn_momentum = 0.1  # share of the batch in the running statistics
+    m.remat = False  # recompute activations in the backward pass: less memory, more time
+
+    c.data = d = Config()
+    d.name = "imagenet2012"  # a prepared tfds data set, or "digits", "folder", "npz", "synthetic"
+    d.dir = "~/tensorflow_datasets"  # tfds data_dir; the folder; the .npz file
+    d.train_split = "train"  # also slices such as train[:99%]
+    d.eval_split = "validation"
+    d.crop = "torch"  # law of the random crop: "torch", "tf" (smaller crops) or "none" (squash the whole image)
+    d.crop_area = (0.08, 1.0)
+    d.crop_ratio = (3 / 4, 4 / 3)
+    d.resize = "area"  # "area" (OpenCV), "antialias" (Pillow bicubic), "linear" (no antialiasing)
+    d.threads = 0  # decoding threads; 0: one per core
+    d.ahead = 2  # batches prepared ahead
+    d.on_corrupt = "fail"  # or "skip": take the next readable example, count and report
+    d.synthetic_examples = 1024
+    d.synthetic_classes = 10
+
+    c.augment = a = Config()
+    a.flip = True
+    a.randaugment_layers = 0  # N; 0: no RandAugment
+    a.randaugment_magnitude = 10.0  # M, of 10, not clamped (TensorFlow's semantics)
+    a.translate_const = 100.0  # pixels of a translation at M = 10
+    a.cutout_const = 40.0  # half side of the cutout at M = 10
+
+    c.eval = e = Config()
+    e.batch_size = 0  # 0: as in training
+    e.crop_pct = 0.875
+    e.interpolation = "bicubic"
+    e.every_epochs = 1.0
+
+    c.optimizer = o = Config()
+    o.name = "sgd"
+    o.learning_rate = 0.1  # for the whole batch
+    o.momentum = 0.9
+    o.nesterov = True
+    o.weight_decay = 1e-4  # coupled: added to the gradient
+    o.decay_rules = KERNELS_ONLY  # ((regex, multiple of weight_decay), ...); each parameter must match exactly one
+
+    c.schedule = s = Config()
+    s.warmup_epochs = 5.0
+    s.start_learning_rate = 0.0
+    s.end_learning_rate = 0.0
+
+    c.loss = Config()
+    c.loss.label_smoothing = 0.0
+
+    c.ema = Config()
+    c.ema.decay = 0.9999
+    c.ema.warmup = True  # decay = min(decay, (1 + step) / (10 + step))
+
+    c.checkpoint = Config()
+    c.checkpoint.every_steps = 0  # besides after each evaluation; 0: only then
+    c.checkpoint.keep = 2  # latest; the best is kept besides
+
+    c.distributed = Config()  # for several hosts; empty: one process, or what JAX detects with auto
+    c.distributed.auto = False  # let JAX find the cluster (SLURM, Open MPI, TPU pods)
+    c.distributed.coordinator = ""  # host:port of process 0
+    c.distributed.processes = 1
+    c.distributed.process = 0
+    return c
+
+
+def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
+    """Dotted field names with their values."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, config_dict.ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def validate(config: Config) -> None:
+    """Checks what can be checked without data and devices.
+
+    Raises:
+      UserError: all problems at once.
+    """
+    flat = flatten(config)
+    problems = []
+    for field, choices in CHOICES.items():
+        if flat[field] not in choices:
+            near = did_you_mean(str(flat[field]), choices)
+            problems.append(f"config.{field} = {flat[field]!r}: expected one of {', '.join(choices)}.{near}")
+    for field, (low, high) in RANGES.items():
+        if not low <= flat[field] <= high:
+            problems.append(f"config.{field} = {flat[field]}: expected a value between {low:g} and {high:g}")
+    if config.model.name not in list_models():
+        near = did_you_mean(config.model.name, list_models())
+        problems.append(f"config.model.name = {config.model.name!r}: unknown model.{near}")
+    for field in ("data.crop_area", "data.crop_ratio"):
+        pair = flat[field]
+        if len(pair) != 2 or not 0 < pair[0] <= pair[1] or (field == "data.crop_area" and pair[1] > 1):
+            problems.append(f"config.{field} = {pair}: expected (low, high) with 0 < low <= high, areas at most 1")
+    if config.batch_size % config.accumulate:
+        problems.append(f"config.batch_size = {config.batch_size} is not divisible by accumulate = {config.accumulate}")
+    if problems:
+        raise UserError("\n".join(problems))

@@ -1,0 +1,334 @@
+"""From a config to the parts of a run: data, network, optimizer, compiled steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jaxvision import augment, sharding
+from jaxvision.config import Config
+from jaxvision.data import decode, digits, sources
+from jaxvision.data.loader import Loader, prefetch
+from jaxvision.data.plan import Plan
+from jaxvision.data.tfrecord import cache_dir
+from jaxvision.errors import OutOfMemoryError, UserError
+from jaxvision.model import build_module, init_variables
+from jaxvision.models.registry import ModelSpec, model_spec
+from jaxvision.optim import make_optimizer
+from jaxvision.schedules import warmup_cosine
+from jaxvision.state import TrainState, create_state
+from jaxvision.step import make_eval_step, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The module of a run with what is derived from config and data."""
+
+    module: nn.Module
+    spec: ModelSpec
+    num_classes: int
+    dtype: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """The run in steps."""
+
+    total: int
+    warmup: int
+    eval_every: int
+    log_every: int
+    save_every: int
+
+    def logs(self, step: int) -> bool:
+        """Whether a training record is due after ``step`` steps."""
+        return step % self.log_every == 0 or self.evaluates(step)
+
+    def evaluates(self, step: int) -> bool:
+        """Whether an evaluation, with its checkpoint, is due."""
+        return step > 0 and (step % self.eval_every == 0 or step == self.total)
+
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint without evaluation is due."""
+        return self.save_every > 0 and step % self.save_every == 0
+
+
+def start_devices(config: Config) -> Mesh:
+    """Joins the cluster if there is one, sets the compilation cache, and returns the mesh."""
+    d = config.distributed
+    if d.auto:
+        jax.distributed.initialize()
+    elif d.coordinator:
+        # 10 s instead of 100: a peer that died should end the run within half a minute.
+        jax.distributed.initialize(d.coordinator, d.processes, d.process, heartbeat_timeout_seconds=10)
+    if config.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    mesh = sharding.make_mesh()
+    devices = jax.device_count()
+    problems = [
+        f"config.{field} = {value} is not divisible by the {devices} devices"
+        for field, value in [("batch_size", config.batch_size), ("eval.batch_size", eval_batch_size(config))]
+        if value % devices
+    ]
+    if config.batch_size % (devices * config.accumulate):
+        problems.append(
+            f"config.batch_size = {config.batch_size} is not divisible by "
+            f"{devices} devices x accumulate {config.accumulate}"
+        )
+    if problems:
+        raise UserError("\n".join(problems))
+    return mesh
+
+
+def eval_batch_size(config: Config) -> int:
+    """Global batch of the evaluation."""
+    return config.eval.batch_size or config.batch_size
+
+
+def open_source(config: Config, split: str) -> sources.Source:
+    """The data set a config names.
+
+    Raises:
+      UserError: it is missing (with the commands that get it), damaged, or has no such split.
+    """
+    d, path = config.data, Path(config.data.dir).expanduser()
+    if d.name == "synthetic":
+        return sources.SyntheticSource(
+            d.synthetic_examples, d.synthetic_classes, config.model.image_size, seed=len(split) + config.seed
+        )
+    if d.name == "folder":
+        return sources.FolderSource(path, {"validation": "val"}.get(split, split))
+    if d.name == "npz":
+        return sources.npz_source(path, {"validation": "val"}.get(split, split))
+    if d.name == "digits":
+        # One process writes it, the others find it written.
+        if jax.process_index() == 0:
+            digits.source(path, split)
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices("digits")
+        return digits.source(path, split)
+    return sources.tfds_source(d.name, path, split)
+
+
+def train_loader(config: Config, source: sources.Source, stopped: Callable[[], bool]) -> Loader:
+    """Batches for training: random crops in the plan's order."""
+    d, e = config.data, config.eval
+    plan = Plan(
+        len(source),
+        config.batch_size,
+        seed=config.seed,
+        train=True,
+        shard=jax.process_index(),
+        shards=jax.process_count(),
+    )
+    transform = decode.train_transform(
+        size=config.model.image_size,
+        law=d.crop,
+        area=d.crop_area,
+        ratio=d.crop_ratio,
+        resize=d.resize,
+        crop_pct=e.crop_pct,
+        interpolation=e.interpolation,
+    )
+    return _loader(config, source, plan, transform, stopped)
+
+
+def eval_loader(config: Config, source: sources.Source, stopped: Callable[[], bool]) -> Loader:
+    """Batches for evaluation: every example once, PIL-exact centre crops."""
+    plan = Plan(
+        len(source),
+        eval_batch_size(config),
+        seed=0,
+        train=False,
+        shard=jax.process_index(),
+        shards=jax.process_count(),
+    )
+    transform = decode.eval_transform(
+        size=config.model.image_size, crop_pct=config.eval.crop_pct, interpolation=config.eval.interpolation
+    )
+    return _loader(config, source, plan, transform, stopped)
+
+
+def _loader(config: Config, source: sources.Source, plan: Plan, transform: Callable, stopped: Callable) -> Loader:
+    return Loader(
+        source,
+        plan,
+        transform,
+        size=config.model.image_size,
+        threads=config.data.threads or None,
+        ahead=config.data.ahead,
+        on_corrupt=config.data.on_corrupt,
+        stopped=stopped,
+    )
+
+
+def lengths(config: Config, num_train: int) -> Lengths:
+    """Epochs into steps; 350 epochs of ImageNet at 4096 are 109,475."""
+    per_epoch = num_train / config.batch_size
+    total = config.steps or math.ceil(config.epochs * per_epoch)
+    return Lengths(
+        total=total,
+        warmup=min(round(config.schedule.warmup_epochs * per_epoch), total - 1),
+        eval_every=max(1, round(config.eval.every_epochs * per_epoch)),
+        log_every=config.log_every,
+        save_every=config.checkpoint.every_steps,
+    )
+
+
+def build_network(config: Config, source: sources.Source) -> Network:
+    """The module for the data's classes, in the compute dtype of this backend."""
+    m = config.model
+    if m.num_classes and m.num_classes < source.num_classes:
+        raise UserError(f"config.model.num_classes = {m.num_classes}, but the data has {source.num_classes} classes")
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    num_classes = m.num_classes or source.num_classes
+    module = build_module(
+        m.name,
+        num_classes=num_classes,
+        dtype=jnp.dtype(dtype),
+        drop_rate=m.drop_rate,
+        drop_path_rate=m.drop_path_rate,
+        bn_momentum=m.bn_momentum,
+        # Microbatches keep every device's share, so one group per device fits them too.
+        bn_groups=jax.device_count() if config.batch_norm == "per_device" else 1,
+        remat=m.remat,
+    )
+    return Network(module, model_spec(m.name), num_classes, jnp.dtype(dtype))
+
+
+def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainState, optax.GradientTransformation]:
+    """The replicated state before the first step, and its optimizer."""
+    variables = init_variables(network.module, jax.random.key(config.seed))
+    o = config.optimizer
+    optimizer = make_optimizer(
+        variables["params"],
+        name=o.name,
+        momentum=o.momentum,
+        nesterov=o.nesterov,
+        weight_decay=o.weight_decay,
+        decay_rules=o.decay_rules,
+    )
+    return sharding.replicate(mesh, create_state(variables, optimizer)), optimizer
+
+
+def augment_program(config: Config, network: Network, mesh: Mesh) -> Callable[[jax.Array, np.int32], jax.Array]:
+    """uint8 batch and step to the network's input, jitted."""
+    a = config.augment
+    program = augment.make_augment(
+        seed=config.seed,
+        mean=network.spec.mean,
+        std=network.spec.std,
+        dtype=network.dtype,
+        flip=a.flip,
+        layers=a.randaugment_layers,
+        magnitude=a.randaugment_magnitude,
+        translate_const=a.translate_const,
+        cutout_const=a.cutout_const,
+    )
+    return jax.jit(program, out_shardings=sharding.batch_sharded(mesh))
+
+
+def train_program(
+    config: Config, network: Network, optimizer: optax.GradientTransformation, run: Lengths, mesh: Mesh
+) -> Callable:
+    """The jitted train step: state donated and replicated, batch sharded."""
+    schedule = warmup_cosine(
+        config.optimizer.learning_rate,
+        warmup_steps=run.warmup,
+        total_steps=run.total,
+        start=config.schedule.start_learning_rate,
+        end=config.schedule.end_learning_rate,
+    )
+    step = make_train_step(
+        network.module,
+        optimizer,
+        schedule,
+        seed=config.seed,
+        label_smoothing=config.loss.label_smoothing,
+        average_decay=config.ema.decay,
+        average_warmup=config.ema.warmup,
+        accumulate=config.accumulate,
+        log_every=config.log_every,
+        max_bad_steps=config.max_bad_steps,
+    )
+    full, cut = sharding.replicated(mesh), sharding.batch_sharded(mesh)
+    return jax.jit(step, in_shardings=(full, cut, cut), out_shardings=full, donate_argnums=0)
+
+
+def eval_program(network: Network, mesh: Mesh) -> Callable:
+    """The jitted evaluation step over uint8 batches."""
+    step = make_eval_step(network.module)
+    normalise = augment.make_normalise(mean=network.spec.mean, std=network.spec.std, dtype=network.dtype)
+
+    def program(params: Any, stats: Any, batch: dict[str, jax.Array], sums: Any) -> Any:
+        return step(params, stats, normalise(batch["image"]), batch["label"], batch["mask"], sums)
+
+    return jax.jit(program, out_shardings=sharding.replicated(mesh))
+
+
+def compile_program(program: Callable, *arguments: Any, what: str) -> Callable:
+    """Compiles ahead, so that the memory need is known before the first step.
+
+    Raises:
+      OutOfMemoryError: XLA's estimate exceeds what the device has; says what to lower.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compiled = program.lower(*arguments).compile()
+    if any("persistent compilation cache" in str(w.message) for w in caught):
+        # A damaged entry is never replaced by JAX itself: remove the cache, it fills again.
+        for entry in (cache_dir() / "xla").glob("*"):
+            entry.unlink(missing_ok=True)
+    analysis = compiled.memory_analysis()
+    if analysis is not None:
+        need = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+        check_memory(need - analysis.alias_size_in_bytes, memory_limit(), what)
+    return compiled
+
+
+def memory_limit() -> int | None:
+    """Bytes of one device's memory; of the machine's memory on CPU; None where nobody says."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def check_memory(need: int, limit: int | None, what: str) -> None:
+    """Raises an ``OutOfMemoryError`` where ``need`` bytes exceed ``limit``."""
+    if limit is not None and need > limit:
+        raise OutOfMemoryError(
+            f"{what} needs about {need / 2**30:.1f} GiB by XLA's estimate; the device has {limit / 2**30:.1f} GiB. "
+            + MEMORY_ADVICE
+        )
+
+
+MEMORY_ADVICE = (
+    "Lower --config.batch_size or --config.model.image_size, raise --config.accumulate (same batch in smaller parts), "
+    "or set --config.model.remat=true."
+)
+
+
+def step_stream(loader: Loader, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
+    """Device batches of steps ``start`` to ``stop - 1``, one transferred ahead."""
+    return prefetch(loader.batches(start, stop), lambda batch: sharding.put_batch(mesh, batch), depth=1)

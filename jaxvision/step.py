@@ -1,0 +1,160 @@
+"""The train and evaluation steps: pure functions of pytrees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxvision.ema import ema_decay, ema_update
+from jaxvision.losses import softmax_cross_entropy
+from jaxvision.metrics import Sums, add_sums, batch_sums
+from jaxvision.state import TrainState
+
+Report = dict[str, Any]
+
+
+def make_train_step(
+    module: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    seed: int,
+    label_smoothing: float = 0.0,
+    average_decay: float = 0.9999,
+    average_warmup: bool = True,
+    accumulate: int = 1,
+    log_every: int = 1,
+    max_bad_steps: int = 10,
+) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, Report]]:
+    """``train_step(state, images, labels) -> (state, report)``.
+
+    A step whose loss, gradients or new BN statistics are not finite changes nothing but
+    the counters. After ``max_bad_steps`` of them in a row the count no longer falls, so
+    that the loop sees it whenever it looks.
+
+    Args:
+      module: the network; images are its input.
+      optimizer: updates without learning rate, see :mod:`jaxvision.optim`.
+      schedule: learning rate of a step.
+      seed: of dropout and stochastic depth; each step and block has its own key.
+      label_smoothing: of the cross-entropy.
+      average_decay, average_warmup: see :func:`jaxvision.ema.ema_decay`.
+      accumulate: microbatches per step; BN sees each by itself.
+      log_every: the reported averages run over the steps since its last multiple.
+      max_bad_steps: see above.
+
+    Returns:
+      The step. Its report holds "metrics" (sums), "learning_rate", "bad_total" and "bad_in_row".
+    """
+
+    def loss_fn(params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
+        dropout, drop_path = jax.random.split(key)
+        logits, updated = module.apply(
+            {"params": params, "batch_stats": stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout, "drop_path": drop_path},
+        )
+        losses = softmax_cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        values = {"loss": losses, "accuracy": in_top_k(logits, labels, 1)}
+        return losses.mean(), (updated["batch_stats"], batch_sums(values, jnp.ones(labels.shape, bool)))
+
+    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def gradients(state: TrainState, images: jax.Array, labels: jax.Array, key: jax.Array) -> tuple:
+        if accumulate == 1:
+            (loss, (stats, sums)), grads = grad_fn(state.params, state.batch_stats, images, labels, key)
+            return loss, grads, stats, sums
+
+        # Examples a, a + A, ... form microbatch a: every device keeps its own share.
+        def split(x: jax.Array) -> jax.Array:
+            return x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]).swapaxes(0, 1)
+
+        def body(carry: tuple, part: tuple) -> tuple:
+            loss, grads, stats = carry
+            index, images, labels = part
+            (value, (stats, sums)), new = grad_fn(state.params, stats, images, labels, jax.random.fold_in(key, index))
+            return (loss + value, jax.tree.map(jnp.add, grads, new), stats), sums
+
+        start = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
+        parts = (jnp.arange(accumulate), split(images), split(labels))
+        (loss, grads, stats), sums = jax.lax.scan(body, start, parts)
+        mean = lambda x: x / accumulate  # noqa: E731
+        return mean(loss), jax.tree.map(mean, grads), stats, jax.tree.map(lambda x: x.sum(0), sums)
+
+    def train_step(state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[TrainState, Report]:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), 1)
+        loss, grads, stats, sums = gradients(state, images, labels, key)
+
+        learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
+        decay = ema_decay(state.step, average_decay, warmup=average_warmup)
+        ema_params = ema_update(state.ema_params, params, decay)
+        ema_stats = ema_update(state.ema_batch_stats, stats, decay)
+
+        finite = jnp.isfinite(loss) & _all_finite(grads) & _all_finite(stats)
+        new = (params, stats, opt_state, ema_params, ema_stats)
+        old = (state.params, state.batch_stats, state.opt_state, state.ema_params, state.ema_batch_stats)
+        params, stats, opt_state, ema_params, ema_stats = _where(finite, new, old)
+
+        bad = jnp.logical_not(finite).astype(jnp.int32)
+        stuck = state.bad_in_row >= max_bad_steps
+        sums = _where(finite, sums, jax.tree.map(jnp.zeros_like, sums))
+        starts = state.step % log_every == 0
+        metrics = add_sums(_where(starts, jax.tree.map(jnp.zeros_like, state.metrics), state.metrics), sums)
+        state = TrainState(
+            step=state.step + 1,
+            params=params,
+            batch_stats=stats,
+            opt_state=opt_state,
+            ema_params=ema_params,
+            ema_batch_stats=ema_stats,
+            metrics=metrics,
+            bad_total=state.bad_total + bad,
+            bad_in_row=jnp.where(stuck, state.bad_in_row, (state.bad_in_row + bad) * bad),
+        )
+        report = {
+            "metrics": metrics,
+            "learning_rate": learning_rate,
+            "bad_total": state.bad_total,
+            "bad_in_row": state.bad_in_row,
+        }
+        return state, report
+
+    return train_step
+
+
+def make_eval_step(module: nn.Module) -> Callable[[Any, Any, jax.Array, jax.Array, jax.Array, Sums], Sums]:
+    """``eval_step(params, batch_stats, images, labels, mask, sums) -> sums`` with loss, top1 and top5 added."""
+
+    def eval_step(params: Any, stats: Any, images: jax.Array, labels: jax.Array, mask: jax.Array, sums: Sums) -> Sums:
+        logits = module.apply({"params": params, "batch_stats": stats}, images, train=False)
+        values = {
+            "loss": softmax_cross_entropy(logits, labels),
+            "top1": in_top_k(logits, labels, 1),
+            "top5": in_top_k(logits, labels, 5),
+        }
+        return add_sums(sums, batch_sums(values, mask))
+
+    return eval_step
+
+
+def in_top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+    """1.0 where fewer than ``k`` logits exceed the label's, else 0.0: float32 (B,). A NaN logit counts as exceeding."""
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    return (jnp.sum(~(logits <= own), axis=1) < k).astype(jnp.float32)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)] or [jnp.array(True)]).all()
+
+
+def _where(condition: jax.Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
