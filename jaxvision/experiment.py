@@ -184,7 +184,7 @@ def lengths(config: Config, num_train: int) -> Lengths:
     return Lengths(
         total=total,
         warmup=min(round(config.schedule.warmup_epochs * per_epoch), total - 1),
-        eval_every=max(1, round(config.eval.every_epochs * per_epoch)),
+        eval_every=max(1, math.ceil(config.eval.every_epochs * per_epoch)),
         log_every=config.log_every,
         save_every=config.checkpoint.every_steps,
     )

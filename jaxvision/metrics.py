@@ -4,7 +4,6 @@ clu is absent from some GPU images, and the step must run there: then a stand-in
 the same arithmetic for the two methods used here takes its place.
 """
 
-
 from typing import Any
 
 import jax

@@ -53,13 +53,13 @@ def summary(
             f"  top-1   raw {last['top1']:6.2f} %   EMA {last['ema_top1']:6.2f} %   ({last['examples']:.0f} images)"
         )
         lines.append(f"  top-5   raw {last['top5']:6.2f} %   EMA {last['ema_top5']:6.2f} %")
-        best = max(evals, key=lambda r: max(r["top1"], r["ema_top1"]))
+        best = max(reversed(evals), key=lambda r: max(r["top1"], r["ema_top1"]))
         lines.append(
             f"  best    {max(best['top1'], best['ema_top1']):.2f} % at step {best['step']}, kept as step {best_step}"
         )
     if train:
         rates = sorted(r["images_per_second"] for r in train)
-        lines.append(f"  loss    {train[-1]['loss']}   median {rates[len(rates) // 2]:.0f} img/s")
+        lines.append(f"  loss    {train[-1]['loss'] or float('nan'):.4f}   median {rates[len(rates) // 2]:.0f} img/s")
         if train[-1]["bad_steps"]:
             lines.append(f"  skipped {train[-1]['bad_steps']:.0f} steps that were not finite")
     if skipped:

@@ -153,7 +153,11 @@ def in_top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
 
 
 def _all_finite(tree: Any) -> jax.Array:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)] or [jnp.array(True)]).all()
+    # Through a cumulative sum, which XLA does not fuse into its consumers: a plain reduction
+    # over several hundred leaves is copied into the select of every one of them (130 s of
+    # compilation instead of 13 for ResNet-RS-50 on CPU).
+    largest = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree)])
+    return jnp.isfinite(jax.lax.cumsum(largest)[-1])
 
 
 def _where(condition: jax.Array, yes: Any, no: Any) -> Any:

@@ -200,7 +200,7 @@ def test_remat_and_groups_and_bfloat16():
 
         return jax.jit(jax.grad(loss, has_aux=True))(model.variables["params"])
 
-    grads, (y, stats) = run()
+    grads, (y, _stats) = run()
     remat_grads, _ = run(remat=True)
     assert all(relative_error(a, b) < 1e-4 for a, b in zip(*map(jax.tree.leaves, (remat_grads, grads)), strict=True))
 

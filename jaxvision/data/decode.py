@@ -136,10 +136,7 @@ def eval_image(image: np.ndarray, size: int, crop_pct: float, interpolation: str
     height, width = image.shape[:2]
     short = math.floor(size / crop_pct)
     if (width <= height and width != short) or (height < width and height != short):
-        if width <= height:
-            new = (short, int(short * height / width))
-        else:
-            new = (int(short * width / height), short)
+        new = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
         image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(new, PIL_FILTERS[interpolation]))
         height, width = image.shape[:2]
     top, left = round((height - size) / 2.0), round((width - size) / 2.0)

@@ -221,11 +221,8 @@ class TFRecordSource(_ShardedSource):
         super().__init__(prepared)
         self.offsets = [record_offsets(file) for file in prepared.files]
         self.check_counts([len(offsets) - 1 for offsets in self.offsets])
+        # Open for the life of the process: os.pread on a shared descriptor needs no lock.
         self._fds = [os.open(file, os.O_RDONLY) for file in prepared.files]
-
-    def __del__(self) -> None:
-        for fd in getattr(self, "_fds", ()):
-            os.close(fd)
 
     def _record(self, index: int) -> tuple[int, int, int, int]:
         shard, record = self.locate(index)

@@ -29,13 +29,20 @@ def conv2d(x: jax.Array, weight: jax.Array, *, stride: int = 1, padding: int = 0
     """Convolves ``x`` (N, H, W, I) with ``weight`` (O, KH, KW, I / groups), zero padded on all sides.
 
     Every convolution of every model goes through here, so that the formulation is
-    chosen per backend in one place. XLA on CPU runs a 1x1 convolution faster as a
-    matrix product; on GPU the convolution is what cuDNN fuses, and OHWI weights
-    spare a transpose per call.
+    chosen per backend in one place, equal in result. XLA on CPU runs a 1x1 convolution
+    faster as a matrix product, and a larger one too where the output is small (3x3, 256
+    channels, batch 64: 1.1 against 55 ms at 2x2 pixels, 11 against 14 at 7x7; above
+    8x8 the convolution wins). On GPU the convolution is what cuDNN fuses, and OHWI
+    weights spare a transpose per call.
     """
-    if weight.shape[1:3] == (1, 1) and groups == 1 and padding == 0 and jax.default_backend() == "cpu":
-        x = x[:, ::stride, ::stride] if stride > 1 else x
-        return lax.dot_general(x, weight[:, 0, 0], (((3,), (1,)), ((), ())))
+    kernel = weight.shape[1:3]
+    if jax.default_backend() == "cpu" and groups == 1:
+        if kernel == (1, 1) and padding == 0:
+            x = x[:, ::stride, ::stride] if stride > 1 else x
+            return lax.dot_general(x, weight[:, 0, 0], (((3,), (1,)), ((), ())))
+        height, width = ((x.shape[i + 1] + 2 * padding - kernel[i]) // stride + 1 for i in (0, 1))
+        if height * width <= 64:
+            return _patches_product(x, weight, stride, padding, height, width)
     return lax.conv_general_dilated(
         x,
         weight,
@@ -44,6 +51,15 @@ def conv2d(x: jax.Array, weight: jax.Array, *, stride: int = 1, padding: int = 0
         dimension_numbers=("NHWC", "OHWI", "NHWC"),
         feature_group_count=groups,
     )
+
+
+def _patches_product(x: jax.Array, weight: jax.Array, stride: int, padding: int, height: int, width: int) -> jax.Array:
+    """The convolution as one matrix product over gathered patches (im2col); ``height`` x ``width`` outputs."""
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
+    shifts = [(i, j) for i in range(weight.shape[1]) for j in range(weight.shape[2])]
+    patches = jnp.concatenate([x[:, i : i + rows : stride, j : j + columns : stride] for i, j in shifts], -1)
+    return lax.dot_general(patches, weight.reshape(weight.shape[0], -1), (((3,), (1,)), ((), ())))
 
 
 def avg_pool_2x2(x: jax.Array) -> jax.Array:

@@ -1,0 +1,53 @@
+# make install | train | test | lint | bench.  Everything lives in .venv; a second call reinstalls nothing.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+# With an NVIDIA GPU, JAX's CUDA build.
+GPU := $(shell { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; } && echo cuda)
+ARGS ?=
+
+.PHONY: install install-test train test lint format bench-input clean
+
+install: $(VENV)/.installed$(GPU)
+install-test: $(VENV)/.installed-test
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+
+$(VENV)/.installed$(GPU): $(PY) pyproject.toml constraints.txt
+	@echo "installing jaxvision$(if $(GPU), for CUDA) into $(VENV), once; this takes some minutes ..."
+	$(PIP) -c constraints.txt -e '.$(if $(GPU),[cuda])'
+	@touch $@
+
+# torch first and alone: together with others pip would take a newer build with gigabytes of CUDA packages.
+$(VENV)/.installed-test: $(VENV)/.installed$(GPU)
+	$(PIP) -c constraints.txt torch==2.13.0
+	$(PIP) --no-deps torchvision==0.28.0 timm==1.0.31
+	$(PIP) -c constraints.txt -e '.[test]'
+	@touch $@
+
+# ResNet-RS-50 on the embedded digits; runs/digits holds the result. Starting it again resumes.
+train: install
+	$(PY) -m jaxvision.main --config configs/resnet_rs50.py:digits --workdir runs/digits $(ARGS)
+
+test: install-test
+	$(PY) -m pytest $(ARGS)
+
+lint: install-test
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: install-test
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+# Host images per second beside timm's loaders, in one run.
+bench-input: install-test
+	$(PY) tools/bench_input.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) runs
