@@ -68,7 +68,7 @@ def digits(c) -> None:
     c.augment.randaugment_magnitude = 3.0
     c.augment.translate_const = 10.0
     c.augment.cutout_const = 20.0
-    c.optimizer.learning_rate = 0.1
+    c.optimizer.learning_rate = 0.05
     c.schedule.warmup_epochs = 2.0
     c.log_every = 10
     c.checkpoint.every_steps = 50

@@ -211,8 +211,8 @@ def _table(flat: Flat) -> dict[str, list]:
     """name -> [shape, dtype, CRC-32]; the CRCs are computed in threads (zlib releases the GIL)."""
 
     def row(value: np.ndarray) -> list:
-        value = np.ascontiguousarray(value)
-        return [list(value.shape), str(value.dtype), zlib.crc32(value.reshape(-1).view(np.uint8).data)]
+        flat_bytes = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+        return [list(value.shape), str(value.dtype), zlib.crc32(flat_bytes.data)]
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         return dict(zip(flat, pool.map(row, flat.values()), strict=True))

@@ -15,8 +15,8 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothi
       label_smoothing: e.
 
     Returns:
-      float32 (B,).
+      (B,), at least float32.
     """
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
     picked = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
     return -(1.0 - label_smoothing) * picked - label_smoothing * jnp.mean(log_p, axis=1)

@@ -19,7 +19,7 @@ Rules = Sequence[tuple[str, float]]
 
 
 def parameter_names(params: Any) -> list[str]:
-    """What rules are matched with, in tree order: the dotted name (timm's key) and rank, ``layer1.0.conv1.weight:4d``."""
+    """What rules are matched with, in tree order: dotted name (timm's key) and rank, ``layer1.0.conv1.weight:4d``."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     return [f"{'.'.join(entry.key for entry in path)}:{leaf.ndim}d" for path, leaf in leaves]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import numpy as np
@@ -10,10 +11,8 @@ import torch
 # torchvision's operators are compiled for another torch build; timm needs only their schemas.
 for schema in ("nms(Tensor d, Tensor s, float t) -> Tensor", "qnms(Tensor d, Tensor s, float t) -> Tensor"):
     name, signature = schema.split("(", 1)
-    try:
+    with contextlib.suppress(RuntimeError):  # the operators are there after all
         torch.library.define(f"torchvision::{name}", f"({signature}")
-    except RuntimeError:  # the operators are there after all
-        pass
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -41,9 +41,11 @@ def decode(data: bytes) -> np.ndarray:
     """
     if simplejpeg is not None and data[:2] == b"\xff\xd8":
         try:
-            return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
+            # CMYK and other rarities are Pillow's, whose colour conversion is the reference.
+            if simplejpeg.decode_jpeg_header(data)[2] in ("YCbCr", "Gray"):
+                return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
         except ValueError:
-            pass  # CMYK and other rarities: Pillow decides
+            pass  # Pillow decides
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and palettes; the pixels are fine

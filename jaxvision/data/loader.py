@@ -60,7 +60,10 @@ class Loader:
         self._lock = threading.Lock()
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches of steps ``start`` to ``stop - 1``: image uint8 (b, size, size, 3), label int32 (b,), mask bool (b,)."""
+        """Batches of steps ``start`` to ``stop - 1``.
+
+        Each holds image uint8 (b, size, size, 3), label int32 (b,) and mask bool (b,), which is false for padding.
+        """
         pool = concurrent.futures.ThreadPoolExecutor(self.threads, thread_name_prefix="jaxvision-data")
         pending: collections.deque[tuple[Batch, list[concurrent.futures.Future]]] = collections.deque()
         try:

@@ -299,12 +299,14 @@ def missing_data_message(name: str, data_dir: Path) -> str:
     if name == "imagenet2012":
         how = (
             "Download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org (free account), then run\n"
-            f"  python tools/prepare_imagenet.py --train ILSVRC2012_img_train.tar --val ILSVRC2012_img_val.tar --out {data_dir}"
+            "  python tools/prepare_imagenet.py --train ILSVRC2012_img_train.tar "
+            f"--val ILSVRC2012_img_val.tar --out {data_dir}"
         )
     else:
         how = (
             "Prepare it with\n"
-            f'  python -c \'import tensorflow_datasets as tfds; tfds.builder("{name}", data_dir="{data_dir}").download_and_prepare()\''
+            f"  python -c 'import tensorflow_datasets as tfds; "
+            f'tfds.builder("{name}", data_dir="{data_dir}").download_and_prepare()\''
         )
     return (
         f"no data set {name!r} in {data_dir}. {how}\n"

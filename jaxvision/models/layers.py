@@ -88,7 +88,7 @@ def global_avg_pool(x: jax.Array) -> jax.Array:
 
 
 def drop_path(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
-    """Stochastic depth (Huang et al. 2016): zeroes whole samples of a residual branch, scales the kept by 1/(1-rate)."""
+    """Stochastic depth (Huang et al. 2016): drops samples of a branch, scales the kept by 1/(1-rate)."""
     keep = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
     return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype)).astype(x.dtype)
 

@@ -263,7 +263,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{
         f"resnet{depth}{stem}": _plain(depth) | _STEMS[stem]
         for depth, stems in [
-            (10, "t"), (14, "t"), (18, " d"), (26, " dt"), (34, " d"), (50, " cdst"), (101, " cds"), (152, " cds"), (200, " d"),
+            (10, "t"), (14, "t"), (18, " d"), (26, " dt"), (34, " d"), (50, " cdst"),
+            (101, " cds"), (152, " cds"), (200, " d"),
         ]
         for stem in map(str.strip, stems)
     },
