@@ -1,0 +1,64 @@
+"""Checks every record's checksum and that every image decodes; names what is bad. Exit status 1 if anything is.
+
+  python tools/verify_data.py --name imagenet2012 --dir ~/tensorflow_datasets --split train
+  python tools/verify_data.py --name folder --dir photos --split val
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import os
+import sys
+from pathlib import Path
+
+from rich.progress import track
+
+from jaxvision.data import digits, sources
+from jaxvision.data.decode import decode
+from jaxvision.errors import UserError
+
+
+def check(source: sources.Source, index: int) -> str | None:
+    """What is wrong with an example, or None."""
+    try:
+        if problem := source.verify(index):
+            return f"{source.where(index)}: {problem}"
+        raw, label = source.read(index)
+        if isinstance(raw, bytes):
+            decode(raw)
+        if not 0 <= label < source.num_classes:
+            return f"{source.where(index)}: label {label} is outside 0..{source.num_classes - 1}"
+    except Exception as error:  # whatever a damaged record raises is the finding
+        return f"{source.where(index)}: {error}"
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", default="imagenet2012", help="a prepared tfds data set, or digits, folder, npz")
+    parser.add_argument("--dir", type=Path, default=Path("~/tensorflow_datasets"), help="where it is")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    folder = args.dir.expanduser()
+    openers = {"folder": sources.FolderSource, "npz": sources.npz_source, "digits": digits.source}
+    try:
+        opener = openers.get(args.name)
+        source = opener(folder, args.split) if opener else sources.tfds_source(args.name, folder, args.split)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    bad = 0
+    with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:
+        results = pool.map(lambda i: check(source, i), range(len(source)))
+        for problem in track(results, "verifying", total=len(source), disable=not sys.stderr.isatty()):
+            if problem:
+                bad += 1
+                print(problem, flush=True)
+    print(f"{bad} of {len(source)} examples are damaged" if bad else f"{len(source)} examples, all good")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
