@@ -22,6 +22,7 @@ import hashlib
 import json
 import logging
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ class Checkpointer:
     """
 
     def __init__(self, directory: Path, *, keep: int, warn: Callable[[str], None], read_only: bool = False) -> None:
-        absl_logging.set_verbosity(absl_logging.ERROR)
+        absl_logging.set_verbosity(absl_logging.FATAL)  # what Orbax has to say is in its exceptions
         self.directory, self.warn = directory, warn
         self.best: int | None = None  # known after close(): the step with the highest score
         self._saving: int | None = None
@@ -150,6 +151,7 @@ class Checkpointer:
             try:
                 return *self._restore_one(candidate, target), candidate
             except _DamagedError as error:
+                _silence_abandoned_reads()
                 damage.append(f"checkpoint of step {candidate} is damaged: {error}")
                 self.warn(damage[-1] + "; trying the one before")
         if damage:
@@ -244,5 +246,16 @@ def _first_line(error: BaseException) -> str:
     return line if len(line) <= 200 else line[:200] + "..."
 
 
-# After a failed save or restore, asyncio reports every abandoned future with a traceback of its own.
-logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+def _silence_abandoned_reads() -> None:
+    """After a failed restore, Orbax's abandoned reads complain one by one that their event loop is closed."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    inner = sys.unraisablehook
+    if getattr(inner, "filters_closed_loops", False):
+        return
+
+    def hook(unraisable: Any) -> None:
+        if not (isinstance(unraisable.exc_value, RuntimeError) and "loop is closed" in str(unraisable.exc_value)):
+            inner(unraisable)
+
+    hook.filters_closed_loops = True
+    sys.unraisablehook = hook

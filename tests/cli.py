@@ -1,0 +1,65 @@
+"""Runs the command line in processes of their own, as a user does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CONFIG = "configs/resnet_rs50.py:digits"
+# Small enough to start, train and evaluate in seconds.
+TINY = {
+    "model.name": "resnet10t",
+    "model.drop_path_rate": 0.1,
+    "steps": 24,
+    "eval.every_epochs": 0.5,
+    "checkpoint.every_steps": 5,
+    "log_every": 3,
+}
+
+
+def arguments(workdir: Path, data: Path, **overrides: object) -> list[str]:
+    fields = TINY | {"data.dir": data} | {k.replace("__", "."): v for k, v in overrides.items()}
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    return ["--config", CONFIG, "--workdir", str(workdir), *flags]
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1"}
+
+
+def start(args: list[str], devices: int = 1) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "jaxvision.main", *args],
+        env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+
+def run(args: list[str], devices: int = 1, timeout: float = 300) -> tuple[int, str]:
+    process = start(args, devices)
+    output, _ = process.communicate(timeout=timeout)
+    return process.returncode, output
+
+
+def wait_for(process: subprocess.Popen, text: str) -> str:
+    """Reads output until a line holds ``text``."""
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if text in line:
+            return seen
+    raise AssertionError(f"{text!r} never came:\n{seen}")
+
+
+def state_table(workdir: Path, step: int) -> dict[str, list]:
+    """Shape, type and CRC of every array in a checkpoint, after a verified restore in the run's own code."""
+    document = json.loads((workdir / "checkpoints" / f"step_{step}" / "meta" / "metadata").read_text())["document"]
+    return document["arrays"]
+
+
+def records(workdir: Path) -> list[dict]:
+    """The metrics without what depends on the clock."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines]
