@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -40,17 +41,21 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, Path]:
 
     known = config_lib.flatten(_load(path, []))
     overrides = {name.removeprefix("config."): text for name, text in tokens.items() if name.startswith("config.")}
-    problems = [
-        f"unknown field config.{name}." + did_you_mean(name, known).replace('mean "', 'mean "config.')
-        for name in overrides
-        if name not in known
-    ]
-    if problems:
+    if problems := unknown_fields(overrides, known):
         raise UserError("\n".join(problems))
     config = _load(path, [f"--config.{name}={text}" for name, text in overrides.items()])
     config_lib.validate(config)
     stem = Path(file).stem + (f"_{variant}" if variant else "")
     return config, Path(tokens.get("workdir") or f"runs/{stem.replace('=', '_').replace('/', '_')}").expanduser()
+
+
+def unknown_fields(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """One message for each name that is no config field, with the nearest that is."""
+    return [
+        f"unknown field config.{name}." + did_you_mean(name, known).replace('mean "', 'mean "config.')
+        for name in names
+        if name not in known
+    ]
 
 
 def _load(path: str, overrides: list[str]) -> config_lib.Config:
@@ -59,7 +64,9 @@ def _load(path: str, overrides: list[str]) -> config_lib.Config:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)
     try:
-        values(arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # ml_collections loads the file the old way
+            values(arguments)
         return values.config
     except Exception as error:  # absl's flag errors, and the KeyError, TypeError, ... of ml_collections
         # A failing config file arrives as a message that ends with its traceback.

@@ -150,7 +150,9 @@ def test_cutout_square():
     images = batch()
     index = jnp.full(BATCH, randaugment.TF_OPS.index("Cutout"))
     centre = jnp.array([[0.5, 0.5], [0.0, 0.0], [0.99, 0.99], [0.2, 0.9], [0.5, 0.0], [0.7, 0.7]])
-    out = np.asarray(randaugment.tf_apply(images, index, jnp.ones(BATCH), centre, 2.0, translate_const=10.0, cutout_const=40.0))
+    out = np.asarray(
+        randaugment.tf_apply(images, index, jnp.ones(BATCH), centre, 2.0, translate_const=10.0, cutout_const=40.0)
+    )
     for image, original, (cy, cx) in zip(out, images, np.asarray(centre), strict=True):
         expected = original.copy()
         y, x = int(cy * 40), int(cx * 48)

@@ -46,7 +46,9 @@ def test_damaged_images_are_errors():
 
 
 @pytest.mark.parametrize("shape", [(240, 180), (180, 240), (97, 301), (64, 64), (224, 224)])
-@pytest.mark.parametrize("size,crop_pct,interpolation", [(64, 0.875, "bicubic"), (96, 0.91, "bilinear"), (64, 1.0, "bicubic")])
+@pytest.mark.parametrize(
+    "size,crop_pct,interpolation", [(64, 0.875, "bicubic"), (96, 0.91, "bilinear"), (64, 1.0, "bicubic")]
+)
 def test_evaluation_is_bit_identical_to_timm(shape, size, crop_pct, interpolation):
     image = photo(*shape, seed=size)
     transform = timm.data.create_transform(
@@ -72,11 +74,14 @@ def test_torch_crop_law_matches_torchvision():
 
     random.seed(0)
     blank = Image.new("RGB", (500, 375))
-    theirs = [
-        RandomResizedCropAndInterpolation.get_params(blank, (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(20_000)
-    ]
+    theirs = [RandomResizedCropAndInterpolation.get_params(blank, (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(20_000)]
     ours = boxes(decode.torch_crop)
-    for quantity in (lambda b: b[2] * b[3] / (375 * 500), lambda b: math.log(b[3] / b[2]), lambda b: b[0], lambda b: b[1]):
+    for quantity in (
+        lambda b: b[2] * b[3] / (375 * 500),
+        lambda b: math.log(b[3] / b[2]),
+        lambda b: b[0],
+        lambda b: b[1],
+    ):
         a, b = (np.sort([quantity(x) for x in boxes_]) for boxes_ in (ours, theirs))
         grid = np.sort(np.concatenate([a, b]))
         distance = np.abs(np.searchsorted(a, grid, "right") - np.searchsorted(b, grid, "right")).max() / 20_000

@@ -84,7 +84,10 @@ def test_array_record(tmp_path):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
-            features = {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(num_classes=4)}
+            features = {
+                "image": tfds.features.Image(shape=(None, None, 3)),
+                "label": tfds.features.ClassLabel(num_classes=4),
+            }
             return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
         def _split_generators(self, dl_manager):
@@ -109,7 +112,9 @@ def test_digits_are_a_tfds_data_set_with_a_fixed_split(tmp_path):
     assert (len(train), len(test), train.num_classes) == (1437, 360, 10)
     assert isinstance(train, sources.TFRecordSource)
     builder = tfds.builder_from_directory(str(tmp_path / digits.NAME / digits.VERSION))
-    assert builder.info.splits["train"].num_examples == 1437 and builder.info.features["label"].names == digits.CLASS_NAMES
+    assert (
+        builder.info.splits["train"].num_examples == 1437 and builder.info.features["label"].names == digits.CLASS_NAMES
+    )
     # The same images and labels as scikit-learn's, each once.
     images, labels = digits.arrays()["test"]
     ours = sorted((decode.decode(raw)[..., 0].tobytes(), label) for raw, label in map(test.read, range(360)))
@@ -125,7 +130,9 @@ def test_missing_and_truncated_shards_are_found_at_start(prepared, tmp_path):
     root, shards = copy(prepared, tmp_path)
     data = shards[0].read_bytes()
     shards[0].write_bytes(data[:-100])
-    with pytest.raises(tfrecord.DataError, match=rf"{shards[0].name}: truncated or corrupt TFRecord: record \d+ at byte"):
+    with pytest.raises(
+        tfrecord.DataError, match=rf"{shards[0].name}: truncated or corrupt TFRecord: record \d+ at byte"
+    ):
         sources.tfds_source("imagenet2012", root, "train")
     offsets = tfrecord.record_offsets(sorted((prepared / "imagenet2012").rglob("*train.tfrecord*"))[0])
     shards[0].write_bytes(data[: offsets[-2] - 12])  # cut at a record border
@@ -244,7 +251,7 @@ def test_npz(tmp_path):
     with pytest.raises(ValueError, match="needs val2_images"):
         sources.npz_source(tmp_path / "d.npz", "val2")
     np.savez(tmp_path / "f.npz", train_images=images.astype(float), train_labels=labels[:3])
-    with pytest.raises(ValueError, match="must be uint8(.|\n)*labels must be"):
+    with pytest.raises(ValueError, match=r"must be uint8(.|\n)*labels must be"):
         sources.npz_source(tmp_path / "f.npz", "train")
     (tmp_path / "t.npz").write_text("no zip")
     with pytest.raises(ValueError, match="not a readable"):

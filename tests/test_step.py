@@ -66,7 +66,8 @@ def test_sgd_equals_torch_over_20_steps(nesterov):
     for step in range(20):
         grads = jax.tree.map(lambda p: rng.standard_normal(p.shape, np.float32), params)
         updates, state = optimizer.update(grads, state, params)
-        params = jax.tree.map(lambda p, u: p - schedule(step) * u, params, updates)
+        rate = float(schedule(step))
+        params = jax.tree.map(lambda p, u, rate=rate: p - rate * u, params, updates)
         weight.grad, bias.grad = (torch.from_numpy(np.array(grads["a"][k])) for k in ("weight", "bias"))
         for group in theirs.param_groups:
             group["lr"] = float(schedule(step))
@@ -79,7 +80,9 @@ def test_rules_must_match_exactly_once():
     params = {"fc": {"weight": np.zeros((2, 2)), "bias": np.zeros(2)}}
     tree = optim.match_rules(params, ((r"fc\.weight:2d", 2.0), (r".*:1d", 3.0)))
     assert tree == {"fc": {"weight": 2.0, "bias": 3.0}}
-    with pytest.raises(ValueError, match=r"2 do not(.|\n)*fc.bias:1d: matched by no rule(.|\n)*fc.weight:2d: matched by \["):
+    with pytest.raises(
+        ValueError, match=r"2 do not(.|\n)*fc.bias:1d: matched by no rule(.|\n)*fc.weight:2d: matched by \["
+    ):
         optim.match_rules(params, ((r"fc\.w.*", 1.0), (r".*:2d", 1.0)))
     with pytest.raises(ValueError, match="no regular expression"):
         optim.match_rules(params, (("(", 1.0),))
@@ -123,8 +126,16 @@ def test_ten_whole_steps_equal_timm_in_float64():
         optimizer = optim.make_optimizer(
             variables["params"], name="sgd", momentum=0.9, nesterov=True, weight_decay=1e-3, decay_rules=RULES
         )
-        step = jax.jit(make_train_step(model.module, optimizer, lambda s: jnp.float64(0.05), seed=0, label_smoothing=0.1,
-                                       average_decay=0.8, average_warmup=False))  # fmt: skip
+        step = make_train_step(
+            model.module,
+            optimizer,
+            lambda s: 0.05,
+            seed=0,
+            label_smoothing=0.1,
+            average_decay=0.8,
+            average_warmup=False,
+        )
+        step = jax.jit(step)
         state = create_state(variables, optimizer)
         decayed = [p for p in reference.parameters() if p.ndim > 1]
         plain = [p for p in reference.parameters() if p.ndim == 1]
@@ -135,7 +146,9 @@ def test_ten_whole_steps_equal_timm_in_float64():
             x, y = data(seed=i)
             x = x.astype(np.float64)
             loss = torch.nn.functional.cross_entropy(
-                reference(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())), torch.from_numpy(y).long(), label_smoothing=0.1
+                reference(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())),
+                torch.from_numpy(y).long(),
+                label_smoothing=0.1,
             )
             theirs.zero_grad()
             loss.backward()
@@ -217,6 +230,7 @@ def test_accumulation_equals_the_mean_of_its_parts():
     module, same, _ = setup()
     stats, grads = same.batch_stats, []
     for part in (0, 1):
+
         def loss(params, stats=stats, part=part):
             logits, updated = module.apply({"params": params, "batch_stats": stats}, x[part::2], train=True,
                                            mutable=["batch_stats"])  # fmt: skip

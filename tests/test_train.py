@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import signal
 import socket
@@ -51,7 +50,9 @@ def test_what_a_run_shows_and_leaves_behind(reference):
     assert picture.shape[0] > 300 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
     steps = [(r["kind"], r["step"]) for r in cli.records(workdir)]
     trains = [3, 6, 9, 12, 15, 18, 21, 24]
-    assert steps == sorted([("train", s) for s in trains] + [("eval", 12), ("eval", 24)], key=lambda x: (x[1], x[0] == "eval"))
+    assert steps == sorted(
+        [("train", s) for s in trains] + [("eval", 12), ("eval", 24)], key=lambda x: (x[1], x[0] == "eval")
+    )
 
 
 def test_jsonl_csv_and_tensorboard_agree_exactly(reference):
@@ -59,7 +60,7 @@ def test_jsonl_csv_and_tensorboard_agree_exactly(reference):
 
     workdir, _ = reference
     truth = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    rows = list(csv.DictReader((workdir / "metrics.csv").open()))
+    rows = list(csv.DictReader((workdir / "metrics.csv").read_text().splitlines()))
     assert len(rows) == len(truth)
     for row, record in zip(rows, truth, strict=True):
         for column in COLUMNS:
@@ -69,9 +70,7 @@ def test_jsonl_csv_and_tensorboard_agree_exactly(reference):
     board = EventAccumulator(str(workdir / "tensorboard"))
     board.Reload()
     seen = {(tag, e.step): e.value for tag in board.Tags()["scalars"] for e in board.Scalars(tag)}
-    expected = {
-        (f"{r['kind']}/{k}", r["step"]): v for r in truth for k, v in r.items() if k not in ("step", "kind")
-    }
+    expected = {(f"{r['kind']}/{k}", r["step"]): v for r in truth for k, v in r.items() if k not in ("step", "kind")}
     assert seen == expected
 
 
@@ -129,7 +128,9 @@ def test_one_to_eight_devices_and_back(digits_dir, reference, tmp_path):
     for key in ("examples", "top1", "top5", "ema_top1", "ema_top5"):
         assert evaluations[0][key] == evaluations[1][key], key
     status, output = cli.run(cli.arguments(tmp_path, digits_dir, steps=14), devices=8)
-    assert status == 0 and "resumed from step 12" in output and "changed since the checkpoint: steps: 12 -> 14" in output
+    assert (
+        status == 0 and "resumed from step 12" in output and "changed since the checkpoint: steps: 12 -> 14" in output
+    )
     assert cli.state_table(tmp_path, 12) == before  # still there, unchanged
     status, output = cli.run(cli.arguments(tmp_path, digits_dir, steps=15))
     assert status == 0 and "resumed from step 14" in output, output
@@ -158,7 +159,9 @@ def test_two_processes_equal_one_with_two_devices(digits_dir, tmp_path):
     for a, b in zip(one, two, strict=True):
         for key in a:
             # The order of a reduction across processes differs in the last bits.
-            assert a[key] == b[key] if isinstance(a[key], str) else abs(a[key] - b[key]) <= 2e-4 * max(abs(a[key]), 1), key
+            assert (
+                a[key] == b[key] if isinstance(a[key], str) else abs(a[key] - b[key]) <= 2e-4 * max(abs(a[key]), 1)
+            ), key
 
 
 def test_a_lost_peer_ends_the_run_and_names_host_and_step(digits_dir, tmp_path):

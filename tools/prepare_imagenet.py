@@ -19,6 +19,7 @@ EXPECTED = {"train": 1_281_167, "validation": 50_000}
 
 
 def main() -> int:
+    """Prepares and checks; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, required=True, help="ILSVRC2012_img_train.tar")
     parser.add_argument("--val", type=Path, required=True, help="ILSVRC2012_img_val.tar")

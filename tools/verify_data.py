@@ -1,7 +1,7 @@
 """Checks every record's checksum and that every image decodes; names what is bad. Exit status 1 if anything is.
 
-  python tools/verify_data.py --name imagenet2012 --dir ~/tensorflow_datasets --split train
-  python tools/verify_data.py --name folder --dir photos --split val
+python tools/verify_data.py --name imagenet2012 --dir ~/tensorflow_datasets --split train
+python tools/verify_data.py --name folder --dir photos --split val
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def check(source: sources.Source, index: int) -> str | None:
 
 
 def main() -> int:
+    """Verifies a split; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", default="imagenet2012", help="a prepared tfds data set, or digits, folder, npz")
     parser.add_argument("--dir", type=Path, default=Path("~/tensorflow_datasets"), help="where it is")

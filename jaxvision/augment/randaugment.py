@@ -157,9 +157,7 @@ def _grey(images: jax.Array) -> jax.Array:
 def _sharpness(images: jax.Array, factor: float) -> jax.Array:
     """Blend with a 3x3 smoothing (centre 5, others 1, over 13); the one-pixel border stays."""
     height, width = images.shape[1:3]
-    around = sum(
-        images[:, i : height - 2 + i, j : width - 2 + j].astype(jnp.int32) for i in range(3) for j in range(3)
-    )
+    around = sum(images[:, i : height - 2 + i, j : width - 2 + j].astype(jnp.int32) for i in range(3) for j in range(3))
     # Truncated, as the reference does; exact in integers, where its float sum is a rounding error off now and then.
     smooth = (around + 4 * images[:, 1:-1, 1:-1].astype(jnp.int32)) // 13
     degenerate = images.at[:, 1:-1, 1:-1].set(smooth.astype(jnp.uint8))
