@@ -12,7 +12,7 @@ TF's crop law, label smoothing, EMA of parameters and BN statistics with TF's wa
 Nesterov momentum, BN running statistics that are those of the last batch (the EMA over
 them is what is evaluated), per-device BN. Cosine from the paper (the public TF1 code has
 steps only), warm-up of 5 epochs and decay of kernels only from Model Garden.
-What differs: the resize of training crops is OpenCV's area, not TF1's legacy bicubic.
+What differs: the resize of training crops (data.resize), which is TF1's legacy bicubic there.
 
 Really run here: `:digits` only, see docs/training.md. No ImageNet run yet.
 """

@@ -105,7 +105,7 @@ def base_config() -> Config:
     d.crop = "torch"  # law of the random crop: "torch", "tf" (smaller crops) or "none" (squash the whole image)
     d.crop_area = (0.08, 1.0)
     d.crop_ratio = (3 / 4, 4 / 3)
-    d.resize = "area"  # "area" (OpenCV), "antialias" (Pillow bicubic), "linear" (no antialiasing)
+    d.resize = "filter"  # nearly antialiased and fast; or "area" (OpenCV), "antialias" (Pillow bicubic), "linear"
     d.threads = 0  # decoding threads; 0: one per core
     d.ahead = 2  # batches prepared ahead
     d.on_corrupt = "fail"  # or "skip": take the next readable example, count and report

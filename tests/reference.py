@@ -1,22 +1,11 @@
-"""The reference implementations that tests compare with: timm on torch, without torchvision's compiled operators."""
+"""The reference implementations that tests compare with: timm on torch."""
 
 from __future__ import annotations
-
-import contextlib
-import warnings
 
 import numpy as np
 import torch
 
-# torchvision's operators are compiled for another torch build; timm needs only their schemas.
-for schema in ("nms(Tensor d, Tensor s, float t) -> Tensor", "qnms(Tensor d, Tensor s, float t) -> Tensor"):
-    name, signature = schema.split("(", 1)
-    with contextlib.suppress(RuntimeError):  # the operators are there after all
-        torch.library.define(f"torchvision::{name}", f"({signature}")
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import timm
+from tools.torch_reference import timm
 
 torch.set_num_threads(2)
 

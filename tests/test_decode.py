@@ -27,7 +27,11 @@ def encoded(image, form, **options):
 @pytest.mark.parametrize("form,options", [("JPEG", {"quality": 90}), ("JPEG", {"subsampling": 0}), ("PNG", {})])
 def test_decoding_equals_pillow(form, options):
     data = encoded(photo(120, 90), form, **options)
-    np.testing.assert_array_equal(decode.decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(decode.decode(data), expected)
+    scratch = decode.Scratch()
+    decode.decode(encoded(photo(200, 200), "JPEG"), scratch)  # a larger one before it
+    np.testing.assert_array_equal(decode.decode(data, scratch), expected)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
@@ -110,7 +114,16 @@ def test_resizes_are_close_to_pillows():
     exact = decode.resize_crop(image, box, 64, "antialias").astype(int)
     expected = Image.fromarray(image).crop((10, 20, 250, 270)).resize((64, 64), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(exact, np.asarray(expected))
-    for mode, bound in (("area", 3.0), ("linear", 12.0)):
+    for mode, bound in (("filter", 3.0), ("area", 3.0), ("linear", 12.0)):
         assert np.abs(decode.resize_crop(image, box, 64, mode).astype(int) - exact).mean() < bound
+    # At every scale the filter is closer to Pillow's antialiased bilinear than plain bilinear is, and no farther than 3.
+    for side in (70, 90, 110, 140, 200, 290):
+        box = (0, 0, min(side, 290), min(side, 250))
+        pillow = Image.fromarray(image).crop((0, 0, box[3], box[2])).resize((64, 64), Image.Resampling.BILINEAR)
+        errors = {
+            mode: np.abs(decode.resize_crop(image, box, 64, mode).astype(int) - np.asarray(pillow)).mean()
+            for mode in ("filter", "linear")
+        }
+        assert errors["filter"] < min(errors["linear"], 3.0), (side, errors)
     same = decode.resize_crop(image, (0, 0, 64, 64), 64, "area")
     np.testing.assert_array_equal(same, image[:64, :64])

@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 from rich.progress import track
 
 from jaxvision.data import digits, sources
@@ -25,7 +26,7 @@ def check(source: sources.Source, index: int) -> str | None:
         if problem := source.verify(index):
             return f"{source.where(index)}: {problem}"
         raw, label = source.read(index)
-        if isinstance(raw, bytes):
+        if not isinstance(raw, np.ndarray):
             decode(raw)
         if not 0 <= label < source.num_classes:
             return f"{source.where(index)}: label {label} is outside 0..{source.num_classes - 1}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.data.decode import UNIFORMS, decode
+from jaxvision.data.decode import UNIFORMS, Scratch, Transform, decode
 from jaxvision.data.plan import PADDING, Plan
 from jaxvision.data.sources import Source
 from jaxvision.data.tfrecord import DataError
@@ -30,7 +30,7 @@ class Loader:
 
     Args:
       source, plan: what to read, and in which order.
-      transform: ``transform(image, uniforms) -> uint8 (size, size, 3)``.
+      transform: from image and uniforms to a uint8 (size, size, 3) row of the batch.
       size: pixels of a side.
       threads: decoding threads; None for one per CPU core.
       ahead: batches kept in flight.
@@ -43,7 +43,7 @@ class Loader:
         self,
         source: Source,
         plan: Plan,
-        transform: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        transform: Transform,
         *,
         size: int,
         threads: int | None = None,
@@ -58,6 +58,7 @@ class Loader:
         self.ahead, self.on_corrupt, self.stopped = ahead, on_corrupt, stopped
         self.skipped: dict[int, str] = {}
         self._lock = threading.Lock()
+        self._scratch = Scratch()
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches of steps ``start`` to ``stop - 1``.
@@ -93,7 +94,7 @@ class Loader:
             for row in range(first, min(first + _CHUNK, len(ids))):
                 if ids[row] != PADDING:
                     u = None if uniforms is None else uniforms[row]
-                    batch["image"][row], batch["label"][row] = self._example(int(ids[row]), u)
+                    batch["label"][row] = self._example(int(ids[row]), u, batch["image"][row])
 
         return batch, [pool.submit(fill, first) for first in range(0, len(ids), _CHUNK)]
 
@@ -108,12 +109,13 @@ class Loader:
                 if task.done():
                     raise
 
-    def _example(self, index: int, uniforms: np.ndarray | None) -> tuple[np.ndarray, int]:
+    def _example(self, index: int, uniforms: np.ndarray | None, out: np.ndarray) -> int:
+        """Fills one row and returns the label."""
         for offset in range(_MOST_SUBSTITUTES):
             chosen = (index + offset) % len(self.source)
             try:
                 raw, label = self.source.read(chosen)
-                image = decode(raw) if isinstance(raw, bytes) else raw
+                image = raw if isinstance(raw, np.ndarray) else decode(raw, self._scratch)
             except Exception as error:  # whatever a damaged record raises, the example is what matters
                 message = f"example {chosen} ({self.source.where(chosen)}): {error}"
                 if self.on_corrupt == "fail":
@@ -123,7 +125,8 @@ class Loader:
                 with self._lock:
                     self.skipped.setdefault(chosen, message)
                 continue
-            return self.transform(image, uniforms), label
+            self.transform(image, uniforms, out)
+            return label
         raise DataError(f"{_MOST_SUBSTITUTES} unreadable examples in a row from {self.source.where(index)}")
 
 

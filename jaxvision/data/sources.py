@@ -19,7 +19,7 @@ import numpy as np
 from jaxvision.data.tfrecord import DataError, check_record, parse_example, record_offsets
 from jaxvision.errors import UserError, did_you_mean
 
-Raw = bytes | np.ndarray
+Raw = bytes | memoryview | np.ndarray
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -32,7 +32,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> tuple[Raw, int]:
-        """Encoded bytes or a uint8 (H, W, 3) array, and the label."""
+        """Encoded image (bytes-like) or a uint8 (H, W, 3) array, and the label."""
 
     def where(self, index: int) -> str:
         """Where example ``index`` lies, for messages."""

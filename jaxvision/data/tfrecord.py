@@ -98,7 +98,7 @@ def check_record(path: Path, fd: int, offset: int, length: int) -> str | None:
     return None
 
 
-def parse_example(data: bytes, image_key: str, label_key: str) -> tuple[bytes, int]:
+def parse_example(data: bytes, image_key: str, label_key: str) -> tuple[memoryview, int]:
     """Encoded image and label of a serialised ``tf.train.Example`` (protocol buffer wire format)."""
     image = label = None
     view = memoryview(data)
@@ -106,7 +106,7 @@ def parse_example(data: bytes, image_key: str, label_key: str) -> tuple[bytes, i
         for entry in _fields(features, 1):
             key = bytes(next(_fields(entry, 1))).decode()
             if key == image_key:
-                image = bytes(next(_fields(next(_fields(next(_fields(entry, 2)), 1)), 1)))
+                image = next(_fields(next(_fields(next(_fields(entry, 2)), 1)), 1))
             elif key == label_key:
                 label = _first_int(next(_fields(next(_fields(entry, 2)), 3)))
     if image is None or label is None:
