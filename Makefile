@@ -35,7 +35,7 @@ train: install
 	$(PY) -m jaxvision.main --config configs/resnet_rs50.py:digits --workdir runs/digits $(ARGS)
 
 test: install-test
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: install-test
 	$(PY) -m ruff check .

@@ -13,6 +13,7 @@ from jaxvision.ema import ema_decay, ema_update
 from jaxvision.losses import softmax_cross_entropy
 from jaxvision.metrics import add_sums, batch_sums, compute, zero_sums
 from jaxvision.model import build_module, init_variables
+from jaxvision.models.resnet import ResNet
 from jaxvision.state import create_state, flatten, unflatten
 from jaxvision.step import in_top_k, make_eval_step, make_train_step
 
@@ -22,7 +23,7 @@ NAME = "resnet10t"
 
 def setup(*, devices=1, **options):
     module_options = {k: options.pop(k) for k in ("bn_groups", "drop_rate", "drop_path_rate") if k in options}
-    module = build_module(NAME, num_classes=5, **module_options)
+    module = ResNet((1, 1, 0, 0), num_classes=5, bottleneck=False, stem="deep", **module_options)
     variables = init_variables(module, jax.random.key(0))
     optimizer = optim.make_optimizer(
         variables["params"], name="sgd", momentum=0.9, nesterov=True, weight_decay=1e-3, decay_rules=RULES
@@ -201,13 +202,18 @@ def test_metrics_restart_at_each_log_interval_and_ignore_bad_steps():
     assert counts == [16, 16, 32, 16, 32]
 
 
+def reductions(step, state, x, y):
+    text = step.lower(state, x, y).compile().as_text()
+    return text.count(" all-reduce(") + text.count(" all-reduce-start(")
+
+
 def test_eight_devices_equal_one_and_per_device_groups_do_not_mix():
     x, y = data(32)
     _, one, step1 = setup(devices=1)
-    _, eight, step8 = setup(devices=8)
+    _, eight, global8 = setup(devices=8)
     for _ in range(3):
         one, r1 = step1(one, x, y)
-        eight, r8 = step8(eight, x, y)
+        eight, r8 = global8(eight, x, y)
     assert abs(float(r1["metrics"]["loss"]["total"]) - float(r8["metrics"]["loss"]["total"])) < 1e-3
     assert relative_error(eight.params["fc"]["weight"], one.params["fc"]["weight"]) < 2e-3
     # Per-device statistics are the same on one device in eight groups.
@@ -216,11 +222,8 @@ def test_eight_devices_equal_one_and_per_device_groups_do_not_mix():
     one, r1 = step1(one, x, y)
     eight, r8 = step8(eight, x, y)
     assert abs(float(r1["metrics"]["loss"]["total"]) - float(r8["metrics"]["loss"]["total"])) < 1e-3
-    text = step8.lower(eight, x, y).compile().as_text()
-    grouped = text.count(" all-reduce(") + text.count(" all-reduce-start(")
-    _, eight, step8 = setup(devices=8)
-    text = step8.lower(eight, x, y).compile().as_text()
-    assert grouped < text.count(" all-reduce(") + text.count(" all-reduce-start(")
+    # ... and cost fewer collectives than global ones.
+    assert reductions(step8, eight, x, y) < reductions(global8, eight, x, y)
 
 
 def test_accumulation_equals_the_mean_of_its_parts():
@@ -236,7 +239,7 @@ def test_accumulation_equals_the_mean_of_its_parts():
                                            mutable=["batch_stats"])  # fmt: skip
             return softmax_cross_entropy(logits, y[part::2]).mean(), updated["batch_stats"]
 
-        grad, stats = jax.grad(loss, has_aux=True)(same.params)
+        grad, stats = jax.jit(jax.grad(loss, has_aux=True))(same.params)
         grads.append(grad)
     mean = jax.tree.map(lambda a, b: (a + b) / 2, *grads)
     expected = jax.tree.map(lambda p, g: p - 0.05 * 1.9 * (g + (1e-3 * p if p.ndim > 1 else 0)), same.params, mean)
