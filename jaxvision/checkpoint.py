@@ -151,7 +151,7 @@ class Checkpointer:
             try:
                 return *self._restore_one(candidate, target), candidate
             except _DamagedError as error:
-                _silence_abandoned_reads()
+                _silence_abandoned_work()
                 damage.append(f"checkpoint of step {candidate} is damaged: {error}")
                 self.warn(damage[-1] + "; trying the one before")
         if damage:
@@ -192,8 +192,11 @@ class Checkpointer:
 
     def _failed(self, error: Exception) -> None:
         step, self._saving, self._last_failed = self._saving, None, True
+        _silence_abandoned_work()
         self._remove_debris()
-        self.warn(f"checkpoint of step {step} was not saved ({_first_line(error)}); training goes on")
+        full = "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
+        reason = "no space left on the disk" if full else _first_line(error)
+        self.warn(f"checkpoint of step {step} was not saved ({reason}); training goes on")
 
     def _remove_debris(self) -> None:
         """Deletes uncommitted folders; Orbax leaves them where a save failed, and they keep filling the disk."""
@@ -246,8 +249,8 @@ def _first_line(error: BaseException) -> str:
     return line if len(line) <= 200 else line[:200] + "..."
 
 
-def _silence_abandoned_reads() -> None:
-    """After a failed restore, Orbax's abandoned reads complain one by one that their event loop is closed."""
+def _silence_abandoned_work() -> None:
+    """After a failed save or restore, Orbax's abandoned work complains piece by piece that its event loop is closed."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     inner = sys.unraisablehook
     if getattr(inner, "filters_closed_loops", False):
