@@ -4,7 +4,10 @@ import os
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# LLVM's optimisation is left out: the tests' time is compilation, not computation. Runs in processes of their own
+# (cli.py) compile as a user's do.
+_FLAGS = " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 # Compiled programs and indices are shared by the tests of one session and leave nothing in the user's cache.

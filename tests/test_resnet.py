@@ -1,6 +1,7 @@
 """ResNet family against timm: same weights, same logits, features, gradients and BN statistics."""
 
 import csv
+import functools
 import importlib.resources
 
 import jax
@@ -31,15 +32,18 @@ def torch_gradients(reference: torch.nn.Module, x: np.ndarray) -> tuple[dict[str
     return grads, tx.grad.permute(0, 2, 3, 1).numpy()
 
 
-def gradients(model, x, *, train):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def module_gradients(module, train, variables, x):
     def loss(params, x):
-        variables = {**model.variables, "params": params}
-        logits, updated = model.module.apply(variables, x, train=train, mutable=["batch_stats"])
+        logits, updated = module.apply({**variables, "params": params}, x, train=train, mutable=["batch_stats"])
         return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(len(LABELS)), LABELS]), updated
 
-    (grads, dx), updated = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(model.variables["params"], x)
-    named = timm_names({"params": grads})
-    return named, dx, timm_names(updated)
+    return jax.grad(loss, argnums=(0, 1), has_aux=True)(variables["params"], x)
+
+
+def gradients(model, x, *, train):
+    (grads, dx), updated = module_gradients(model.module, train, model.variables, x)
+    return timm_names({"params": grads}), dx, timm_names(updated)
 
 
 def timm_names(tree):
