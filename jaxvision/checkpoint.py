@@ -21,6 +21,7 @@ import concurrent.futures
 import hashlib
 import json
 import logging
+import math
 import shutil
 import sys
 import zlib
@@ -53,7 +54,7 @@ class Checkpointer:
 
     def __init__(self, directory: Path, *, keep: int, warn: Callable[[str], None], read_only: bool = False) -> None:
         absl_logging.set_verbosity(absl_logging.FATAL)  # what Orbax has to say is in its exceptions
-        self.directory, self.warn = directory, warn
+        self.directory, self.warn, self._read_only = directory, warn, read_only
         self.best: int | None = None  # known after close(): the step with the highest score
         self._saving: int | None = None
         self._last_failed = False
@@ -62,14 +63,12 @@ class Checkpointer:
             directory.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(directory / _TRASH, ignore_errors=True)
             self._remove_debris()
+            self._repair_scores()
+        latest = policy.LatestN(keep)
+        best = policy.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy.AnyPreservationPolicy(
-                [
-                    policy.LatestN(keep),
-                    policy.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
-                ]
-            ),
-            best_fn=_score,
+            preservation_policy=policy.AnyPreservationPolicy([latest, best]),
+            best_fn=None if read_only else _score,  # without it, no score is read
             best_mode="max",
             todelete_subdir=_TRASH,
             step_prefix=_PREFIX,
@@ -125,7 +124,7 @@ class Checkpointer:
     def close(self) -> bool:
         """Waits and releases the manager's threads; False where the last save failed."""
         good = self.wait() and not self._last_failed
-        self.best = self._manager.best_step()
+        self.best = None if self._read_only else self._manager.best_step()
         self._manager.close()
         return good
 
@@ -198,6 +197,17 @@ class Checkpointer:
         reason = "no space left on the disk" if full else _first_line(error)
         self.warn(f"checkpoint of step {step} was not saved ({reason}); training goes on")
 
+    def _repair_scores(self) -> None:
+        """Empties damaged score files, which Orbax reads before anything else and cannot start with."""
+        for file in self.directory.glob(f"{_PREFIX}_*/metrics/metrics"):
+            try:
+                damaged = not isinstance(json.loads(file.read_text()), dict)
+            except ValueError:
+                damaged = True
+            if damaged:
+                self.warn(f"{file} is damaged: its checkpoint no longer counts for the best")
+                file.write_text("{}")
+
     def _remove_debris(self) -> None:
         """Deletes uncommitted folders; Orbax leaves them where a save failed, and they keep filling the disk."""
         for folder in self.directory.glob("*.orbax-checkpoint-tmp*"):
@@ -208,8 +218,10 @@ class _DamagedError(Exception):
     """A checkpoint that cannot be trusted."""
 
 
-def _score(metrics: Mapping[str, float]) -> float:
-    return metrics["score"]
+def _score(metrics: Mapping[str, Any]) -> float:
+    """The score by which the best checkpoint is chosen; the lowest where its file was damaged."""
+    value = metrics.get("score")
+    return float(value) if isinstance(value, int | float) else -math.inf
 
 
 def _table(flat: Flat) -> dict[str, list]:

@@ -107,6 +107,22 @@ def test_bit_flips_and_truncations_are_never_restored_silently(tmp_path):
     assert outcomes["older"] >= 10, outcomes
 
 
+@pytest.mark.parametrize("content", [b"\xa2{}", b'{"scorf": 1.0}', b'{"score": "high"}', b"[1]"])
+def test_a_damaged_score_file_stops_nothing(tmp_path, content):
+    checkpoints, _ = open_(tmp_path / "c")
+    checkpoints.save(1, state(1), {}, score=1.0)
+    checkpoints.save(2, state(2), {}, score=0.5)
+    checkpoints.close()
+    (tmp_path / "c" / "step_1" / "metrics" / "metrics").write_bytes(content)
+    for read_only in (True, False):
+        checkpoints, _ = open_(tmp_path / "c", read_only=read_only)
+        assert checkpoints.restore(state())[2] == 2
+        if not read_only:
+            checkpoints.save(3, state(3), {}, score=0.1)
+        checkpoints.close()
+    assert checkpoints.best == 2
+
+
 def test_a_flip_in_the_array_data_names_the_array(tmp_path, monkeypatch):
     checkpoints, _ = open_(tmp_path / "c")
     checkpoints.save(1, state(1), {})
