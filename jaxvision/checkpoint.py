@@ -49,12 +49,12 @@ class Checkpointer:
       directory: absolute path; created if missing.
       keep: how many of the latest checkpoints to keep; the best is kept besides.
       warn: called with one line when a save failed or a damaged checkpoint was met.
-      read_only: nothing is created, cleaned or deleted.
+      read_only: nothing is created or deleted; only a damaged score file is emptied.
     """
 
     def __init__(self, directory: Path, *, keep: int, warn: Callable[[str], None], read_only: bool = False) -> None:
         absl_logging.set_verbosity(absl_logging.FATAL)  # what Orbax has to say is in its exceptions
-        self.directory, self.warn, self._read_only = directory, warn, read_only
+        self.directory, self.warn = directory, warn
         self.best: int | None = None  # known after close(): the step with the highest score
         self._saving: int | None = None
         self._last_failed = False
@@ -63,12 +63,12 @@ class Checkpointer:
             directory.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(directory / _TRASH, ignore_errors=True)
             self._remove_debris()
-            self._repair_scores()
+        self._repair_scores()
         latest = policy.LatestN(keep)
         best = policy.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy.AnyPreservationPolicy([latest, best]),
-            best_fn=None if read_only else _score,  # without it, no score is read
+            best_fn=_score,
             best_mode="max",
             todelete_subdir=_TRASH,
             step_prefix=_PREFIX,
@@ -124,7 +124,7 @@ class Checkpointer:
     def close(self) -> bool:
         """Waits and releases the manager's threads; False where the last save failed."""
         good = self.wait() and not self._last_failed
-        self.best = None if self._read_only else self._manager.best_step()
+        self.best = self._manager.best_step()
         self._manager.close()
         return good
 

@@ -69,6 +69,8 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     start, evaluated = 0, True
     if restored := checkpoints.restore(flatten(state)):
         flat, meta, start = restored
+        if flat["bad_in_row"] >= config.max_bad_steps:
+            flat["bad_in_row"] = np.zeros_like(flat["bad_in_row"])  # that run was given up: this is another attempt
         state, evaluated = sharding.replicate(mesh, unflatten(state, flat)), meta["evaluated"]
         console.resumed(start, _changes(meta["config"], config))
     log = RunLog(workdir, resume_step=start, evaluated=evaluated, warn=console.warn) if first else None
