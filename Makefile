@@ -1,4 +1,4 @@
-# make install | train | test | lint | bench.  Everything lives in .venv; a second call reinstalls nothing.
+# make install | train | test | lint | bench-input.  Everything lives in .venv; a second call reinstalls nothing.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python

@@ -146,6 +146,8 @@ def test_missing_and_truncated_shards_are_found_at_start(prepared, tmp_path):
 def test_missing_data_set_and_split_say_what_to_do(prepared, tmp_path):
     with pytest.raises(ValueError, match=r"image-net.org(.|\n)*tools/prepare_imagenet.py(.|\n)*:digits"):
         sources.tfds_source("imagenet2012", tmp_path, "train")
+    with pytest.raises(ValueError, match='Did you mean "imagenet2012"'):
+        sources.tfds_source("imagnet2012", tmp_path, "train")
     with pytest.raises(ValueError, match="download_and_prepare"):
         sources.tfds_source("cifar10", tmp_path, "train")
     with pytest.raises(ValueError, match=r"no split 'vaidation'.*Did you mean \"validation\""):

@@ -20,6 +20,7 @@ from jaxvision.data.tfrecord import DataError, check_record, parse_example, reco
 from jaxvision.errors import UserError, did_you_mean
 
 Raw = bytes | memoryview | np.ndarray
+SPECIAL = ("digits", "folder", "npz", "synthetic")  # names that are no tfds data sets
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -308,8 +309,10 @@ def missing_data_message(name: str, data_dir: Path) -> str:
             f"  python -c 'import tensorflow_datasets as tfds; "
             f'tfds.builder("{name}", data_dir="{data_dir}").download_and_prepare()\''
         )
+    there = [p.name for p in data_dir.iterdir() if p.is_dir()] if data_dir.is_dir() else []
+    near = did_you_mean(name, ["imagenet2012", *SPECIAL, *there]) if name not in there else ""
     return (
-        f"no data set {name!r} in {data_dir}. {how}\n"
+        f"no data set {name!r} in {data_dir}.{near} {how}\n"
         "or point --config.data.dir at the folder that holds it, or try --config FILE:digits, which needs no download."
     )
 
