@@ -55,6 +55,15 @@ def test_what_a_run_shows_and_leaves_behind(reference):
     )
 
 
+def test_a_small_network_learns_the_digits(digits_dir, tmp_path):
+    args = cli.arguments(tmp_path, digits_dir, steps=100, optimizer__learning_rate=0.1, eval__every_epochs=10,
+                         model__drop_path_rate=0.0, checkpoint__every_steps=0, log_every=20)  # fmt: skip
+    status, output = cli.run(args)
+    assert status == 0, output
+    last = cli.records(tmp_path)[-1]
+    assert last["kind"] == "eval" and min(last["top1"], last["ema_top1"]) > 90, last
+
+
 def test_jsonl_csv_and_tensorboard_agree_exactly(reference):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
