@@ -1,6 +1,7 @@
 """Sources and loader: the real tfds builders, every format, corruption, order whatever the threads."""
 
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -124,6 +125,33 @@ def test_digits_are_a_tfds_data_set_with_a_fixed_split(tmp_path):
 def copy(prepared, tmp_path):
     shutil.copytree(prepared / "imagenet2012", tmp_path / "imagenet2012")
     return tmp_path, sorted((tmp_path / "imagenet2012").rglob("*train.tfrecord*"))
+
+
+def test_more_shards_than_a_shell_lets_open(prepared, tmp_path):
+    """ImageNet has 1024 + 64 shards and the usual soft limit is 1024."""
+    folder = next((prepared / "imagenet2012").iterdir())
+    old = sorted(folder.glob("*train.tfrecord*"))[0]
+    offsets = tfrecord.record_offsets(old)
+    record = old.read_bytes()[: offsets[1] - 12]
+    new = tmp_path / "imagenet2012" / "5.1.0"
+    new.mkdir(parents=True)
+    for name in ("features.json", "label.labels.txt"):
+        shutil.copy(folder / name, new / name)
+    info = json.loads((folder / "dataset_info.json").read_text())
+    for split in info["splits"]:
+        split["shardLengths"] = ["1"] * 150
+    (new / "dataset_info.json").write_text(json.dumps(info))
+    for i in range(150):
+        (new / f"imagenet2012-train.tfrecord-{i:05d}-of-00150").write_bytes(record)
+    code = (
+        "import resource; from pathlib import Path; from jaxvision.data import sources\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, {hard}))\n"
+        f"s = sources.tfds_source('imagenet2012', Path({str(tmp_path)!r}), 'train'); print(len(s), s.read(149)[1])"
+    )
+    result = subprocess.run([sys.executable, "-c", code.format(hard=4096)], capture_output=True, text=True)
+    assert result.stdout.split()[0] == "150", result.stderr
+    result = subprocess.run([sys.executable, "-c", code.format(hard=120)], capture_output=True, text=True)
+    assert "150 data files must be open at once, the limit is 120: raise it (ulimit -n)" in result.stderr
 
 
 def test_missing_and_truncated_shards_are_found_at_start(prepared, tmp_path):

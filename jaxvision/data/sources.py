@@ -6,9 +6,11 @@ array_record through its own reader. tfds is needed to prepare a data set, never
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import resource
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -215,6 +217,24 @@ class _ShardedSource:
                 raise DataError(f"{file}: truncated: {found} records, dataset_info.json says {expected}")
 
 
+def _open_all(files: Sequence[Path]) -> list[int]:
+    """Descriptors of all files, with the soft limit raised by as many: ImageNet's 1088 shards exceed the usual 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = soft + len(files)
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
+    try:
+        return [os.open(file, os.O_RDONLY) for file in files]
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        raise UserError(
+            f"{len(files)} data files must be open at once, the limit is {hard}: raise it (ulimit -n)"
+        ) from error
+
+
 class TFRecordSource(_ShardedSource):
     """TFRecord shards as tfds wrote them."""
 
@@ -223,7 +243,7 @@ class TFRecordSource(_ShardedSource):
         self.offsets = [record_offsets(file) for file in prepared.files]
         self.check_counts([len(offsets) - 1 for offsets in self.offsets])
         # Open for the life of the process: os.pread on a shared descriptor needs no lock.
-        self._fds = [os.open(file, os.O_RDONLY) for file in prepared.files]
+        self._fds = _open_all(prepared.files)
 
     def _record(self, index: int) -> tuple[int, int, int, int]:
         shard, record = self.locate(index)
