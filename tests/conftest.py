@@ -1,7 +1,11 @@
 """Test settings: CPU with eight simulated devices."""
 
 import os
+import subprocess
+import sys
 import tempfile
+
+import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # LLVM's optimisation is left out: the tests' time is compilation, not computation. Runs in processes of their own
@@ -13,3 +17,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Compiled programs and indices are shared by the tests of one session and leave nothing in the user's cache.
 _CACHE = tempfile.TemporaryDirectory(prefix="jaxvision-test-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
+
+@pytest.fixture(scope="session")
+def digits_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    subprocess.run([sys.executable, "-m", "jaxvision.data.digits", folder], check=True, capture_output=True)
+    return folder
