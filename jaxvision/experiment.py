@@ -114,10 +114,10 @@ def open_source(config: Config, split: str) -> sources.Source:
     if d.name == "npz":
         return sources.npz_source(path, {"validation": "val"}.get(split, split))
     if d.name == "digits":
-        # One process writes it, the others find it written.
-        if jax.process_index() == 0:
-            digits.source(path, split)
         if jax.process_count() > 1:
+            # One process writes it, the others find it written.
+            if jax.process_index() == 0:
+                digits.source(path, split)
             from jax.experimental import multihost_utils
 
             multihost_utils.sync_global_devices("digits")
@@ -128,14 +128,6 @@ def open_source(config: Config, split: str) -> sources.Source:
 def train_loader(config: Config, source: sources.Source, stopped: Callable[[], bool]) -> Loader:
     """Batches for training: random crops in the plan's order."""
     d, e = config.data, config.eval
-    plan = Plan(
-        len(source),
-        config.batch_size,
-        seed=config.seed,
-        train=True,
-        shard=jax.process_index(),
-        shards=jax.process_count(),
-    )
     transform = decode.train_transform(
         size=config.model.image_size,
         law=d.crop,
@@ -145,26 +137,28 @@ def train_loader(config: Config, source: sources.Source, stopped: Callable[[], b
         crop_pct=e.crop_pct,
         interpolation=e.interpolation,
     )
-    return _loader(config, source, plan, transform, stopped)
+    return _loader(config, source, transform, stopped, train=True)
 
 
 def eval_loader(config: Config, source: sources.Source, stopped: Callable[[], bool]) -> Loader:
     """Batches for evaluation: every example once, PIL-exact centre crops."""
-    plan = Plan(
-        len(source),
-        eval_batch_size(config),
-        seed=0,
-        train=False,
-        shard=jax.process_index(),
-        shards=jax.process_count(),
-    )
     transform = decode.eval_transform(
         size=config.model.image_size, crop_pct=config.eval.crop_pct, interpolation=config.eval.interpolation
     )
-    return _loader(config, source, plan, transform, stopped)
+    return _loader(config, source, transform, stopped, train=False)
 
 
-def _loader(config: Config, source: sources.Source, plan: Plan, transform: Callable, stopped: Callable) -> Loader:
+def _loader(
+    config: Config, source: sources.Source, transform: decode.Transform, stopped: Callable[[], bool], *, train: bool
+) -> Loader:
+    plan = Plan(
+        len(source),
+        config.batch_size if train else eval_batch_size(config),
+        seed=config.seed,
+        train=train,
+        shard=jax.process_index(),
+        shards=jax.process_count(),
+    )
     return Loader(
         source,
         plan,

@@ -160,7 +160,7 @@ class _Prepared:
         self.class_names = names.read_text().split("\n")[: self.num_classes] if names.exists() else []
         self.class_names = self.class_names or [str(i) for i in range(self.num_classes)]
 
-        name, self.start, self.stop = split, None, None
+        name = split
         if match := re.fullmatch(r"(\w+)\[(\d*)(%?):(\d*)(%?)\]", split):
             name = match[1]
         splits = {s["name"]: s for s in info["splits"]}
