@@ -91,6 +91,20 @@ def _normal(std: float, rng: np.random.Generator, shape: Sequence[int]) -> np.nd
     return rng.standard_normal(shape, np.float32) * np.float32(std)
 
 
+def constant(value: float) -> Law:
+    """The same value everywhere."""
+    return lambda rng, shape: np.full(shape, value, np.float32)
+
+
+def truncated_normal(std: float) -> Law:
+    """N(0, std^2) cut at +-2: timm's ``trunc_normal_``, whose bounds are absolute, so that a small std is not cut."""
+    return functools.partial(_truncated_normal, std)
+
+
+def _truncated_normal(std: float, rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    return np.clip(_normal(std, rng, shape), -2.0, 2.0)
+
+
 def kaiming_normal_fan_out(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     """N(0, 2 / fan_out), fan_out = out * kernel area (He et al. 2015; torch's ``fan_out``, relu)."""
     return _normal(math.sqrt(2.0 / (math.prod(shape) / shape[-1])), rng, shape)
@@ -104,6 +118,16 @@ def truncated_fan_in(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarr
     while (outside := np.abs(values) > 2).any():
         values[outside] = rng.standard_normal(int(outside.sum()), np.float32)
     return values * np.float32(std)
+
+
+def kaiming_normal_fan_out_grouped(groups: int) -> Law:
+    """N(0, 2 / fan_out) with fan_out = out * kernel area / groups (tensorflow/tpu's EfficientNet)."""
+    return lambda rng, shape: kaiming_normal_fan_out(rng, shape) * np.float32(math.sqrt(groups))
+
+
+def uniform_fan_out(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    """U(-1/sqrt(out), 1/sqrt(out)) (tensorflow/tpu's EfficientNet classifier)."""
+    return _uniform(1.0 / math.sqrt(shape[0]), rng, shape)
 
 
 def uniform_fan_in(fan_in: int) -> Law:

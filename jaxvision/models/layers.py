@@ -1,4 +1,4 @@
-"""Layers shared by every family, and the one place where a convolution is lowered.
+"""Layers shared by every family.
 
 Arrays are NHWC. Parameters are float32 and cast to the compute dtype where they
 are used; normalisation statistics are always float32. Parameter names are timm's,
@@ -7,7 +7,8 @@ so that a parameter path joined with dots is the timm key.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -15,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxvision.errors import UserError
 from jaxvision.models import initializers as init
+from jaxvision.models.convolution import conv2d, target
 
 DType = jnp.dtype | type
 
@@ -23,43 +26,6 @@ DType = jnp.dtype | type
 def accumulator(dtype: DType) -> DType:
     """float32, or wider where the computation is wider: the type of sums, statistics and logits."""
     return jnp.promote_types(dtype, jnp.float32)
-
-
-def conv2d(x: jax.Array, weight: jax.Array, *, stride: int = 1, padding: int = 0, groups: int = 1) -> jax.Array:
-    """Convolves ``x`` (N, H, W, I) with ``weight`` (O, KH, KW, I / groups), zero padded on all sides.
-
-    Every convolution of every model goes through here, so that the formulation is
-    chosen per backend in one place, equal in result. XLA on CPU runs a 1x1 convolution
-    faster as a matrix product, and a larger one too where the output is small (3x3, 256
-    channels, batch 64: 1.1 against 55 ms at 2x2 pixels, 11 against 14 at 7x7; above
-    8x8 the convolution wins). On GPU the convolution is what cuDNN fuses, and OHWI
-    weights spare a transpose per call.
-    """
-    kernel = weight.shape[1:3]
-    if jax.default_backend() == "cpu" and groups == 1:
-        if kernel == (1, 1) and padding == 0:
-            x = x[:, ::stride, ::stride] if stride > 1 else x
-            return lax.dot_general(x, weight[:, 0, 0], (((3,), (1,)), ((), ())))
-        height, width = ((x.shape[i + 1] + 2 * padding - kernel[i]) // stride + 1 for i in (0, 1))
-        if height * width <= 64:
-            return _patches_product(x, weight, stride, padding, height, width)
-    return lax.conv_general_dilated(
-        x,
-        weight,
-        window_strides=(stride, stride),
-        padding=((padding, padding), (padding, padding)),
-        dimension_numbers=("NHWC", "OHWI", "NHWC"),
-        feature_group_count=groups,
-    )
-
-
-def _patches_product(x: jax.Array, weight: jax.Array, stride: int, padding: int, height: int, width: int) -> jax.Array:
-    """The convolution as one matrix product over gathered patches (im2col); ``height`` x ``width`` outputs."""
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
-    shifts = [(i, j) for i in range(weight.shape[1]) for j in range(weight.shape[2])]
-    patches = jnp.concatenate([x[:, i : i + rows : stride, j : j + columns : stride] for i, j in shifts], -1)
-    return lax.dot_general(patches, weight.reshape(weight.shape[0], -1), (((3,), (1,)), ((), ())))
 
 
 def avg_pool_2x2(x: jax.Array) -> jax.Array:
@@ -73,6 +39,12 @@ def avg_pool_2x2(x: jax.Array) -> jax.Array:
         return total * jnp.asarray(0.25, x.dtype)
     count = lax.reduce_window(jnp.ones((1, height, width, 1), x.dtype), zero, lax.add, window, strides, pads)
     return total / count
+
+
+def avg_pool_3x3(x: jax.Array) -> jax.Array:
+    """3x3 average pooling, stride 2, padding 1; the padding counts (torch's default)."""
+    window, strides, pads = (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+    return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, window, strides, pads) * jnp.asarray(1 / 9, x.dtype)
 
 
 def max_pool_3x3(x: jax.Array) -> jax.Array:
@@ -94,12 +66,17 @@ def drop_path(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
 
 
 class Conv(nn.Module):
-    """Convolution with timm's parameter names; see :func:`conv2d`."""
+    """Convolution with timm's parameter names; see :func:`~jaxvision.models.convolution.conv2d`.
+
+    A bias is also added where the variables hold one that the module did not declare:
+    that is how :func:`jaxvision.fuse` hands over a folded normalisation. It is added in
+    the compute dtype, because cuDNN fuses nothing else.
+    """
 
     features: int
     kernel: int
     stride: int = 1
-    padding: int = 0
+    padding: int | str = 0
     groups: int = 1
     bias: bool = False
     dtype: DType = jnp.float32
@@ -117,29 +94,94 @@ class Conv(nn.Module):
             padding=self.padding,
             groups=self.groups,
         )
-        if self.bias:
+        if self.bias or (not self.is_initializing() and self.has_variable("params", "bias")):
             law = self.bias_law or init.uniform_fan_in(shape[1] * shape[2] * shape[3])
             y = y + self.param("bias", init.declare(law), (self.features,)).astype(self.dtype)
         return y
 
 
 class Linear(nn.Module):
-    """Fully connected layer; weight (out, in) as in torch."""
+    """Fully connected layer; weight (out, in) as in torch.
+
+    Attributes:
+      conv: store the weight as a 1x1 convolution's, (out, 1, 1, in).
+      wide: return float32 (classifiers), not the compute dtype.
+    """
 
     features: int
     dtype: DType = jnp.float32
+    bias: bool = True
     weight_law: init.Law | None = None
     bias_law: init.Law | None = None
+    conv: bool = False
+    wide: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         default = init.uniform_fan_in(x.shape[-1])
-        weight = self.param("weight", init.declare(self.weight_law or default), (self.features, x.shape[-1]))
-        bias = self.param("bias", init.declare(self.bias_law or default), (self.features,))
+        shape = (self.features, 1, 1, x.shape[-1]) if self.conv else (self.features, x.shape[-1])
+        weight = self.param("weight", init.declare(self.weight_law or default), shape)
+        weight = weight.reshape(self.features, x.shape[-1])
         contract = (((x.ndim - 1,), (1,)), ((), ()))
-        wide = accumulator(self.dtype)
-        y = lax.dot_general(x.astype(self.dtype), weight.astype(self.dtype), contract, preferred_element_type=wide)
-        return y + bias
+        out = accumulator(self.dtype) if self.wide else self.dtype
+        # On CPU only products with float32 results reach the matrix unit; on GPU they would cost bytes.
+        product = accumulator(self.dtype) if target() == "cpu" else out
+        y = lax.dot_general(x.astype(self.dtype), weight.astype(self.dtype), contract, preferred_element_type=product)
+        if self.bias:
+            bias = self.param("bias", init.declare(self.bias_law or default), (self.features,))
+            y = y + bias.astype(product)
+        return y.astype(out)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last axis, statistics in float32.
+
+    Attributes:
+      kind: "layer"; "rms": x / sqrt(mean(x^2) + eps), no bias; "simple": the same with the
+        unbiased variance of x, as timm's ``SimpleNorm``.
+    """
+
+    eps: float = 1e-6
+    dtype: DType = jnp.float32
+    kind: str = "layer"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("weight", init.declare(init.ones), (x.shape[-1],))
+        wide = x.astype(accumulator(x.dtype))
+        if self.kind == "rms":
+            wide = wide * lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + self.eps)
+            return (wide * scale).astype(self.dtype)
+        # Two passes over a row that is in registers: trained transformers have channels far from the others.
+        centred = wide - jnp.mean(wide, -1, keepdims=True)
+        if self.kind == "simple":
+            variance = jnp.sum(jnp.square(centred), -1, keepdims=True) / (x.shape[-1] - 1)
+            return (wide * lax.rsqrt(variance + self.eps) * scale).astype(self.dtype)
+        variance = jnp.mean(jnp.square(centred), -1, keepdims=True)
+        bias = self.param("bias", init.declare(init.zeros), (x.shape[-1],))
+        return (centred * lax.rsqrt(variance + self.eps) * scale + bias).astype(self.dtype)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu & He 2018); called like :class:`BatchNorm`, the same in training and evaluation."""
+
+    group_size: int = 0
+    num_groups: int = 0
+    eps: float = 1e-5
+    dtype: DType = jnp.float32
+    scale_law: init.Law = init.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        n, channels = x.shape[0], x.shape[-1]
+        scale = self.param("weight", init.declare(self.scale_law), (channels,))
+        bias = self.param("bias", init.declare(init.zeros), (channels,))
+        groups = self.num_groups or channels // self.group_size
+        wide = x.reshape(n, -1, groups, channels // groups).astype(accumulator(x.dtype))
+        centred = wide - jnp.mean(wide, (1, 3), keepdims=True)
+        variance = jnp.mean(jnp.square(centred), (1, 3), keepdims=True)
+        y = (centred * lax.rsqrt(variance + self.eps)).reshape(x.shape)
+        return (y * scale + bias).astype(self.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -166,6 +208,10 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         channels = x.shape[-1]
+        if not self.is_initializing() and not self.has_variable("params", "weight"):
+            if train:
+                raise ValueError("a fused model cannot be trained: its normalisation is folded into the convolutions")
+            return x
         scale = self.param("weight", init.declare(self.scale_law), (channels,))
         bias = self.param("bias", init.declare(init.zeros), (channels,))
         running_mean = self.variable("batch_stats", "running_mean", lambda: jnp.zeros((channels,), jnp.float32))
@@ -199,24 +245,87 @@ class SqueezeExcite(nn.Module):
 
     Attributes:
       reduced: channels of the bottleneck; :func:`se_channels` computes timm's.
+      names: of the two 1x1 convolutions.
     """
 
     reduced: int
     dtype: DType = jnp.float32
     weight_law: init.Law = init.kaiming_normal_fan_out
     bias_law: init.Law | None = None
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    names: tuple[str, str] = ("fc1", "fc2")
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        def conv(features: int, name: str) -> Conv:
-            return Conv(
-                features, 1, bias=True, dtype=self.dtype, weight_law=self.weight_law, bias_law=self.bias_law, name=name
-            )
-
+        conv = functools.partial(
+            Conv, kernel=1, bias=True, dtype=self.dtype, weight_law=self.weight_law, bias_law=self.bias_law
+        )
         gate = global_avg_pool(x)[:, None, None]
-        gate = nn.relu(conv(self.reduced, "fc1")(gate))
-        gate = conv(x.shape[-1], "fc2")(gate)
+        gate = self.activation(conv(self.reduced, name=self.names[0])(gate))
+        gate = conv(x.shape[-1], name=self.names[1])(gate)
         return x * nn.sigmoid(gate)
+
+
+class Mlp(nn.Module):
+    """Two layers with an exact GELU between them, on tokens.
+
+    Maps are flattened to (tokens, channels): with four axes XLA:GPU splits the GELU in two
+    kernels, a quarter more traffic in a ConvNeXt.
+
+    Attributes:
+      hidden: width between the layers.
+      conv: store the weights as 1x1 convolutions (O, I, 1, 1), as timm's ``conv_mlp``.
+      response_norm: ConvNeXt-V2's global response normalisation before the second layer.
+    """
+
+    hidden: int
+    dtype: DType = jnp.float32
+    weight_law: init.Law = init.truncated_normal(0.02)
+    conv: bool = False
+    response_norm: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = x.shape
+        x = self._layer(x.reshape(-1, shape[-1]), self.hidden, "fc1")
+        x = nn.gelu(x, approximate=False)
+        if self.response_norm:
+            x = ResponseNorm(self.dtype, name="grn")(x.reshape(*shape[:-1], -1)).reshape(-1, self.hidden)
+        return self._layer(x, shape[-1], "fc2").reshape(shape)
+
+    def _layer(self, x: jax.Array, features: int, name: str) -> jax.Array:
+        law = self.weight_law
+        return Linear(features, self.dtype, weight_law=law, bias_law=init.zeros, conv=self.conv, name=name)(x)
+
+
+class ResponseNorm(nn.Module):
+    """Global response normalisation (Woo et al. 2023, arXiv 2301.00808) over maps (N, H, W, C)."""
+
+    dtype: DType = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("weight", init.declare(init.zeros), (x.shape[-1],))
+        bias = self.param("bias", init.declare(init.zeros), (x.shape[-1],))
+        total = jnp.sum(jnp.square(x.astype(accumulator(x.dtype))), (1, 2), keepdims=True)
+        # A channel that is zero everywhere has no gradient of its own (torch), where sqrt's would be infinite.
+        norm = jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1.0)), 0.0)
+        relative = norm / (jnp.mean(norm, -1, keepdims=True) + 1e-6)
+        return (x * (1 + scale * relative) + bias).astype(self.dtype)
+
+
+def require_size(x: jax.Array, *, at_least: int = 1, exactly: tuple[int, int] | None = None, multiple: int = 1) -> None:
+    """Raises a ``UserError`` that names the image sizes a network accepts, where ``x`` (N, H, W, C) is of another."""
+    height, width = x.shape[1:3]
+    if exactly is not None and (height, width) != exactly:
+        raise UserError(
+            f"this model is built for images of {exactly[0]}x{exactly[1]} pixels, got {height}x{width}. Resize the "
+            f"images, or the model: create_model(name, image_size=({height}, {width}), ...) or "
+            f"model.with_image_size(({height}, {width}))"
+        )
+    if min(height, width) < at_least or height % multiple or width % multiple:
+        rule = f" and multiples of {multiple}" if multiple > 1 else ""
+        raise UserError(f"expected images of at least {at_least}x{at_least} pixels{rule}, got {height}x{width}")
 
 
 def se_channels(channels: int, ratio: float, divisor: int = 8) -> int:

@@ -21,6 +21,7 @@ from jaxvision.models.layers import (
     BatchNorm,
     Conv,
     DType,
+    GroupNorm,
     Linear,
     SqueezeExcite,
     avg_pool_2x2,
@@ -33,6 +34,8 @@ from jaxvision.models.layers import (
 from jaxvision.models.registry import register
 
 WIDTHS = (64, 128, 256, 512)
+
+Norm = Callable[..., BatchNorm | GroupNorm]
 
 
 class Block(nn.Module):
@@ -53,7 +56,7 @@ class Block(nn.Module):
     avg_down: bool
     drop_path_rate: float
     conv: Callable[..., Conv]
-    norm: Callable[..., BatchNorm]
+    norm: Norm
     weight_law: init.Law
     bias_law: init.Law | None
     dtype: DType
@@ -83,19 +86,25 @@ class Block(nn.Module):
             )(y)
         if train and self.drop_path_rate:
             y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
-        return nn.relu(y + self.shortcut(x, out, train))
+        return nn.relu(y + shortcut(x, out, self.stride, self.avg_down, self.conv, self.norm, train))
 
-    def shortcut(self, x: jax.Array, out: int, train: bool) -> jax.Array:
-        """Identity, or a projection where the shape changes; -D pools before a stride-1 projection."""
-        if self.stride == 1 and x.shape[-1] == out:
-            return x
-        if not self.avg_down:
-            x = self.conv(out, 1, stride=self.stride, name="downsample.0")(x)
-            return self.norm(name="downsample.1")(x, train=train)
-        if self.stride == 2:
-            x = avg_pool_2x2(x)
-        x = self.conv(out, 1, name="downsample.1")(x)
-        return self.norm(name="downsample.2")(x, train=train)
+
+def shortcut(
+    x: jax.Array, out: int, stride: int, avg_down: bool, conv: Callable[..., Conv], norm: Norm, train: bool
+) -> jax.Array:
+    """Identity, or a projection where the shape changes; -D pools before a stride-1 projection.
+
+    Called inside a block, whose submodules ``downsample.*`` become.
+    """
+    if stride == 1 and x.shape[-1] == out:
+        return x
+    if not avg_down:
+        x = conv(out, 1, stride=stride, name="downsample.0")(x)
+        return norm(name="downsample.1")(x, train=train)
+    if stride == 2:
+        x = avg_pool_2x2(x)
+    x = conv(out, 1, name="downsample.1")(x)
+    return norm(name="downsample.2")(x, train=train)
 
 
 class ResNet(nn.Module):
@@ -110,6 +119,7 @@ class ResNet(nn.Module):
       avg_down: ResNet-D shortcut.
       groups, base_width: ResNeXt's cardinality and width per group at width 64.
       se_ratio: squeeze-and-excitation ratio, 0 for none.
+      num_groups: group normalisation with this many groups instead of batch normalisation.
       drop_path_law: "linear" over all blocks (timm) or "stage": rate * (s + 2) / 5 (ResNet-RS).
       init_law: "torch" (timm) or "tf" (tensorflow/tpu, for ResNet-RS).
       bn_groups, bn_momentum: see :class:`BatchNorm`.
@@ -126,6 +136,7 @@ class ResNet(nn.Module):
     groups: int = 1
     base_width: int = 64
     se_ratio: float = 0.0
+    num_groups: int = 0
     drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     drop_path_law: str = "linear"
@@ -157,21 +168,15 @@ class ResNet(nn.Module):
         weight_law = init.truncated_fan_in if tf else init.kaiming_normal_fan_out
         bias_law = init.zeros if tf else None
         conv = functools.partial(Conv, dtype=self.dtype, weight_law=weight_law)
-        norm = functools.partial(BatchNorm, momentum=self.bn_momentum, groups=self.bn_groups, dtype=self.dtype)
+        norm: Norm
+        if self.num_groups:
+            norm = functools.partial(GroupNorm, num_groups=self.num_groups, dtype=self.dtype)
+        else:
+            norm = functools.partial(BatchNorm, momentum=self.bn_momentum, groups=self.bn_groups, dtype=self.dtype)
 
         x = self._stem(x.astype(self.dtype), conv, norm, train)
-        make_block = functools.partial(
-            nn.remat(Block, static_argnums=(2,)) if self.remat else Block,
-            bottleneck=self.bottleneck,
-            groups=self.groups,
-            se_ratio=self.se_ratio,
-            avg_down=self.avg_down,
-            conv=conv,
-            norm=norm,
-            weight_law=weight_law,
-            bias_law=bias_law,
-            dtype=self.dtype,
-        )
+        block, arguments = self._block(conv, norm, weight_law, bias_law)
+        make_block = functools.partial(nn.remat(block, static_argnums=(2,)) if self.remat else block, **arguments)
         maps = []
         rates = self._drop_path_rates()
         for s, (width, depth) in enumerate(zip(WIDTHS, self.depths, strict=True)):
@@ -192,9 +197,25 @@ class ResNet(nn.Module):
             return x
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
         fc_weight = init.normal(0.01) if tf else None
-        return Linear(self.num_classes, self.dtype, weight_law=fc_weight, bias_law=bias_law, name="fc")(x)
+        return Linear(self.num_classes, self.dtype, weight_law=fc_weight, bias_law=bias_law, wide=True, name="fc")(x)
 
-    def _stem(self, x: jax.Array, conv: Callable[..., Conv], norm: Callable[..., BatchNorm], train: bool) -> jax.Array:
+    def _block(
+        self, conv: Callable[..., Conv], norm: Norm, weight_law: init.Law, bias_law: init.Law | None
+    ) -> tuple[type[nn.Module], dict[str, Any]]:
+        """The block's class and the arguments that all blocks share."""
+        return Block, {
+            "bottleneck": self.bottleneck,
+            "groups": self.groups,
+            "se_ratio": self.se_ratio,
+            "avg_down": self.avg_down,
+            "conv": conv,
+            "norm": norm,
+            "weight_law": weight_law,
+            "bias_law": bias_law,
+            "dtype": self.dtype,
+        }
+
+    def _stem(self, x: jax.Array, conv: Callable[..., Conv], norm: Norm, train: bool) -> jax.Array:
         if self.stem == "7x7":
             x = conv(64, 7, stride=2, padding=3, name="conv1")(x)
             out = 64
@@ -287,6 +308,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             (101, "", "64x4d"), (101, "d", "32x8d"),
         ]
     },
+    "resnet50_gn": _plain(50) | {"num_groups": 32},
     **{f"wide_resnet{depth}_2": _plain(depth) | {"base_width": 128} for depth in (50, 101)},
     **{
         f"resnetrs{depth}": _STEMS["d"]

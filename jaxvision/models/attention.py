@@ -1,0 +1,70 @@
+"""Multi-head self-attention over tokens, and the tables that Swin's windows add to it."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvision.models import initializers as init
+from jaxvision.models.layers import DType, Linear
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017) through ``jax.nn.dot_product_attention``.
+
+    Attributes:
+      heads: the width is divided among them.
+      weight_law: of the two layers; their biases start at zero.
+    """
+
+    heads: int
+    dtype: DType = jnp.float32
+    weight_law: init.Law = init.truncated_normal(0.02)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+        """Attends within each of the last-but-one axis' token sets.
+
+        Args:
+          x: (N, T, C), or (N, W, T, C) with W windows.
+          bias: added to the scores: (heads, T, T), or (W, heads, T, T).
+
+        Returns:
+          Like ``x``.
+        """
+        width = x.shape[-1]
+        qkv = self._linear(3 * width, "qkv")(x)
+        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.heads, width // self.heads), -3, 0)
+        attend = jax.nn.dot_product_attention
+        if bias is not None and bias.ndim == 4:
+            # Each window has its own bias, the same for all images.
+            y = jax.vmap(attend, (0, 0, 0, None))(q, k, v, bias)
+        else:
+            tokens, *parts = (part.reshape(-1, *part.shape[-3:]) for part in (q, k, v))
+            y = attend(tokens, *parts, bias=None if bias is None else bias[None])
+        return self._linear(width, "proj")(y.reshape(x.shape))
+
+    def _linear(self, features: int, name: str) -> Linear:
+        return Linear(features, self.dtype, weight_law=self.weight_law, bias_law=init.zeros, name=name)
+
+
+def relative_position_bias(table: jax.Array, window: tuple[int, int]) -> jax.Array:
+    """Swin's bias (Liu et al. 2021, arXiv 2103.14030): entry (i, j) depends on the offset between two positions.
+
+    Built from slices instead of an index gather: the gradient is then sums of slices, and
+    not a scatter, which is slow and not reproducible on GPU.
+
+    Args:
+      table: ((2H - 1) (2W - 1), heads), a row per offset.
+      window: (H, W).
+
+    Returns:
+      (heads, H W, H W).
+    """
+    height, width = window
+    flipped = table.reshape(2 * height - 1, 2 * width - 1, -1)[::-1, ::-1]
+    rows = jnp.stack([flipped[height - 1 - i : 2 * height - 1 - i] for i in range(height)])
+    both = jnp.stack([rows[:, :, width - 1 - j : 2 * width - 1 - j] for j in range(width)], 1)
+    # (row, column, other row, other column, heads)
+    return both.transpose(4, 0, 1, 2, 3).reshape(-1, height * width, height * width)

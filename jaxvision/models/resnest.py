@@ -1,0 +1,120 @@
+"""ResNeSt: ResNet-D with split attention.
+
+Source: Zhang et al. 2020 (arXiv 2004.08955). Names and structure follow timm's
+``resnest.py``; its blocks drop the *shortcut* under stochastic depth, ours the branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvision.models import initializers as init
+from jaxvision.models.layers import Conv, DType, avg_pool_3x3, drop_path, global_avg_pool
+from jaxvision.models.registry import register
+from jaxvision.models.resnet import Norm, ResNet, shortcut
+
+
+class SplitAttention(nn.Module):
+    """``radix`` parallel 3x3 convolutions, mixed per channel by a softmax over their pooled sum."""
+
+    channels: int
+    radix: int
+    groups: int
+    conv: Callable[..., Conv]
+    norm: Norm
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        radix, groups = self.radix, self.groups
+        x = self.conv(
+            self.channels * radix, 3, padding=1, groups=groups * radix, name="conv"
+        )(x)
+        x = nn.relu(self.norm(name="bn0")(x, train=train))
+        # Channel r * C + c is channel c of branch r.
+        x = x.reshape(*x.shape[:3], radix, self.channels)
+        gate = global_avg_pool(jnp.sum(x, 3))[:, None, None]
+        reduced = max(32, int(self.channels * radix * 0.25 + 4) // 8 * 8)
+        gate = self.conv(reduced, 1, groups=groups, bias=True, name="fc1")(gate)
+        gate = nn.relu(self.norm(name="bn1")(gate, train=train))
+        gate = self.conv(self.channels * radix, 1, groups=groups, bias=True, name="fc2")(gate)
+        if radix == 1:
+            return x[:, :, :, 0] * nn.sigmoid(gate)
+        gate = nn.softmax(gate.reshape(-1, groups, radix, self.channels // groups), 2)
+        gate = gate.transpose(0, 2, 1, 3).reshape(-1, 1, 1, radix, self.channels)
+        return jnp.sum(x * gate, 3)
+
+
+class Block(nn.Module):
+    """Bottleneck with split attention in the middle; strides are average pools around it."""
+
+    width: int
+    inner: int
+    stride: int
+    radix: int
+    groups: int
+    pool_first: bool
+    drop_path_rate: float
+    conv: Callable[..., Conv]
+    norm: Norm
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        out = 4 * self.width
+        y = self.conv(self.inner, 1, name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y, train=train))
+        if self.stride > 1 and self.pool_first:
+            y = avg_pool_3x3(y)
+        y = SplitAttention(self.inner, self.radix, self.groups, self.conv, self.norm, name="conv2")(y, train)
+        if self.stride > 1 and not self.pool_first:
+            y = avg_pool_3x3(y)
+        y = self.conv(out, 1, name="conv3")(y)
+        y = self.norm(scale_law=init.zeros, name="bn3")(y, train=train)
+        if train and self.drop_path_rate:
+            y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
+        return nn.relu(y + shortcut(x, out, self.stride, True, self.conv, self.norm, train))
+
+
+class ResNeSt(ResNet):
+    """ResNet-D trunk with split-attention blocks; see :class:`ResNet`.
+
+    Attributes:
+      radix: branches of the split attention.
+      pool_first: average pool before the split attention instead of behind it.
+    """
+
+    stem: str = "deep"
+    avg_down: bool = True
+    radix: int = 2
+    pool_first: bool = False
+    dtype: DType = jnp.float32
+
+    def _block(
+        self, conv: Callable[..., Conv], norm: Norm, weight_law: init.Law, bias_law: init.Law | None
+    ) -> tuple[type[nn.Module], dict[str, Any]]:
+        return Block, {
+            "radix": self.radix,
+            "groups": self.groups,
+            "pool_first": self.pool_first,
+            "conv": conv,
+            "norm": norm,
+        }
+
+
+# name -> keyword arguments of ResNeSt.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "resnest14d": {"depths": (1, 1, 1, 1)},
+    "resnest26d": {"depths": (2, 2, 2, 2)},
+    "resnest50d": {"depths": (3, 4, 6, 3)},
+    "resnest101e": {"depths": (3, 4, 23, 3), "stem_width": 64},
+    "resnest200e": {"depths": (3, 24, 36, 3), "stem_width": 64},
+    "resnest269e": {"depths": (3, 30, 48, 8), "stem_width": 64},
+    "resnest50d_1s4x24d": {"depths": (3, 4, 6, 3), "radix": 1, "groups": 4, "base_width": 24, "pool_first": True},
+    "resnest50d_4s2x40d": {"depths": (3, 4, 6, 3), "radix": 4, "groups": 2, "base_width": 40, "pool_first": True},
+}
+
+register(ResNeSt, VARIANTS)

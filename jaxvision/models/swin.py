@@ -1,0 +1,240 @@
+"""Swin transformer.
+
+Sources: Liu et al. 2021 (arXiv 2103.14030); window sizes of the S3 variants from Chen et
+al. 2021 (2111.14725). Names and structure follow timm's ``swin_transformer.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.models import initializers as init
+from jaxvision.models.attention import Attention, relative_position_bias
+from jaxvision.models.layers import (
+    Conv,
+    DType,
+    LayerNorm,
+    Linear,
+    Mlp,
+    drop_path,
+    global_avg_pool,
+    linear_rates,
+    require_size,
+)
+from jaxvision.models.registry import register
+
+PATCH = 4
+_NORMAL = init.truncated_normal(0.02)
+Size = tuple[int, int]
+
+
+class WindowAttention(Attention):
+    """Attention within windows, with a learned bias per offset (and a mask where windows are shifted)."""
+
+    window: Size = (7, 7)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: np.ndarray | None) -> jax.Array:
+        """Maps (N, windows, tokens, C) to the same shape; ``mask`` is (windows, tokens, tokens) or None."""
+        offsets = (2 * self.window[0] - 1) * (2 * self.window[1] - 1)
+        table = self.param("relative_position_bias_table", init.declare(_NORMAL), (offsets, self.heads))
+        bias = relative_position_bias(table, self.window)
+        if mask is not None:
+            bias = bias + jnp.asarray(mask, bias.dtype)[:, None]
+        return Attention.__call__(self, x, bias)
+
+
+class Block(nn.Module):
+    """Window attention and an MLP, each normalised before and added after.
+
+    Attributes:
+      window: of the attention, at most the map.
+      shift: pixels by which the map is rolled before it is cut into windows.
+      drop_path_rate: probability with which a sample skips each of the two branches in training.
+    """
+
+    heads: int
+    window: Size
+    shift: Size
+    drop_path_rate: float
+    dtype: DType
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        norm = functools.partial(LayerNorm, 1e-5, self.dtype)
+        y = norm(name="norm1")(x)
+        x = x + self._dropped(self._attend(y), train)
+        y = Mlp(4 * x.shape[-1], self.dtype, name="mlp")(norm(name="norm2")(x))
+        return x + self._dropped(y, train)
+
+    def _attend(self, x: jax.Array) -> jax.Array:
+        n, height, width, channels = x.shape
+        (rows, columns), shift = self.window, self.shift
+        if any(shift):
+            x = jnp.roll(x, (-shift[0], -shift[1]), (1, 2))
+        x = jnp.pad(x, ((0, 0), (0, -height % rows), (0, -width % columns), (0, 0)))
+        padded = x.shape[1:3]
+        down, across = padded[0] // rows, padded[1] // columns
+        x = x.reshape(n, down, rows, across, columns, channels).transpose(0, 1, 3, 2, 4, 5)
+        x = x.reshape(n, down * across, rows * columns, channels)
+        mask = shift_mask(padded, self.window, shift) if any(shift) else None
+        x = WindowAttention(self.heads, self.dtype, window=self.window, name="attn")(x, mask)
+        x = x.reshape(n, down, across, rows, columns, channels).transpose(0, 1, 3, 2, 4, 5)
+        x = x.reshape(n, *padded, channels)[:, :height, :width]
+        return jnp.roll(x, shift, (1, 2)) if any(shift) else x
+
+    def _dropped(self, x: jax.Array, train: bool) -> jax.Array:
+        if not (train and self.drop_path_rate):
+            return x
+        return drop_path(x, self.drop_path_rate, self.make_rng("drop_path"))
+
+
+def shift_mask(size: Size, window: Size, shift: Size) -> np.ndarray:
+    """-100 between positions of a window that only the roll made neighbours: (windows, tokens, tokens) float32."""
+
+    def regions(n: int, w: int, s: int) -> np.ndarray:
+        place = np.arange(n)
+        return (place >= n - w).astype(int) + (place >= n - s if s else place < 0)
+
+    label = 3 * regions(size[0], window[0], shift[0])[:, None] + regions(size[1], window[1], shift[1])
+    down, across = size[0] // window[0], size[1] // window[1]
+    label = label.reshape(down, window[0], across, window[1]).transpose(0, 2, 1, 3).reshape(down * across, -1)
+    return np.where(label[:, :, None] == label[:, None], 0, -100).astype(np.float32)
+
+
+class Merge(nn.Module):
+    """Joins 2x2 neighbours into channels and halves those: (N, H, W, C) to (N, H / 2, W / 2, 2 C)."""
+
+    dtype: DType
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        n, height, width, channels = x.shape
+        x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+        x = x.reshape(n, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
+        # Column before row, as the published weights have it.
+        x = x.transpose(0, 1, 3, 4, 2, 5).reshape(n, (height + 1) // 2, (width + 1) // 2, 4 * channels)
+        x = LayerNorm(1e-5, self.dtype, name="norm")(x)
+        return Linear(2 * channels, self.dtype, bias=False, weight_law=_NORMAL, name="reduction")(x)
+
+
+class Swin(nn.Module):
+    """Swin transformer over NHWC images of one size.
+
+    Attributes:
+      width: channels of the first stage, doubled by each further one.
+      depths, heads: of each stage.
+      window_size: of each stage, as (height, width) or one number; clipped to the map.
+      image_size: (height, width), multiples of 4 pixels.
+      bn_momentum, bn_groups: accepted for a uniform interface; there is no batch normalisation.
+      remat: recompute each block's activations in the backward pass to save memory.
+    """
+
+    depths: tuple[int, int, int, int]
+    heads: tuple[int, int, int, int]
+    width: int = 96
+    window_size: tuple[int | Size, ...] = (7, 7, 7, 7)
+    image_size: Size = (224, 224)
+    num_classes: int = 1000
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    bn_momentum: float = 0.1
+    bn_groups: int = 1
+    remat: bool = False
+    dtype: DType = jnp.float32
+
+    @property
+    def num_features(self) -> int:
+        return 8 * self.width
+
+    def windows(self, stage: int) -> tuple[Size, Size]:
+        """(window, shift of every second block) of a stage: a window that covers the map is not shifted."""
+        size = [side // PATCH for side in self.image_size]
+        for _ in range(stage):
+            size = [(side + 1) // 2 for side in size]
+        wanted = self.window_size[stage]
+        wanted = (wanted, wanted) if isinstance(wanted, int) else wanted
+        window = tuple(min(side, w) for side, w in zip(size, wanted, strict=True))
+        shift = tuple(0 if side <= w else w // 2 for side, w in zip(size, wanted, strict=True))
+        return window, shift  # type: ignore[return-value]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
+        """Runs the network.
+
+        Args:
+          x: (N, *image_size, C) normalised images.
+          train: dropout and stochastic depth. Needs the rngs "dropout" and "drop_path"
+            where their rates are not zero.
+          output: "logits", "embed" or "features".
+
+        Returns:
+          float32 logits (N, num_classes); or the pooled (N, num_features); or the list of
+          the four stages' maps.
+        """
+        require_size(x, at_least=32, exactly=self.image_size, multiple=PATCH)
+        x = Conv(
+            self.width,
+            PATCH,
+            stride=PATCH,
+            bias=True,
+            dtype=self.dtype,
+            weight_law=init.uniform_fan_in(PATCH * PATCH * x.shape[-1]),
+            name="patch_embed.proj",
+        )(x.astype(self.dtype))
+        x = LayerNorm(1e-5, self.dtype, name="patch_embed.norm")(x)
+        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        maps = []
+        rates = linear_rates(self.drop_path_rate, self.depths)
+        for s, depth in enumerate(self.depths):
+            if s > 0:
+                x = Merge(self.dtype, name=f"layers.{s}.downsample")(x)
+            window, shift = self.windows(s)
+            for b in range(depth):
+                x = make_block(
+                    heads=self.heads[s],
+                    window=window,
+                    shift=shift if b % 2 else (0, 0),
+                    drop_path_rate=rates[s][b],
+                    dtype=self.dtype,
+                    name=f"layers.{s}.blocks.{b}",
+                )(x, train)
+            maps.append(x)
+        if output == "features":
+            return maps
+
+        x = global_avg_pool(LayerNorm(1e-5, self.dtype, name="norm")(x))
+        if output == "embed":
+            return x
+        x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
+        return Linear(
+            self.num_classes, self.dtype, weight_law=_NORMAL, bias_law=init.zeros, wide=True, name="head.fc"
+        )(x)
+
+
+_TINY: dict[str, Any] = {"depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}
+_SMALL: dict[str, Any] = {"depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24)}
+_BASE: dict[str, Any] = {"depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "width": 128}
+_LARGE: dict[str, Any] = {"depths": (2, 2, 18, 2), "heads": (6, 12, 24, 48), "width": 192}
+_384: dict[str, Any] = {"window_size": (12,) * 4, "image_size": (384, 384)}
+
+# name -> keyword arguments of Swin.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "swin_tiny_patch4_window7_224": _TINY,
+    "swin_small_patch4_window7_224": _SMALL,
+    "swin_base_patch4_window7_224": _BASE,
+    "swin_base_patch4_window12_384": _BASE | _384,
+    "swin_large_patch4_window7_224": _LARGE,
+    "swin_large_patch4_window12_384": _LARGE | _384,
+    "swin_s3_tiny_224": _TINY | {"window_size": (7, 7, 14, 7)},
+    "swin_s3_small_224": _SMALL | {"window_size": (14, 14, 14, 7)},
+    "swin_s3_base_224": _TINY | {"depths": (2, 2, 30, 2), "window_size": (7, 7, 14, 7)},
+}
+
+register(Swin, VARIANTS)
