@@ -24,12 +24,13 @@ from jaxvision.data.loader import Loader, prefetch
 from jaxvision.data.plan import Plan
 from jaxvision.data.tfrecord import cache_dir
 from jaxvision.errors import OutOfMemoryError, UserError
-from jaxvision.model import build_module, init_variables
+from jaxvision.model import build_module
 from jaxvision.models.registry import ModelSpec, model_spec
 from jaxvision.optim import make_optimizer
 from jaxvision.schedules import warmup_cosine
 from jaxvision.state import TrainState, create_state
 from jaxvision.step import make_eval_step, make_train_step
+from jaxvision.variables import init_variables
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,13 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jaxvision import folding, loading
 from jaxvision import models as _families  # noqa: F401  (fills the registry)
 from jaxvision import weights as _weights
 from jaxvision.errors import UserError
-from jaxvision.models import initializers
 from jaxvision.models.registry import ModelSpec, lookup, model_spec
-
-Variables = dict[str, Any]
+from jaxvision.resize_tables import resized
+from jaxvision.variables import Variables, classifier_names, init_variables
 
 
 class Model(flax.struct.PyTreeNode):
@@ -31,12 +31,14 @@ class Model(flax.struct.PyTreeNode):
       module: the flax.linen module.
       spec: the constants published with the default weights.
       in_chans: channels of the input images.
+      fused: whether :func:`jaxvision.fuse` folded the normalisation; such a model only infers.
     """
 
     variables: Variables
     module: nn.Module = flax.struct.field(pytree_node=False)
     spec: ModelSpec = flax.struct.field(pytree_node=False)
     in_chans: int = flax.struct.field(pytree_node=False)
+    fused: bool = flax.struct.field(pytree_node=False, default=False)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits (N, num_classes), float32, of normalised float images (N, H, W, C)."""
@@ -60,12 +62,29 @@ class Model(flax.struct.PyTreeNode):
         """Classes of the classifier."""
         return self.module.num_classes
 
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) for which the network is built; None where it takes any size."""
+        return getattr(self.module, "image_size", None)
+
     def with_classifier(self, num_classes: int, *, key: jax.Array) -> Model:
         """The same network with a freshly initialised classifier for ``num_classes``."""
         module = self.module.clone(num_classes=num_classes)
         old, new = self.variables["params"], init_variables(module, key, self.in_chans)["params"]
-        head = _classifier_names(self.module, old, self.in_chans)
+        head = classifier_names(self.module, self.in_chans)
         params = {name: new[name] if name in head else leaf for name, leaf in old.items()}
+        return self.replace(module=module, variables={**self.variables, "params": params})
+
+    def with_image_size(self, size: int | tuple[int, int]) -> Model:
+        """The same network for images of another size; convolutional ones, which take any, are returned as they are.
+
+        A ViT's position table is resampled. A Swin's windows grow with the image and their
+        bias tables are resampled; ``create_model(..., image_size=...)`` keeps them instead.
+        Both as timm's ``set_input_size``.
+        """
+        if self.image_size is None:
+            return self
+        module, params = resized(self.module, self.variables["params"], _pair(size))
         return self.replace(module=module, variables={**self.variables, "params": params})
 
     def _checked(self, images: jax.Array) -> jax.Array:
@@ -95,32 +114,15 @@ def _apply(module: nn.Module, output: str, variables: Variables, images: jax.Arr
     return module.apply(variables, images, train=False, output=output)
 
 
-def _classifier_names(module: nn.Module, params: Mapping[str, Any], in_chans: int) -> set[str]:
-    """Top-level modules that exist for logits but not for embeddings."""
-    image = jax.ShapeDtypeStruct((1, 64, 64, in_chans), jnp.float32)
-    init = functools.partial(module.init, train=False, output="embed")
-    body = jax.eval_shape(init, jax.random.key(0), image)["params"]
-    return set(params) - set(body)
-
-
-def init_variables(module: nn.Module, key: jax.Array, in_chans: int = 3, image_size: int = 64) -> Variables:
-    """Fresh float32 variables of a module, as numpy arrays; see :mod:`jaxvision.models.initializers`."""
-    image = jax.ShapeDtypeStruct((1, image_size, image_size, in_chans), jnp.float32)
-    shapes = jax.eval_shape(functools.partial(module.init, train=False), key, image)
-    params = initializers.draw(shapes["params"], key)
-    stats = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: (initializers.ones if path[-1].key == "running_var" else initializers.zeros)(
-            None, leaf.shape
-        ),
-        shapes.get("batch_stats", {}),
-    )
-    return {"params": params, "batch_stats": stats}
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def build_module(
     name: str,
     *,
     num_classes: int = 1000,
+    image_size: int | tuple[int, int] | None = None,
     dtype: Any = jnp.float32,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
@@ -128,14 +130,19 @@ def build_module(
     bn_groups: int = 1,
     remat: bool = False,
 ) -> nn.Module:
-    """The flax.linen module of a model name; ``bn_momentum`` is torch's convention (None: the model's own)."""
+    """The flax.linen module of a model name.
+
+    ``bn_momentum`` is torch's convention (None: the model's own). ``image_size`` is for
+    networks built for one size (None: the name's own); others take any.
+    """
     cls, arguments = lookup(name)
     if num_classes < 1:
         raise UserError(f"num_classes must be at least 1, got {num_classes}")
-    own = {} if bn_momentum is None else {"bn_momentum": bn_momentum}
+    own: dict[str, Any] = {} if bn_momentum is None else {"bn_momentum": bn_momentum}
+    if image_size is not None and hasattr(cls, "image_size"):
+        own["image_size"] = _pair(image_size)
     return cls(
-        **arguments,
-        **own,
+        **(arguments | own),
         num_classes=num_classes,
         dtype=dtype,
         drop_rate=drop_rate,
@@ -150,6 +157,7 @@ def create_model(
     *,
     num_classes: int | None = None,
     in_chans: int = 3,
+    image_size: int | tuple[int, int] | None = None,
     dtype: Any = jnp.float32,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
@@ -162,57 +170,102 @@ def create_model(
 
     Args:
       name: see :func:`jaxvision.list_models`.
-      num_classes: classes of the head; 1000 by default.
+      num_classes: classes of the head; by default those of ``weights``, or 1000.
       in_chans: channels of the input images.
+      image_size: for networks built for one size, ViT and Swin: pixels of a side or (height, width),
+        by default the name's own. As timm's ``img_size``: position tables are resampled, windows stay.
       dtype: compute dtype; parameters stay float32 and logits are float32.
       drop_rate, drop_path_rate: dropout before the classifier and stochastic depth, in training.
       bn_momentum: share of the batch in the running statistics (torch's convention).
       remat: recompute activations in the backward pass.
-      key: where the random initialisation comes from; required unless ``weights`` is given.
+      key: where the random initialisation comes from; with ``weights`` only a classifier for another
+        number of classes needs it.
       weights: file or state dict for :func:`jaxvision.load_weights`.
 
     Returns:
       A :class:`Model`.
 
     Raises:
-      UserError: unknown name, neither or both of ``key`` and ``weights``, or weights that do not fit.
+      UserError: unknown name, neither ``key`` nor ``weights``, or weights that do not fit.
 
     Example::
 
       model = jaxvision.create_model("resnetrs50", key=jax.random.key(0))
       logits = model(images)
     """
-    if (key is None) == (weights is None):
+    if key is None and weights is None:
         raise UserError(
-            "create_model needs either key=jax.random.key(seed) for random weights, or weights=FILE, and not both"
+            "create_model needs either key=jax.random.key(seed) for random weights, or weights=FILE for trained ones"
         )
     module = build_module(
         name,
         num_classes=1000 if num_classes is None else num_classes,
+        image_size=image_size,
         dtype=dtype,
         drop_rate=drop_rate,
         drop_path_rate=drop_path_rate,
         bn_momentum=bn_momentum,
         remat=remat,
     )
-    # With weights every leaf is replaced, so the key is arbitrary there.
+    state = None if weights is None else loading.read(module, weights)
+    if state is not None and num_classes is None:
+        module = module.clone(num_classes=loading.classes(module, in_chans, state) or 1000)
+    # With weights every leaf but perhaps the classifier's is replaced, and for that a key is asked for.
     variables = init_variables(module, jax.random.key(0) if key is None else key, in_chans)
     model = Model(variables=variables, module=module, spec=model_spec(name), in_chans=in_chans)
-    if weights is not None:
-        return load_weights(model, weights)
+    if state is not None:
+        filled = loading.fill(module, variables, in_chans, state, fresh_classifier=key is not None)
+        model = model.replace(variables=filled)
     return jax.tree.map(jnp.asarray, model)
 
 
 def load_weights(model: Model, source: str | Path | Mapping[str, Any]) -> Model:
-    """The model with weights from a ``.safetensors`` or ``.pth`` file or a state dict under timm's names.
+    """The model with weights from a ``.safetensors`` or ``.pth`` file or a state dict.
 
-    Strict: every key must be used and every parameter filled; all problems are in one error.
-    A ``.pth`` is opened with ``weights_only=True``, so pickled code is refused.
+    Names may be timm's, torchvision's or those of the papers' repositories, also with
+    ``module.`` in front or wrapped in ``state_dict``, ``model`` or ``state_dict_ema``. A file
+    for another number of classes leaves the model's classifier as it is; for another number
+    of input channels the first convolution, for another image size the position tables are
+    adapted as timm does. A ``UserWarning`` says each of these.
+
+    Raises:
+      UserError: in one message every missing or unknown key and wrong shape; or a file that is
+        missing, damaged or holds pickled code (a ``.pth`` is opened with ``weights_only=True``).
     """
-    state_dict = _weights.read_state_dict(source)
-    return model.replace(variables=_weights.from_torch(state_dict, model.variables))
+    if model.fused:
+        raise UserError("a fused model takes no weights: load them first, then fuse")
+    state = loading.read(model.module, source)
+    filled = loading.fill(model.module, model.variables, model.in_chans, state, fresh_classifier=True)
+    return model.replace(variables=filled)
+
+
+def fuse(model: Model) -> Model:
+    """The model with every batch normalisation folded into the convolution before it, for inference.
+
+    Logits stay within rounding (1e-4 in float32); on GPU each convolution with its bias and
+    ReLU becomes one kernel. The result cannot be trained, exported or loaded into.
+    """
+    if model.fused:
+        return model
+    return model.replace(variables=folding.fold(model.module, model.variables, model.in_chans), fused=True)
 
 
 def to_torch(model: Model) -> dict[str, Any]:
     """The model's weights as numpy arrays under timm's names; loads strictly into timm."""
+    if model.fused:
+        raise UserError("a fused model has no normalisation to export: export the model before jaxvision.fuse")
     return _weights.to_torch(model.variables)
+
+
+def to_nnx(model: Model) -> Any:
+    """The model for NNX code: a ``flax.nnx`` module that holds the same variables.
+
+    Call it as ``module(images, train=False)``; ``nnx.state(module)`` has the parameters.
+    Goes through flax's own bridge, which needs the flax release that fits your jax.
+    """
+    from flax.nnx import bridge
+
+    wrapped = bridge.ToNNX(model.module)
+    for name, value in bridge.linen_vars_to_nnx_attrs(model.variables).items():
+        setattr(wrapped, name, value)
+    return wrapped

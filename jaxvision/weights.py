@@ -7,7 +7,10 @@ here; everything else keeps its shape.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import json
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +20,80 @@ import numpy as np
 
 from jaxvision.errors import UserError
 
+State = dict[str, np.ndarray]
+# adapt(name, value, torch shape wanted): a value of that shape with a note, or None where it cannot.
+Adapt = Callable[[str, np.ndarray, tuple[int, ...]], tuple[np.ndarray, str] | None]
+
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.", "module.")
+# Not parameters: counters and tables that follow from the architecture.
+_BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask", "relative_coords_table")
 
 
-def read_state_dict(source: str | Path | Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Opens a file or takes a mapping, unwraps it, and returns numpy arrays under plain names."""
+def read_state_dict(source: str | Path | Mapping[str, Any]) -> State:
+    """Opens a file or takes a mapping, unwraps it, and returns numpy arrays under plain names.
+
+    Raises:
+      UserError: the file is missing, damaged, of another kind, or holds pickled code.
+    """
     if not isinstance(source, Mapping):
-        source = _open(Path(source))
+        source = open_file(Path(source))
     for wrapper in _WRAPPERS:
         if isinstance(source.get(wrapper), Mapping):
             source = source[wrapper]
             break
-    return {name.removeprefix("module."): _numpy(value) for name, value in source.items()}
+    state = {}
+    for name, value in source.items():
+        for prefix in _PREFIXES:
+            name = str(name).removeprefix(prefix)
+        if hasattr(value, "shape"):
+            state[name] = _numpy(value)
+    if not state:
+        raise UserError(
+            f"no weights found: expected a state dict, plain or under {', '.join(map(repr, _WRAPPERS))}; "
+            f"the keys are {', '.join(map(str, list(source)[:8])) or 'none'}"
+        )
+    return state
 
 
-def from_torch(state_dict: Mapping[str, np.ndarray], variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables shaped like ``variables`` with the state dict's values, float32.
+def from_torch(state: Mapping[str, np.ndarray], variables: Mapping[str, Any], adapt: Adapt) -> tuple[dict, list[str]]:
+    """Variables shaped like ``variables`` with the state dict's values, float32, and notes on what was adapted.
+
+    Args:
+      state: numpy arrays under timm's names.
+      variables: what to fill.
+      adapt: asked for a value where the file's has another shape.
 
     Raises:
       UserError: listing every missing key, unknown key and wrong shape.
     """
     flat = {name: leaf for name, _, leaf in _walk(variables)}
-    extra = sorted(k for k in state_dict if k not in flat and not k.endswith("num_batches_tracked"))
-    problems = [f"unknown key {key}" for key in extra]
-    filled = {}
+    extra = sorted(key for key in state if key not in flat and not key.endswith(_BUFFERS))
+    problems = [f"unknown key {key} {tuple(state[key].shape)}" for key in extra]
+    filled, notes = {}, []
     for name, leaf in flat.items():
-        if name not in state_dict:
+        if name not in state:
             problems.append(f"missing key {name} {_torch_shape(leaf.shape)}")
             continue
-        value = np.asarray(state_dict[name])
-        if value.shape != _torch_shape(leaf.shape):
-            problems.append(f"shape of {name}: expected {_torch_shape(leaf.shape)}, file has {value.shape}")
-            continue
+        value, wanted = np.asarray(state[name]), _torch_shape(leaf.shape)
+        if value.shape != wanted and _squeeze(value.shape) == _squeeze(wanted):
+            value = value.reshape(wanted)  # a linear layer stored as 1x1 convolution, or the reverse
+        if value.shape != wanted:
+            adapted = adapt(name, value, wanted)
+            if adapted is None:
+                problems.append(f"shape of {name}: expected {wanted}, file has {value.shape}")
+                continue
+            value, note = adapted
+            notes.append(note)
         filled[name] = jnp.asarray(value.transpose(0, 2, 3, 1) if value.ndim == 4 else value, jnp.float32)
     if problems:
-        raise UserError(f"{len(problems)} problems with the weights:\n  " + "\n  ".join(problems))
-    return jax.tree_util.tree_map_with_path(lambda path, _: filled[_name(path)], dict(variables))
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        shown = problems[:40] + ([f"... and {len(problems) - 40} more"] if len(problems) > 40 else [])
+        raise UserError(f"{count} with the weights:\n  " + "\n  ".join(shown))
+    return jax.tree_util.tree_map_with_path(lambda path, _: filled[_name(path)], dict(variables)), notes
 
 
-def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def to_torch(variables: Mapping[str, Any]) -> State:
     """float32 numpy arrays under timm's names, ``num_batches_tracked`` included."""
     result = {}
     for name, kind, leaf in _walk(variables):
@@ -64,6 +102,18 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if kind == "batch_stats" and name.endswith("running_var"):
             result[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     return result
+
+
+def adapt_input_channels(weight: np.ndarray, channels: int) -> np.ndarray:
+    """A first convolution (O, I, H, W) for another number of channels: summed for one, else repeated and rescaled.
+
+    Source: timm's ``adapt_input_conv``.
+    """
+    if channels == 1:
+        return weight.sum(1, keepdims=True)
+    given = weight.shape[1]
+    repeated = np.concatenate([weight] * math.ceil(channels / given), 1)[:, :channels]
+    return repeated * np.float32(given / channels)
 
 
 def _walk(variables: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
@@ -79,6 +129,10 @@ def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], shape[3], shape[1], shape[2]) if len(shape) == 4 else tuple(shape)
 
 
+def _squeeze(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[:2] if len(shape) == 4 and shape[2:] == (1, 1) else shape
+
+
 def _numpy(value: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
@@ -87,24 +141,66 @@ def _numpy(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
-def _open(path: Path) -> Mapping[str, Any]:
+def open_file(path: Path) -> Mapping[str, Any]:
+    """The content of a ``.safetensors`` or torch file; which of them it is follows from its first bytes."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, expected a .safetensors or .pth file")
     if not path.is_file():
         raise UserError(f"weights file not found: {path}")
-    if path.suffix == ".safetensors":
-        from safetensors.numpy import load_file
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(512)
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04") and path.suffix != ".safetensors":
+        return _open_torch(path)
+    if len(start) >= 9 and start[8:9] == b"{":
+        return _open_safetensors(path, size, int.from_bytes(start[:8], "little"))
+    what = "an empty file" if not start else "text" if start.isascii() else "of an unknown kind"
+    if b"<html" in start.lower() or b"<!doctype" in start.lower():
+        what = "a web page; the download went wrong"
+    elif start.startswith(b"version https://git-lfs"):
+        what = "a git-lfs pointer; fetch the file itself with `git lfs pull`"
+    raise UserError(f"{path} is {what}; expected weights as .safetensors, or a torch checkpoint (.pth, .pt, .bin)")
 
-        try:
-            return load_file(path)
-        except Exception as error:  # safetensors raises its own type; the file is the user's
-            raise UserError(f"{path} is not a readable safetensors file: {error}") from error
+
+def _open_safetensors(path: Path, size: int, header: int) -> Mapping[str, Any]:
+    if header + 8 > size:
+        raise UserError(f"{path} is truncated: {size} bytes, its header alone has {header + 8}")
+    from safetensors.flax import load_file  # numpy's reader has no bfloat16
+
+    try:
+        with path.open("rb") as file:
+            table = json.loads(file.read(8 + header)[8:])
+        end = 8 + header + max((t["data_offsets"][1] for k, t in table.items() if k != "__metadata__"), default=0)
+        if end > size:
+            raise UserError(f"{path} is truncated: {size} bytes, its header announces {end}; fetch it again")
+        return load_file(path)
+    except UserError:
+        raise
+    except Exception as error:  # safetensors raises its own type; the file is the user's
+        raise UserError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _open_torch(path: Path) -> Mapping[str, Any]:
     try:
         import torch
     except ImportError as error:
-        raise UserError(f"opening {path} needs torch; convert it to .safetensors, or install torch") from error
+        raise UserError(
+            f"opening {path} needs torch (pip install torch); or convert it to .safetensors where torch is installed: "
+            "python tools/import_torch.py NAME --weights FILE --out FILE.safetensors"
+        ) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{path} is not a plain torch checkpoint (weights_only=True refused it): {error}") from error
+        # Published checkpoints carry their command line in a Namespace, which is plain data.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, ... for what the user gave
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+            found = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), reason)
+            raise UserError(
+                f"{path} was refused: besides tensors it holds pickled code or objects, which could run anything on "
+                f"loading ({found}). Save the state dict alone: torch.save(model.state_dict(), FILE)"
+            ) from error
+        raise UserError(f"{path} is damaged or truncated, or no torch checkpoint: {reason}") from error
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, expected a state dict")
+        raise UserError(f"{path} holds a {type(content).__name__}, expected a state dict: save model.state_dict()")
     return content

@@ -144,10 +144,7 @@ class ConvNeXt(nn.Module):
         if output == "features":
             return maps
 
-        if self.norm_first:
-            x = global_avg_pool(norm(name="norm_pre")(x))
-        else:
-            x = norm(name="head.norm")(global_avg_pool(x))
+        x = global_avg_pool(norm(name="norm_pre")(x)) if self.norm_first else norm(name="head.norm")(global_avg_pool(x))
         linear = functools.partial(Linear, dtype=self.dtype, weight_law=_NORMAL, bias_law=init.zeros)
         if self.head_width:
             x = nn.gelu(linear(self.head_width, name="head.pre_logits.fc")(x), approximate=False)

@@ -154,9 +154,7 @@ class Block(nn.Module):
     def _spatial(self, x: jax.Array, channels: int) -> jax.Array:
         groups = channels // self.group_size
         law = init.kaiming_normal_fan_out_grouped(groups)
-        return self.conv(
-            channels, self.kernel, stride=self.stride, groups=groups, weight_law=law, name="conv_dw"
-        )(x)
+        return self.conv(channels, self.kernel, stride=self.stride, groups=groups, weight_law=law, name="conv_dw")(x)
 
     def _gate(self, x: jax.Array, width: int) -> jax.Array:
         if not self.se:
@@ -164,9 +162,7 @@ class Block(nn.Module):
         # timm rounds expanded channels * (ratio / expansion), which differs from width * ratio at the halves.
         reduced = round(x.shape[-1] * (self.se / (self.expand if self.kind != "separable" else 1)))
         names = ("conv_reduce", "conv_expand")
-        return SqueezeExcite(
-            reduced, self.dtype, bias_law=init.zeros, activation=nn.silu, names=names, name="se"
-        )(x)
+        return SqueezeExcite(reduced, self.dtype, bias_law=init.zeros, activation=nn.silu, names=names, name="se")(x)
 
 
 class EfficientNet(nn.Module):
@@ -291,7 +287,8 @@ class EfficientNet(nn.Module):
         depths = self._depths()
         total = sum(depths)
         return [
-            [self.drop_path_rate * (sum(depths[:s]) + b) / total for b in range(depth)] for s, depth in enumerate(depths)
+            [self.drop_path_rate * (sum(depths[:s]) + b) / total for b in range(depth)]
+            for s, depth in enumerate(depths)
         ]
 
 

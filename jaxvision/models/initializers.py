@@ -137,3 +137,8 @@ def uniform_fan_in(fan_in: int) -> Law:
 
 def _uniform(bound: float, rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     return rng.uniform(-bound, bound, shape).astype(np.float32)
+
+
+def unboxed(tree: Any) -> Any:
+    """The tree with the content of each :class:`Declared` leaf."""
+    return jax.tree.map(lambda box: box.value, tree, is_leaf=lambda x: isinstance(x, Declared))

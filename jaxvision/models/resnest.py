@@ -31,9 +31,7 @@ class SplitAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         radix, groups = self.radix, self.groups
-        x = self.conv(
-            self.channels * radix, 3, padding=1, groups=groups * radix, name="conv"
-        )(x)
+        x = self.conv(self.channels * radix, 3, padding=1, groups=groups * radix, name="conv")(x)
         x = nn.relu(self.norm(name="bn0")(x, train=train))
         # Channel r * C + c is channel c of branch r.
         x = x.reshape(*x.shape[:3], radix, self.channels)

@@ -213,9 +213,9 @@ class Swin(nn.Module):
         if output == "embed":
             return x
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-        return Linear(
-            self.num_classes, self.dtype, weight_law=_NORMAL, bias_law=init.zeros, wide=True, name="head.fc"
-        )(x)
+        return Linear(self.num_classes, self.dtype, weight_law=_NORMAL, bias_law=init.zeros, wide=True, name="head.fc")(
+            x
+        )
 
 
 _TINY: dict[str, Any] = {"depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}

@@ -186,7 +186,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{
         f"deit3_{size}_patch16_{px}": _variant(size, px) | {"embed_class": False, "layer_scale": 1e-6}
         for size, px in [
-            ("small", 224), ("small", 384), ("medium", 224), ("base", 224), ("base", 384), ("large", 224), ("large", 384),
+            ("small", 224), ("small", 384), ("medium", 224), ("base", 224), ("base", 384), ("large", 224),
+            ("large", 384),
         ]
     },
 }  # fmt: skip
