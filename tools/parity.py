@@ -238,7 +238,8 @@ def main() -> int:
     print(table(rows))
     print(f"{len(rows) - len(different)} of {len(rows)} equal", f"; not: {', '.join(different)}" if different else "")
     if args.out:
-        versions = f"python {platform.python_version()}, jax {jax.__version__}, torch {torch.__version__}, timm {timm.__version__}"
+        versions = f"python {platform.python_version()}, jax {jax.__version__}, "
+        versions += f"torch {torch.__version__}, timm {timm.__version__}"
         title = (
             f"# Parity with timm, {date.today()}\n\nRandom trained-like weights, float32, {versions}, "
             f"{jax.default_backend()}. Largest relative differences; equal means below {FORWARD:g} forward and "
