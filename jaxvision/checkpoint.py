@@ -128,11 +128,13 @@ class Checkpointer:
         self._manager.close()
         return good
 
-    def restore(self, target: Flat, *, step: int | None = None) -> tuple[dict[str, np.ndarray], dict, int] | None:
+    def restore(
+        self, target: Flat | None, *, step: int | None = None
+    ) -> tuple[dict[str, np.ndarray], dict, int] | None:
         """The newest good checkpoint, or the one of ``step``.
 
         Args:
-          target: names with arrays (or shape structs) that the checkpoint must have.
+          target: names with arrays (or shape structs) that the checkpoint must have; None takes whatever it has.
           step: a particular checkpoint.
 
         Returns:
@@ -161,7 +163,7 @@ class Checkpointer:
             )
         return None
 
-    def _restore_one(self, step: int, target: Flat) -> tuple[dict[str, np.ndarray], dict]:
+    def _restore_one(self, step: int, target: Flat | None) -> tuple[dict[str, np.ndarray], dict]:
         try:
             saved = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
             document, digest = saved["document"], saved["sha256"]
@@ -171,7 +173,8 @@ class Checkpointer:
             raise _DamagedError("its metadata differs from its digest")
         if document["format"] != FORMAT:
             raise UserError(f"checkpoint format {document['format']} in {self.directory}, expected {FORMAT}")
-        _compare(document["arrays"], target, self.directory, step)
+        if target is not None:
+            _compare(document["arrays"], target, self.directory, step)
 
         names = list(document["arrays"])
         arguments = ocp.args.PyTreeRestore(

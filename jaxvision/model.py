@@ -169,8 +169,9 @@ def create_model(
     """Builds a model by timm name.
 
     Args:
-      name: see :func:`jaxvision.list_models`.
-      num_classes: classes of the head; by default those of ``weights``, or 1000.
+      name: see :func:`jaxvision.list_models`; a weight tag behind a dot ("convnext_tiny.fb_in1k") selects
+        whose constants ``spec`` holds.
+      num_classes: classes of the head; by default those of ``weights``, or as published (mostly 1000).
       in_chans: channels of the input images.
       image_size: for networks built for one size, ViT and Swin: pixels of a side or (height, width),
         by default the name's own. As timm's ``img_size``: position tables are resampled, windows stay.
@@ -197,9 +198,10 @@ def create_model(
         raise UserError(
             "create_model needs either key=jax.random.key(seed) for random weights, or weights=FILE for trained ones"
         )
+    spec = model_spec(name)
     module = build_module(
         name,
-        num_classes=1000 if num_classes is None else num_classes,
+        num_classes=spec.num_classes if num_classes is None else num_classes,
         image_size=image_size,
         dtype=dtype,
         drop_rate=drop_rate,
@@ -209,10 +211,10 @@ def create_model(
     )
     state = None if weights is None else loading.read(module, weights)
     if state is not None and num_classes is None:
-        module = module.clone(num_classes=loading.classes(module, in_chans, state) or 1000)
+        module = module.clone(num_classes=loading.classes(module, in_chans, state) or spec.num_classes)
     # With weights every leaf but perhaps the classifier's is replaced, and for that a key is asked for.
     variables = init_variables(module, jax.random.key(0) if key is None else key, in_chans)
-    model = Model(variables=variables, module=module, spec=model_spec(name), in_chans=in_chans)
+    model = Model(variables=variables, module=module, spec=spec, in_chans=in_chans)
     if state is not None:
         filled = loading.fill(module, variables, in_chans, state, fresh_classifier=key is not None)
         model = model.replace(variables=filled)

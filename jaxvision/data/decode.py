@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 try:
     import simplejpeg
@@ -73,6 +73,8 @@ def decode(data: bytes | memoryview, scratch: Scratch | None = None) -> np.ndarr
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and palettes; the pixels are fine
             with Image.open(io.BytesIO(data)) as image:
                 return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise ValueError("not an image of any format that Pillow reads") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ... for bad files
         raise ValueError(f"not a complete image: {error}") from error
 
@@ -181,12 +183,19 @@ def _low_pass(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.sepFilter2D(image, -1, taps[0], taps[1], borderType=cv2.BORDER_REPLICATE)
 
 
-def eval_image(image: np.ndarray, size: int, crop_pct: float, interpolation: str) -> np.ndarray:
-    """timm's evaluation preprocessing, bit for bit: resize the short side to size / crop_pct, centre crop."""
+def eval_image(
+    image: np.ndarray, size: int, crop_pct: float, interpolation: str, crop_mode: str = "center"
+) -> np.ndarray:
+    """timm's evaluation preprocessing, bit for bit: resize to size / crop_pct, centre crop.
+
+    "center" resizes the short side and keeps the aspect ratio; "squash" resizes both sides.
+    """
     height, width = image.shape[:2]
     short = math.floor(size / crop_pct)
-    if (width <= height and width != short) or (height < width and height != short):
-        new = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+    new = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+    if crop_mode == "squash":
+        new = (short, short)
+    if new != (width, height):
         image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(new, PIL_FILTERS[interpolation]))
         height, width = image.shape[:2]
     top, left = round((height - size) / 2.0), round((width - size) / 2.0)
@@ -221,10 +230,10 @@ def train_transform(
     return transform
 
 
-def eval_transform(*, size: int, crop_pct: float, interpolation: str) -> Transform:
+def eval_transform(*, size: int, crop_pct: float, interpolation: str, crop_mode: str = "center") -> Transform:
     """The evaluation transform; see :func:`eval_image`."""
 
     def transform(image: np.ndarray, uniforms: np.ndarray | None, out: np.ndarray) -> None:
-        out[:] = eval_image(image, size, crop_pct, interpolation)
+        out[:] = eval_image(image, size, crop_pct, interpolation, crop_mode)
 
     return transform

@@ -19,34 +19,38 @@ _REGISTRY: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {}
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """What is published with a model's default timm weights.
+    """What is published with a model's weights in timm.
 
     Attributes:
       name: timm's model name.
-      tag: the weight tag to which the settings and accuracies belong.
+      tag: the weight tag to which the settings and accuracies belong ("untrained": timm's settings, no weights).
+      num_classes: of these weights; 1000, or ImageNet-12k's 11821 and ImageNet-21k's 21841 or 21843.
       input_size, test_input_size: pixels of a side in training and in timm's test setting (None: the same).
-      crop_pct, test_crop_pct: share of the resized short side that evaluation keeps.
+      crop_pct, test_crop_pct: share of the resized short side that evaluation keeps (None: the same).
+      crop_mode: "center" keeps the aspect ratio and cuts; "squash" resizes both sides to the same.
       interpolation: of the evaluation resize.
       mean, std: RGB normalisation for pixels scaled to [0, 1].
+      top1, top1_at_test: ImageNet top-1 in percent at the two sizes, timm's results (None: not published).
       params_m: parameters in millions, with 1000 classes.
       gmacs: multiply-accumulates in 1e9 at ``gmacs_at`` pixels.
-      top1, top1_at_test: ImageNet top-1 in percent, timm's results (None: not published).
     """
 
     name: str
     tag: str
+    num_classes: int
     input_size: int
     test_input_size: int | None
     crop_pct: float
     test_crop_pct: float | None
+    crop_mode: str
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    top1: float | None
+    top1_at_test: float | None
     params_m: float
     gmacs: float
     gmacs_at: int
-    top1: float | None
-    top1_at_test: float | None
 
 
 def register(module: type[nn.Module], variants: dict[str, dict[str, Any]]) -> None:
@@ -58,7 +62,8 @@ def register(module: type[nn.Module], variants: dict[str, dict[str, Any]]) -> No
 
 
 def lookup(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
-    """The module class and keyword arguments of a model name."""
+    """The module class and keyword arguments of a model name; a weight tag behind a dot is ignored."""
+    name = name.partition(".")[0]
     if name not in _REGISTRY:
         raise UserError(
             f"unknown model {name!r}.{did_you_mean(name, _REGISTRY)} "
@@ -77,18 +82,23 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def model_spec(name: str) -> ModelSpec:
-    """The published constants of a model; see :class:`ModelSpec`."""
+    """The published constants of a model, "convnext_tiny", or of certain weights, "convnext_tiny.fb_in1k".
+
+    Without a tag: of timm's default weights.
+    """
     lookup(name)
-    specs = _specs()
-    if name not in specs:
-        # Rows exist for the weights timm publishes; relatives without weights use timm's defaults.
-        raise UserError(f"model {name!r} has no published constants in specs.csv")
-    return specs[name]
+    name, _, tag = name.partition(".")
+    tags = _specs()[name]
+    if tag and tag not in tags:
+        raise UserError(
+            f"no weights {tag!r} of {name}.{did_you_mean(tag, tags)} There are: {', '.join(tags)} (the first: default)"
+        )
+    return tags[tag] if tag else next(iter(tags.values()))
 
 
 @functools.cache
-def _specs() -> dict[str, ModelSpec]:
-    text = importlib.resources.files("jaxvision.models").joinpath("specs.csv").read_text()
+def _specs() -> dict[str, dict[str, ModelSpec]]:
+    """name -> tag -> spec, the default tag first."""
     convert = {
         "str": str,
         "int": int,
@@ -98,5 +108,14 @@ def _specs() -> dict[str, ModelSpec]:
         "tuple[float, float, float]": lambda s: tuple(map(float, s.split())),
     }
     types = {field.name: convert[field.type] for field in dataclasses.fields(ModelSpec)}
-    rows = csv.DictReader(text.splitlines())
-    return {row["name"]: ModelSpec(**{key: types[key](value) for key, value in row.items()}) for row in rows}
+    sizes = {row["name"]: row for row in _rows("specs.csv")}
+    specs: dict[str, dict[str, ModelSpec]] = {}
+    for row in _rows("tags.csv"):
+        values = {key: types[key](value) for key, value in (row | sizes[row["name"]]).items()}
+        specs.setdefault(row["name"], {})[row["tag"]] = ModelSpec(**values)
+    return specs
+
+
+def _rows(file: str) -> list[dict[str, str]]:
+    text = importlib.resources.files("jaxvision.models").joinpath(file).read_text()
+    return list(csv.DictReader(text.splitlines()))

@@ -1,0 +1,90 @@
+"""Images to a network's input exactly as its weights were evaluated, and class names for its output."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.augment import make_normalise
+from jaxvision.data import decode
+from jaxvision.errors import UserError
+from jaxvision.models.registry import ModelSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Evaluation preprocessing, pixel for pixel timm's.
+
+    Attributes:
+      size: pixels of a side of the network's input.
+      crop_pct, crop_mode, interpolation: see :class:`ModelSpec`.
+      mean, std: normalisation for pixels in [0, 1].
+    """
+
+    size: int
+    crop_pct: float
+    crop_mode: str
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def transform(self) -> decode.Transform:
+        """Decoded image to a uint8 row of a batch; for :class:`jaxvision.data.loader.Loader`."""
+        return decode.eval_transform(
+            size=self.size, crop_pct=self.crop_pct, interpolation=self.interpolation, crop_mode=self.crop_mode
+        )
+
+    def load(self, path: Path) -> np.ndarray:
+        """An image file as uint8 (size, size, 3)."""
+        out = np.empty((self.size, self.size, 3), np.uint8)
+        self.transform(decode.decode(path.read_bytes()), None, out)
+        return out
+
+    def normalise(self, images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+        """uint8 (N, size, size, 3) to the network's input."""
+        return make_normalise(mean=self.mean, std=self.std, dtype=dtype)(images)
+
+    def __str__(self) -> str:
+        resize = "short side" if self.crop_mode == "center" else "both sides (squash)"
+        return (
+            f"{resize} to {int(self.size / self.crop_pct)} px ({self.interpolation}, Pillow), "
+            f"centre crop {self.size} px (crop {self.crop_pct:g}), mean {' '.join(f'{m:g}' for m in self.mean)}, "
+            f"std {' '.join(f'{s:g}' for s in self.std)}"
+        )
+
+
+def preprocessing(
+    spec: ModelSpec, *, test_size: bool = False, size: int | None = None, crop_pct: float | None = None
+) -> Preprocessing:
+    """The evaluation preprocessing of published weights.
+
+    Args:
+      spec: of the weights.
+      test_size: at timm's larger test setting, where there is one.
+      size: another number of pixels.
+      crop_pct: another crop.
+
+    Raises:
+      UserError: there is no other test setting, or both sizes are asked for.
+    """
+    own, own_crop = spec.input_size, spec.crop_pct
+    if test_size:
+        if size is not None:
+            raise UserError("choose either the test size or a size of your own")
+        if spec.test_input_size is None and spec.test_crop_pct is None:
+            raise UserError(f"{spec.name}.{spec.tag} has no other test setting than {spec.input_size} px")
+        own, own_crop = spec.test_input_size or own, spec.test_crop_pct or own_crop
+    return Preprocessing(size or own, crop_pct or own_crop, spec.crop_mode, spec.interpolation, spec.mean, spec.std)
+
+
+def imagenet_classes() -> list[tuple[str, str]]:
+    """(WordNet id, first lemma) of ImageNet's 1000 classes in the order of every published classifier."""
+    text = importlib.resources.files("jaxvision.data").joinpath("imagenet_classes.txt").read_text()
+    return [(line[:9], line[10:]) for line in text.splitlines()]

@@ -1,0 +1,151 @@
+"""PyTorch weights to a .safetensors file that jaxvision opens without torch, or back.
+
+    python tools/import_torch.py resnet50 --weights resnet50.pth --out resnet50.safetensors
+    python tools/import_torch.py convnext_tiny --timm fb_in1k --out convnext_tiny.safetensors   # downloads
+    python tools/import_torch.py resnetrs50 --reverse --weights runs/rs50 --out rs50.pth        # for timm
+
+The file keeps timm's names and layouts, so timm loads it, too. Where timm is installed, both
+sides run on the same random images and the largest difference of their logits is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import numpy as np
+
+import jaxvision
+from jaxvision.errors import UserError
+from jaxvision.runs import run_weights
+from jaxvision.weights import State
+from tools.model_args import checksum, replace_file
+
+
+def logit_difference(model: jaxvision.Model, state: State) -> tuple[float, float] | None:
+    """Largest absolute and relative difference to timm with these weights; None where timm is not installed."""
+    try:
+        from tools.torch_reference import timm, torch
+    except ImportError:
+        return None
+    size = model.image_size or (model.spec.input_size,) * 2
+    arguments: dict[str, Any] = {"num_classes": model.num_classes, "in_chans": model.in_chans}
+    if model.image_size is not None:
+        arguments["img_size"] = size
+    reference = timm.create_model(model.spec.name, **arguments).eval()
+    reference.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in state.items()}, strict=True)
+    images = np.random.default_rng(0).standard_normal((2, *size, model.in_chans), np.float32)
+    with torch.inference_mode():
+        theirs = reference(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+    ours = np.asarray(model(images))
+    difference = float(np.abs(ours - theirs).max())
+    return difference, difference / float(np.abs(theirs).max())
+
+
+def save(path: Path, state: State, name: str) -> None:
+    """Writes .safetensors, or a torch file for .pth, .pt and .bin."""
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        replace_file(path, lambda file: save_file(state, file, metadata={"format": "pt", "model": name}))
+        return
+    import torch
+
+    tensors = {key: torch.from_numpy(np.array(value)) for key, value in state.items()}
+    replace_file(path, lambda file: torch.save(tensors, file))
+
+
+def source_of(args: argparse.Namespace) -> Any:
+    """The state dict or file that the command line names."""
+    if args.weights is None:
+        try:
+            from tools.torch_reference import timm
+        except ImportError as error:
+            raise UserError(
+                "fetching timm's weights needs timm (make install-test); or name a file: --weights"
+            ) from error
+        name = f"{args.name.partition('.')[0]}.{args.timm}" if args.timm else args.name
+        print(f"fetching {name} through timm ...", flush=True)
+        try:
+            return timm.create_model(name, pretrained=True).state_dict()
+        except Exception as error:  # the hub's and timm's many errors
+            raise UserError(f"timm could not fetch {name}: {str(error).splitlines()[0]}") from error
+    if args.weights.is_dir():
+        state, config, step = run_weights(args.weights, ema=not args.raw)
+        if config["model"]["name"] != args.name.partition(".")[0]:
+            raise UserError(f"{args.weights} is a run of {config['model']['name']}, not of {args.name}")
+        print(f"{args.weights}: step {step}, {'raw' if args.raw else 'averaged'} weights")
+        if args.image_size is None:
+            args.image_size = config["model"]["image_size"]
+        return state
+    print(f"{args.weights}: sha256 {checksum(args.weights)}", flush=True)
+    return args.weights
+
+
+def run(args: argparse.Namespace) -> int:
+    """Converts, compares and writes."""
+    if args.out.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
+        raise UserError(f"--out {args.out}: expected a name that ends with .safetensors, .pth, .pt or .bin")
+    jaxvision.model_spec(args.name if args.timm is None else f"{args.name.partition('.')[0]}.{args.timm}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = jaxvision.create_model(
+            args.name,
+            weights=source_of(args),
+            num_classes=args.num_classes,
+            in_chans=args.in_chans,
+            image_size=args.image_size,
+            key=None if args.seed is None else jax.random.key(args.seed),
+        )
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            print(f"note: {warning.message}")
+    state = jaxvision.to_torch(model)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"]))
+    print(f"{args.name}: {len(state)} tensors, {parameters / 1e6:.2f} M parameters, {model.num_classes} classes")
+    compared = logit_difference(model, state)
+    if compared is None:
+        print("timm is not installed: logits were not compared")
+    else:
+        print(f"largest logit difference to timm: {compared[0]:.2e} ({compared[1]:.1e} of the largest logit)")
+        if not compared[1] < 1e-4:
+            raise UserError("that is no rounding: please report it. Nothing was written")
+    save(args.out, state, args.name)
+    print(f"wrote {args.out} ({args.out.stat().st_size / 2**20:.1f} MiB)")
+    return 0
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="timm's model name")
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--weights", type=Path, help="a .pth, .pt, .bin or .safetensors file, or a run's workdir")
+    given.add_argument("--timm", metavar="TAG", help="fetch timm's weights of this tag; without either: the default's")
+    parser.add_argument("--out", type=Path, required=True, help=".safetensors, or .pth for a torch file")
+    parser.add_argument(
+        "--reverse", action="store_true", help="from jaxvision to timm: --weights is ours, --out theirs"
+    )
+    parser.add_argument("--raw", action="store_true", help="of a training run: the raw weights, not their average")
+    parser.add_argument("--num-classes", type=int, help="by default as in the file; another number needs --seed")
+    parser.add_argument("--in-chans", type=int, default=3, help="the first convolution is adapted to this")
+    parser.add_argument("--image-size", type=int, help="for ViT and Swin: position tables are resampled to it")
+    parser.add_argument("--seed", type=int, help="of a fresh classifier")
+    args = parser.parse_args()
+    if args.reverse and args.weights is None:
+        parser.error("--reverse needs --weights: our .safetensors file, or a run's workdir")
+    try:
+        return run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

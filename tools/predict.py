@@ -1,0 +1,147 @@
+"""The top classes of image files and folders.
+
+    python tools/predict.py photo.jpg holiday/ --model resnet50 --weights resnet50.safetensors
+    python tools/predict.py holiday/ --model resnet50 --weights resnet50.safetensors --sheet sheet.png
+
+Class names are ImageNet's for 1000 classes; of --classes FILE (a name per line) otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rich.progress import track
+
+from jaxvision.errors import UserError
+from jaxvision.inference import imagenet_classes
+from tools.model_args import add_model_arguments, load, replace_file
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The files, and the images below the folders, in order."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise UserError(f"no images below {path}: looked for {', '.join(sorted(SUFFIXES))}")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UserError(f"no such file or folder: {path}")
+    return found
+
+
+def class_names(file: Path | None, num_classes: int) -> list[str]:
+    """A name per class; the number where nobody names it."""
+    if file is not None:
+        if not file.is_file():
+            raise UserError(f"no file of class names: {file}")
+        names = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        if len(names) != num_classes:
+            raise UserError(f"{file} names {len(names)} classes, the model has {num_classes}")
+        return names
+    return (
+        [name for _, name in imagenet_classes()] if num_classes == 1000 else [f"class {i}" for i in range(num_classes)]
+    )
+
+
+def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[Sequence[str]], side: int = 200) -> Image.Image:
+    """The network's inputs in a grid, each above its caption's lines."""
+    font = ImageFont.load_default(13)
+    lines = max(len(caption) for caption in captions)
+    cell_height = side + 8 + 17 * lines
+    columns = min(len(images), max(1, math.ceil(math.sqrt(len(images) * cell_height / side * 1.4))))
+    rows = math.ceil(len(images) / columns)
+    sheet = Image.new("RGB", (columns * (side + 10) + 10, rows * (cell_height + 10) + 10), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        x, y = 10 + (i % columns) * (side + 10), 10 + (i // columns) * (cell_height + 10)
+        sheet.paste(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC), (x, y))
+        for n, line in enumerate(caption):
+            while draw.textlength(line, font=font) > side:
+                line = line[:-2].rstrip(". ") + "."
+            draw.text((x, y + side + 4 + 17 * n), line, fill="black" if n else "#00458b", font=font)
+    return sheet
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predicts and prints."""
+    paths = find_images(args.images)
+    model, settings, identity = load(args)
+    names = class_names(args.classes, model.num_classes)
+    topk = min(args.topk, model.num_classes)
+    print(f"{args.model} ({identity}): {settings}", file=sys.stderr)
+    predict = jax.jit(lambda model, images: jax.nn.softmax(model(settings.normalise(images))))
+    results, shown, bad = [], [], 0
+    quiet = not sys.stderr.isatty() or len(paths) < 2 * args.batch_size
+    for first in track(range(0, len(paths), args.batch_size), "predicting", disable=quiet, transient=True):
+        batch = np.zeros((min(args.batch_size, len(paths)), settings.size, settings.size, 3), np.uint8)
+        readable = []
+        for path in paths[first : first + args.batch_size]:
+            try:
+                batch[len(readable)] = settings.load(path)
+                readable.append(path)
+            except (ValueError, OSError) as error:
+                bad += 1
+                print(f"error: {path}: {error}", file=sys.stderr)
+        if not readable:
+            continue
+        probabilities = np.asarray(predict(model, batch))[: len(readable)]
+        for path, image, row in zip(readable, batch, probabilities, strict=False):
+            best = np.argsort(-row, kind="stable")[:topk]
+            results.append({"file": str(path), "top": [[int(i), names[i], float(row[i])] for i in best]})
+            if args.sheet and len(shown) < 200:
+                shown.append(image.copy())
+            if not args.json:
+                print(path)
+                for i in best:
+                    print(f"  {100 * row[i]:6.2f} %  {names[i]} ({i})")
+    if args.json:
+        print(json.dumps(results, indent=1))
+    if args.sheet and shown:
+        captions = [
+            [Path(r["file"]).name, *(f"{100 * p:.1f} %  {name}" for _, name, p in r["top"][:3])]
+            for r in results[: len(shown)]
+        ]
+        replace_file(args.sheet, lambda file: contact_sheet(shown, captions).save(file, "PNG"))
+        left = f" (the first {len(shown)} of {len(results)})" if len(shown) < len(results) else ""
+        print(f"wrote {args.sheet}{left}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders to search for them")
+    add_model_arguments(parser, positional=False)
+    parser.add_argument("--classes", type=Path, help="file with a class name per line")
+    parser.add_argument("--topk", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet of the images with their classes, as PNG")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args()
+    if args.topk < 1 or args.batch_size < 1:
+        parser.error("--topk and --batch-size must be at least 1")
+    try:
+        return run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Top-1 and top-5 of a model and its weights on any data source, with the weights' own preprocessing.
+
+    python tools/validate.py resnet50.a1_in1k --weights resnet50.safetensors --name imagenet2012
+    python tools/validate.py convnext_tiny --weights w.pth --name folder --dir imagenette2 --split val --out result.json
+
+Preprocessing is Pillow's, pixel for pixel timm's, so the figures are timm's. A folder whose
+classes are WordNet ids is mapped to ImageNet's 1000 classes, also where it has only some.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.progress import Progress
+
+from jaxvision import sharding
+from jaxvision.data import digits, sources
+from jaxvision.data.loader import Loader, prefetch
+from jaxvision.data.plan import Plan
+from jaxvision.data.tfrecord import DataError
+from jaxvision.errors import UserError
+from jaxvision.inference import imagenet_classes
+from tools.model_args import add_model_arguments, load, replace_file
+
+
+def open_source(name: str, folder: Path, split: str) -> sources.Source:
+    """A prepared tfds data set, or digits, a class folder, an .npz file."""
+    openers = {"folder": sources.FolderSource, "npz": sources.npz_source, "digits": digits.source}
+    return openers[name](folder, split) if name in openers else sources.tfds_source(name, folder, split)
+
+
+def class_table(source: sources.Source, num_classes: int) -> np.ndarray:
+    """The model's class of each label of the source."""
+    ids = [wnid for wnid, _ in imagenet_classes()]
+    names = list(source.class_names or [])
+    if num_classes == 1000 and names and set(names) <= set(ids):
+        return np.array([ids.index(name) for name in names], np.int32)
+    if source.num_classes > num_classes:
+        raise UserError(f"the data has {source.num_classes} classes, the model only {num_classes}")
+    return np.arange(source.num_classes, dtype=np.int32)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates and reports."""
+    model, settings, identity = load(args)
+    source = open_source(args.name, args.dir.expanduser(), args.split)
+    table = class_table(source, model.num_classes)
+    mesh = sharding.make_mesh()
+    batch_size = -(-args.batch_size // jax.device_count()) * jax.device_count()
+    plan = Plan(len(source), batch_size, seed=0, train=False, shard=0, shards=1)
+    loader = Loader(source, plan, settings.transform, size=settings.size, threads=args.threads)
+    print(f"{args.model} ({identity}{', fused' if args.fuse else ''}, {args.dtype})")
+    print(f"{len(source)} images of {args.name} {args.split}: {settings}", flush=True)
+
+    @jax.jit
+    def step(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        logits = model(settings.normalise(batch["image"], jnp.dtype(args.dtype)))
+        label = jnp.asarray(table)[batch["label"]]
+        # Ties count against the model, as a sort that puts it last would.
+        better = jnp.sum(logits >= jnp.take_along_axis(logits, label[:, None], 1), 1) - 1
+        return jnp.stack([jnp.sum((better < k) & batch["mask"]) for k in (1, 5)])
+
+    model = sharding.replicate(mesh, model)
+    right, start = np.zeros(2, np.int64), time.perf_counter()
+    with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task("validating", total=len(source))
+        batches = prefetch(loader.batches(0, plan.eval_steps), lambda b: sharding.put_batch(mesh, b), depth=1)
+        for i, batch in enumerate(batches):
+            right += np.asarray(step(model, batch))
+            seen = min((i + 1) * batch_size, len(source))
+            bar.update(task, completed=seen, description=f"top-1 {100 * right[0] / seen:.2f}")
+    seconds = time.perf_counter() - start
+    top1, top5 = (100 * float(r) / len(source) for r in right)
+    print(f"top-1 {top1:.3f} %, top-5 {top5:.3f} % in {seconds:.1f} s ({len(source) / seconds:.1f} images/s)")
+    spec = model.spec
+    if spec.tag != "untrained" and spec.top1 is not None and args.name.startswith("imagenet2012"):
+        print(f"published for {spec.name}.{spec.tag}: {spec.top1} at {spec.input_size} px (timm)")
+    if args.out:
+        document = {
+            "model": args.model, "weights": str(args.weights), "identity": identity, "fused": args.fuse,
+            "dtype": args.dtype, "data": args.name, "split": args.split, "images": len(source),
+            "preprocessing": vars(settings), "top1": top1, "top5": top5, "seconds": round(seconds, 2),
+            "date": str(date.today()), "device": jax.devices()[0].device_kind, "devices": jax.device_count(),
+            "python": platform.python_version(), "jax": jax.__version__,
+        }  # fmt: skip
+        replace_file(args.out, lambda file: file.write_text(json.dumps(document, indent=2) + "\n"))
+    return 0
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_arguments(parser, positional=True)
+    parser.add_argument("--name", default="imagenet2012", help="a prepared tfds data set, or digits, folder, npz")
+    parser.add_argument("--dir", type=Path, default=Path("~/tensorflow_datasets"), help="where it is")
+    parser.add_argument("--split", default="validation", help="for a folder: the name of a folder in it")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--threads", type=int, help="decoding threads; default: one per core")
+    parser.add_argument("--out", type=Path, help="write the result as JSON")
+    args = parser.parse_args()
+    if args.batch_size < 1:
+        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
+    try:
+        return run(args)
+    except (UserError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
