@@ -197,6 +197,7 @@ def build_network(config: Config, source: sources.Source) -> Network:
     module = build_module(
         m.name,
         num_classes=num_classes,
+        image_size=m.image_size,
         dtype=jnp.dtype(dtype),
         drop_rate=m.drop_rate,
         drop_path_rate=m.drop_path_rate,

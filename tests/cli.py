@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "configs/resnet_rs50.py:digits"
 # Small enough to start, train and evaluate in seconds.
 TINY = {

@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
     def step(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
         logits = model(settings.normalise(batch["image"], jnp.dtype(args.dtype)))
         label = jnp.asarray(table)[batch["label"]]
-        # Ties count against the model, as a sort that puts it last would.
-        better = jnp.sum(logits >= jnp.take_along_axis(logits, label[:, None], 1), 1) - 1
+        # Classes that are not clearly below: ties count against the model, and so do logits that are not finite.
+        better = jnp.sum(~(logits < jnp.take_along_axis(logits, label[:, None], 1)), 1) - 1
         return jnp.stack([jnp.sum((better < k) & batch["mask"]) for k in (1, 5)])
 
     model = sharding.replicate(mesh, model)

@@ -1,98 +1,42 @@
-"""ResNet family against timm: same weights, same logits, features, gradients and BN statistics."""
+"""Batch normalisation in training, ResNet-RS's laws, and the Model's own behaviour."""
 
-import csv
 import functools
-import importlib.resources
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from reference import relative_error, timm, trained_like
+from reference import random_images, relative_error, timm, timm_names, torch_gradients, trained_like
 
 import jaxvision
-from jaxvision.model import build_module, init_variables
+from jaxvision.model import build_module
 from jaxvision.models.resnet import ResNet
-
-# One per variant switch: basic and bottleneck, -D, -T, -C/-S stems, SE, groups, RS.
-SWITCHES = ["resnet18", "resnet26t", "resnet34d", "resnet50", "resnet50s", "resnetrs50", "seresnext26d_32x4d"]
-LABELS = np.array([0, 3, 7, 10])
-SIZE = 75  # odd at several stages: exercises padding and ceil-mode pooling
+from jaxvision.variables import init_variables
+from tools import parity
 
 
-def images(n: int = 4, size: int = SIZE, seed: int = 1) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((n, size, size, 3), np.float32)
+def images(n: int = 4, size: int = 75, seed: int = 1) -> np.ndarray:
+    return random_images((size, size), seed, n)
 
 
-def torch_gradients(reference: torch.nn.Module, x: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    reference.zero_grad()
-    tx = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_(True)
-    torch.nn.functional.cross_entropy(reference(tx), torch.from_numpy(LABELS)).backward()
-    grads = {key: parameter.grad.numpy() for key, parameter in reference.named_parameters()}
-    return grads, tx.grad.permute(0, 2, 3, 1).numpy()
+BATCH_NORM = [
+    "resnet18", "resnet26t", "resnetrs50", "seresnext26d_32x4d", "resnest14d", "efficientnet_b0",
+    "tf_efficientnetv2_b0",
+]  # fmt: skip
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def module_gradients(module, train, variables, x):
-    def loss(params, x):
-        logits, updated = module.apply({**variables, "params": params}, x, train=train, mutable=["batch_stats"])
-        return -jnp.mean(jnp.sum(jax.nn.log_softmax(logits) * np.eye(11, dtype=logits.dtype)[LABELS], 1)), updated
-
-    return jax.grad(loss, argnums=(0, 1), has_aux=True)(variables["params"], x)
-
-
-def gradients(model, x, *, train):
-    (grads, dx), updated = module_gradients(model.module, train, model.variables, x)
-    return timm_names({"params": grads}), dx, timm_names(updated)
-
-
-def timm_names(tree):
-    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
-    values = {".".join(entry.key for entry in path[1:]): np.asarray(leaf) for path, leaf in flat}
-    return {key: v.transpose(0, 3, 1, 2) if v.ndim == 4 else v for key, v in values.items()}
-
-
-@pytest.mark.parametrize("name", SWITCHES)
-def test_matches_timm(name):
-    reference = trained_like(name, num_classes=11)
-    x = images()
-    state = {k: v.clone() for k, v in reference.state_dict().items()}
-    model = jaxvision.create_model(name, num_classes=11, weights=state)
-
-    reference.eval()
-    tx = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
-    with torch.no_grad():
-        assert relative_error(model(x), reference(tx).numpy()) < 1e-4
-        pooled = reference.forward_head(reference.forward_features(tx), pre_logits=True)
-        assert relative_error(model.embed(x), pooled.numpy()) < 1e-4
-        maps = reference.forward_intermediates(tx, indices=[1, 2, 3, 4], intermediates_only=True)
-    for ours, theirs in zip(model.features(x), maps, strict=True):
-        assert relative_error(ours, theirs.permute(0, 2, 3, 1).numpy()) < 1e-4
-
-    # Gradients with running statistics, float32. An activation within rounding of a ReLU's kink may fall to the other
-    # side and change them by percents in either framework; a wrong formula would be wrong on every input.
-    errors = []
-    for seed in range(3):
-        x = images(4, 33, seed)
-        expected, dx = torch_gradients(reference, x)
-        ours, ours_dx, _ = gradients(model, x, train=False)
-        errors.append(max(relative_error(ours_dx, dx), *(relative_error(ours[k], g) for k, g in expected.items())))
-        if errors[-1] < 1e-3:
-            return
-    raise AssertionError(f"gradient errors on three inputs: {errors}")
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnet26t", "resnetrs50", "seresnext26d_32x4d"])
+@pytest.mark.parametrize("name", BATCH_NORM)
 def test_training_gradients_and_statistics_match_timm_in_float64(name):
     """With batch statistics float32 proves nothing: timm's own float32 gradients are 1 to 58 % off its float64 ones."""
-    reference = trained_like(name, num_classes=11).double()
+    reference = trained_like(name, num_classes=parity.CLASSES).double()
     x = images(4, 43).astype(np.float64)
     with jax.enable_x64(True):
-        model = jaxvision.create_model(name, num_classes=11, weights=reference.state_dict(), dtype=jnp.float64)
+        model = jaxvision.create_model(name, weights=reference.state_dict(), dtype=jnp.float64)
         model = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), model)
         expected, dx = torch_gradients(reference.train(), x)
-        ours, ours_dx, statistics = gradients(model, x, train=True)
+        (grads, ours_dx), updated = parity.module_gradients(model.module, True, model.variables, x)
+        ours, statistics = timm_names({"params": grads}), timm_names(updated)
         # Weights travelled as float32, so 1e-6 is equality here.
         assert relative_error(ours_dx, dx) < 1e-5
         for key, gradient in expected.items():
@@ -100,23 +44,6 @@ def test_training_gradients_and_statistics_match_timm_in_float64(name):
         for key, buffer in reference.named_buffers():
             if "running" in key:
                 assert relative_error(statistics[key], buffer.numpy()) < 1e-6, key
-
-
-@pytest.mark.parametrize("name", jaxvision.list_models("*res*"))
-def test_every_name_has_timms_tensors(name):
-    """Construction without allocation: names and shapes of every tensor, and the published parameter count."""
-    with torch.device("meta"):
-        expected = {k: tuple(v.shape) for k, v in timm.create_model(name).state_dict().items()}
-    module = build_module(name)
-    shapes = jax.eval_shape(lambda k: module.init(k, jnp.zeros((1, 64, 64, 3)), train=False), jax.random.key(0))
-    ours = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]:
-        key = ".".join(str(entry.key) for entry in path[1:] if hasattr(entry, "key"))
-        shape = leaf.shape
-        ours[key] = (shape[0], shape[3], shape[1], shape[2]) if len(shape) == 4 else shape
-    assert ours == {k: v for k, v in expected.items() if not k.endswith("num_batches_tracked")}
-    count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"]))
-    assert round(count / 1e6, 2) == jaxvision.model_spec(name).params_m
 
 
 def test_initialisation_follows_the_published_laws():
@@ -246,28 +173,3 @@ def test_errors_say_what_to_do():
         jaxvision.load_weights(model, state)
     for part in ("3 problems", "unknown key surplus", "missing key fc.bias", "shape of fc.weight"):
         assert part in str(error.value)
-
-
-def test_export_loads_strictly_into_timm_and_round_trips(tmp_path):
-    model = jaxvision.create_model("seresnext26d_32x4d", num_classes=4, key=jax.random.key(0))
-    state = jaxvision.to_torch(model)
-    reference = timm.create_model("seresnext26d_32x4d", num_classes=4)
-    reference.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in state.items()}, strict=True)
-    x = images(2, 64)
-    with torch.no_grad():
-        assert (
-            relative_error(model(x), reference.eval()(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()) < 1e-4
-        )
-    torch.save({"state_dict": {f"module.{k}": v for k, v in reference.state_dict().items()}}, tmp_path / "m.pth")
-    again = jaxvision.create_model("seresnext26d_32x4d", num_classes=4, weights=tmp_path / "m.pth")
-    for a, b in zip(*map(jax.tree.leaves, (again.variables, model.variables)), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_specs_table_is_complete():
-    rows = list(
-        csv.DictReader(importlib.resources.files("jaxvision.models").joinpath("specs.csv").read_text().splitlines())
-    )
-    assert len({r["name"] for r in rows}) == len(rows)
-    spec = jaxvision.model_spec("resnetrs50")
-    assert (spec.input_size, spec.test_input_size, spec.crop_pct, spec.top1) == (160, 224, 0.91, 77.858)

@@ -1,0 +1,86 @@
+"""Every formulation of a convolution equals XLA's own, in value and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import relative_error
+
+from jaxvision.models import convolution
+
+# height, width, in, out, kernel, stride, padding, groups
+SHAPES = {
+    "depthwise": (13, 11, 8, 8, 3, 1, 1, 8),
+    "depthwise, stride 2": (13, 12, 8, 8, 3, 2, 1, 8),
+    "depthwise, SAME, even": (12, 14, 8, 8, 5, 2, "same", 8),
+    "depthwise, SAME, odd": (9, 9, 8, 8, 3, 2, "same", 8),
+    "depthwise 7x7": (12, 15, 8, 8, 7, 1, 3, 8),
+    "depthwise, kernel 1": (5, 5, 8, 8, 1, 2, 0, 8),
+    "groups of 4": (20, 20, 128, 128, 3, 1, 1, 32),
+    "groups of 4, stride 2": (21, 20, 64, 128, 3, 2, 1, 16),
+    "groups, small map": (7, 7, 64, 64, 3, 1, 1, 2),
+    "many groups": (9, 9, 160, 160, 3, 1, 1, 20),
+    "two wide groups": (20, 20, 64, 32, 3, 1, 1, 2),
+    "patches": (16, 16, 3, 8, 4, 4, 0, 1),
+    "patches with a rest": (11, 10, 6, 4, 2, 2, 0, 1),
+    "1x1": (9, 8, 6, 4, 1, 1, 0, 1),
+    "1x1, stride 2": (9, 8, 6, 4, 1, 2, 0, 1),
+    "small output": (5, 5, 6, 4, 3, 1, 1, 1),
+    "dense": (12, 12, 6, 4, 3, 1, 1, 1),
+    "dense, SAME": (12, 13, 6, 4, 3, 2, "same", 1),
+}
+
+
+def plain(x, weight, stride, padding, groups):
+    pads = (
+        convolution.same_pads(x.shape[1:3], weight.shape[1:3], stride) if padding == "same" else ((padding,) * 2,) * 2
+    )
+    return jax.lax.conv_general_dilated(
+        x, weight, (stride, stride), pads, dimension_numbers=("NHWC", "OHWI", "NHWC"), feature_group_count=groups
+    )
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_value_and_gradients(shape, backend):
+    height, width, inputs, outputs, kernel, stride, padding, groups = SHAPES[shape]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, height, width, inputs), np.float32)
+    weight = rng.standard_normal((outputs, kernel, kernel, inputs // groups), np.float32)
+
+    def ours(x, weight):
+        with convolution.formulation(backend):
+            y = convolution.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
+        return jnp.sum(jnp.sin(y)), y
+
+    def reference(x, weight):
+        y = plain(x, weight, stride, padding, groups)
+        return jnp.sum(jnp.sin(y)), y
+
+    (_, y), grads = jax.value_and_grad(ours, (0, 1), has_aux=True)(x, weight)
+    (_, expected), expected_grads = jax.value_and_grad(reference, (0, 1), has_aux=True)(x, weight)
+    assert relative_error(y, expected) < 1e-5
+    for gradient, wanted in zip(grads, expected_grads, strict=True):
+        assert relative_error(gradient, wanted) < 1e-5
+
+
+def test_bfloat16_is_summed_in_float32():
+    """49 taps summed in bfloat16 would be off by percents."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.uniform(0.5, 1.0, (1, 9, 9, 4)), jnp.bfloat16)
+    weight = jnp.asarray(rng.uniform(0.5, 1.0, (4, 7, 7, 1)), jnp.bfloat16)
+    wide = plain(x.astype(jnp.float32), weight.astype(jnp.float32), 1, 3, 4)
+    y = convolution.conv2d(x, weight, padding=3, groups=4)
+    assert y.dtype == jnp.bfloat16
+    assert relative_error(y.astype(jnp.float32), wide) < 2**-8
+
+
+def test_the_form_follows_the_backend():
+    x, weight = np.zeros((1, 20, 20, 8), np.float32), np.zeros((8, 3, 3, 1), np.float32)
+
+    def text(backend):
+        with convolution.formulation(backend):
+            return str(jax.make_jaxpr(lambda x, w: convolution.conv2d(x, w, padding=1, groups=8))(x, weight))
+
+    assert "conv_general_dilated" not in text("cpu")
+    assert "conv_general_dilated" in text("gpu") and "feature_group_count=8" in text("gpu")
