@@ -1,4 +1,4 @@
-# make install | train | test | lint | bench-input.  Everything lives in .venv; a second call reinstalls nothing.
+# make install | train | test | lint | parity | bench-input.  Everything lives in .venv; a second call reinstalls nothing.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 GPU := $(shell { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; } && echo cuda)
 ARGS ?=
 
-.PHONY: install install-test train test lint format bench-input clean
+.PHONY: install install-test train test lint format parity bench-input clean
 
 install: $(VENV)/.installed$(GPU)
 install-test: $(VENV)/.installed-test
@@ -44,6 +44,10 @@ lint: install-test
 format: install-test
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+# Every model beside timm's: logits, features, gradients, export. About 40 s a model; ARGS="convnext_* --native" narrows it.
+parity: install-test
+	$(PY) tools/parity.py $(ARGS)
 
 # Host images per second beside timm's loaders, in one run.
 bench-input: install-test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,10 @@ def read(module: nn.Module, source: str | Path | Mapping[str, Any]) -> State:
 
 
 def classes(module: nn.Module, in_chans: int, state: State) -> int | None:
-    """Number of classes of a state dict's classifier; None where it has none."""
+    """Number of classes of a state dict's classifier; None where it has none, or as many as the module."""
+    mine = flat_shapes(module, in_chans)
+    if all(state[name].shape[0] == shape[0] for name, shape in mine.items() if name in state and state[name].ndim):
+        return None
     heads = [f"{name}.weight" for name in sorted(classifier_names(module, in_chans))]
     return next((state[head].shape[0] for head in heads if head in state), None)
 
@@ -50,15 +54,18 @@ def fill(module: nn.Module, variables: Variables, in_chans: int, state: State, *
     Raises:
       UserError: everything that does not fit.
     """
-    # Which weights depend on the number of classes and of channels follows from building the module with others.
     mine = flat_shapes(module, in_chans)
-    other_classes = flat_shapes(module.clone(num_classes=module.num_classes + 1), in_chans)
-    other_channels = flat_shapes(module, in_chans + 1)
-    head = {name for name, shape in mine.items() if other_classes[name] != shape}
-    first = {name for name, shape in mine.items() if other_channels[name] != shape}
     fresh: dict[str, int] = {}
 
+    @functools.cache
+    def depending() -> tuple[set[str], set[str]]:
+        """Names whose shape depends on the number of classes, and of channels: other modules tell."""
+        classes = flat_shapes(module.clone(num_classes=module.num_classes + 1), in_chans)
+        channels = flat_shapes(module, in_chans + 1)
+        return {n for n, s in mine.items() if classes[n] != s}, {n for n, s in mine.items() if channels[n] != s}
+
     def adapt(name: str, value: np.ndarray, wanted: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
+        head, first = depending()
         if name in head and value.ndim == len(wanted) and value.shape[1:] == wanted[1:]:
             fresh[name] = value.shape[0]
             note = f"the file has {value.shape[0]} classes, the model {wanted[0]}: {name} left fresh"

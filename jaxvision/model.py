@@ -211,7 +211,7 @@ def create_model(
     )
     state = None if weights is None else loading.read(module, weights)
     if state is not None and num_classes is None:
-        module = module.clone(num_classes=loading.classes(module, in_chans, state) or spec.num_classes)
+        module = module.clone(num_classes=loading.classes(module, in_chans, state) or module.num_classes)
     # With weights every leaf but perhaps the classifier's is replaced, and for that a key is asked for.
     variables = init_variables(module, jax.random.key(0) if key is None else key, in_chans)
     model = Model(variables=variables, module=module, spec=spec, in_chans=in_chans)

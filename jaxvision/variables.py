@@ -14,8 +14,12 @@ from jaxvision.models import initializers
 Variables = dict[str, Any]
 
 
+@functools.lru_cache(maxsize=16)
 def shapes(module: nn.Module, in_chans: int = 3, output: str = "logits") -> Variables:
-    """The boxed variables of a module without allocating: leaves are ``ShapeDtypeStruct``s."""
+    """The boxed variables of a module without allocating: leaves are ``ShapeDtypeStruct``s. Not to be changed.
+
+    Tracing a deep network takes a second, and loading a checkpoint asks more than once.
+    """
     height, width = getattr(module, "image_size", (64, 64))  # any size gives convolutions' shapes
     image = jax.ShapeDtypeStruct((1, height, width, in_chans), jnp.float32)
     init = functools.partial(module.init, train=False, output=output)

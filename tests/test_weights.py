@@ -46,9 +46,7 @@ def randomised(module, seed=0):
 @pytest.mark.parametrize(
     ("theirs", "ours", "size"),
     [
-        ("resnet50", "resnet50", 64),
-        ("resnext50_32x4d", "resnext50_32x4d", 64),
-        ("wide_resnet50_2", "wide_resnet50_2", 64),
+        ("resnet18", "resnet18", 64),
         ("efficientnet_b0", "efficientnet_b0", 64),
         ("convnext_tiny", "convnext_tiny", 64),
         ("swin_t", "swin_tiny_patch4_window7_224", 224),
