@@ -121,7 +121,7 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
 def build_module(
     name: str,
     *,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     dtype: Any = jnp.float32,
     drop_rate: float = 0.0,
@@ -132,10 +132,13 @@ def build_module(
 ) -> nn.Module:
     """The flax.linen module of a model name.
 
-    ``bn_momentum`` is torch's convention (None: the model's own). ``image_size`` is for
-    networks built for one size (None: the name's own); others take any.
+    ``num_classes`` is by default that of the published weights, mostly 1000. ``bn_momentum`` is
+    torch's convention (None: the model's own). ``image_size`` is for networks built for one
+    size (None: the name's own); others take any.
     """
     cls, arguments = lookup(name)
+    if num_classes is None:
+        num_classes = model_spec(name).num_classes
     if num_classes < 1:
         raise UserError(f"num_classes must be at least 1, got {num_classes}")
     own: dict[str, Any] = {} if bn_momentum is None else {"bn_momentum": bn_momentum}
@@ -198,10 +201,9 @@ def create_model(
         raise UserError(
             "create_model needs either key=jax.random.key(seed) for random weights, or weights=FILE for trained ones"
         )
-    spec = model_spec(name)
     module = build_module(
         name,
-        num_classes=spec.num_classes if num_classes is None else num_classes,
+        num_classes=num_classes,
         image_size=image_size,
         dtype=dtype,
         drop_rate=drop_rate,
@@ -214,7 +216,7 @@ def create_model(
         module = module.clone(num_classes=loading.classes(module, in_chans, state) or module.num_classes)
     # With weights every leaf but perhaps the classifier's is replaced, and for that a key is asked for.
     variables = init_variables(module, jax.random.key(0) if key is None else key, in_chans)
-    model = Model(variables=variables, module=module, spec=spec, in_chans=in_chans)
+    model = Model(variables=variables, module=module, spec=model_spec(name), in_chans=in_chans)
     if state is not None:
         filled = loading.fill(module, variables, in_chans, state, fresh_classifier=key is not None)
         model = model.replace(variables=filled)

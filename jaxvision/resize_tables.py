@@ -89,7 +89,7 @@ def resized(module: nn.Module, params: dict[str, Any], size: Size) -> tuple[nn.M
     new = module.clone(image_size=size, window_size=tuple(map(grown, module.window_size)))
     result = dict(params)
     for name, block in params.items():
-        if ".blocks." in name:
+        if ".blocks." in name and "relative_position_bias_table" in block["attn"]:
             stage = int(name.split(".")[1])
             table = np.asarray(block["attn"]["relative_position_bias_table"])
             table = resize_relative_position_table(table, module.windows(stage)[0], new.windows(stage)[0])

@@ -141,8 +141,15 @@ ALLOWED = {
     "data": {"data", "errors"},
     "augment": {"augment"},
     "step": {"ema", "losses", "metrics", "state"},
-    "model": {"models", "weights", "errors"},
+    "model": {"models", "weights", "errors", "folding", "loading", "resize_tables", "variables"},
+    "loading": {"errors", "naming", "resize_tables", "variables", "weights"},
+    "folding": {"models", "variables"},
+    "variables": {"models"},
     "weights": {"errors"},
+    "naming": set(),
+    "resize_tables": set(),
+    "inference": {"augment", "data", "errors", "models"},
+    "runs": {"checkpoint", "errors", "weights"},
     "optim": {"errors"},
 }
 

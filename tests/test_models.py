@@ -35,6 +35,8 @@ SWITCHES = {
     "convnextv2_atto": True,  # response norm
     "swin_tiny_patch4_window7_224": True,
     "swin_s3_tiny_224": False,  # a window per stage
+    "swinv2_tiny_window8_256": False,  # cosine attention, normalised behind
+    "ecaresnet50t": False,  # efficient channel attention
     "vit_tiny_patch16_224": True,
     "vit_base_patch16_gap_224": False,  # mean instead of a class token
     "deit_tiny_distilled_patch16_224": True,
@@ -63,7 +65,8 @@ def test_every_name_has_timms_tensors_and_the_published_count(name):
 
 INITIALISED = [
     "resnest14d", "efficientnet_b0", "tf_efficientnetv2_b0", "convnext_atto", "convnextv2_atto",
-    "swin_tiny_patch4_window7_224", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224",
+    "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "deit_tiny_distilled_patch16_224",
+    "deit3_small_patch16_224",
 ]  # fmt: skip
 
 
@@ -166,7 +169,10 @@ def test_rematerialised_gradients_and_bfloat16_and_stochastic_depth(name):
     assert np.isfinite(dropped).all() and relative_error(dropped, model(x)) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit3_small_patch16_224", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize(
+    "name",
+    ["vit_tiny_patch16_224", "deit3_small_patch16_224", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"],
+)
 def test_another_image_size_as_timm_resizes(name):
     reference = trained_like(name, num_classes=5, img_size=128)
     model = jaxvision.create_model(name, image_size=128, weights=reference.state_dict())

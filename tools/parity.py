@@ -57,6 +57,8 @@ def trained_like(name: str, seed: int = 0, **kwargs: Any) -> torch.nn.Module:
                 tensor.uniform_(0.5, 1.5)
             elif key.endswith(("pos_embed", "_token", "relative_position_bias_table")):
                 tensor.normal_(0, 0.3)
+            elif key.endswith("logit_scale"):
+                tensor.uniform_(1.0, 5.0)  # on both sides of its clamp, log(100)
             elif tensor.ndim == 2:
                 tensor.normal_(0, 1 / math.sqrt(tensor.shape[1]))
             elif tensor.ndim == 1 and key.endswith("weight"):

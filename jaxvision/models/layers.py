@@ -8,6 +8,7 @@ so that a parameter path joined with dots is the timm key.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -144,10 +145,11 @@ class LayerNorm(nn.Module):
     eps: float = 1e-6
     dtype: DType = jnp.float32
     kind: str = "layer"
+    scale_law: init.Law = init.ones
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("weight", init.declare(init.ones), (x.shape[-1],))
+        scale = self.param("weight", init.declare(self.scale_law), (x.shape[-1],))
         wide = x.astype(accumulator(x.dtype))
         if self.kind == "rms":
             wide = wide * lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + self.eps)
@@ -264,6 +266,22 @@ class SqueezeExcite(nn.Module):
         gate = self.activation(conv(self.reduced, name=self.names[0])(gate))
         gate = conv(x.shape[-1], name=self.names[1])(gate)
         return x * nn.sigmoid(gate)
+
+
+class EfficientChannelAttention(nn.Module):
+    """Channel gates from neighbouring channels' means (Wang et al. 2019, arXiv 1910.03151), as timm's ``EcaModule``."""
+
+    dtype: DType = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        reach = int(abs(math.log2(x.shape[-1]) + 1) / 2)
+        size = max(reach if reach % 2 else reach + 1, 3)
+        weight = self.param("conv.weight", init.declare(init.uniform_fan_in(size)), (1, 1, size)).astype(self.dtype)
+        means = jnp.pad(global_avg_pool(x), ((0, 0), (size // 2, size // 2)))
+        channels = x.shape[-1]
+        gate = sum(means[:, i : i + channels] * weight[0, 0, i] for i in range(size))
+        return x * nn.sigmoid(gate)[:, None, None]
 
 
 class Mlp(nn.Module):

@@ -31,7 +31,7 @@ class ModelSpec:
       interpolation: of the evaluation resize.
       mean, std: RGB normalisation for pixels scaled to [0, 1].
       top1, top1_at_test: ImageNet top-1 in percent at the two sizes, timm's results (None: not published).
-      params_m: parameters in millions, with 1000 classes.
+      params_m: parameters in millions, with the default tag's classes.
       gmacs: multiply-accumulates in 1e9 at ``gmacs_at`` pixels.
     """
 

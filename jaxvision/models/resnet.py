@@ -1,4 +1,4 @@
-"""ResNet and its relatives: -C, -D, -S, -T, -RS, ResNeXt, SE-ResNet, SE-ResNeXt, wide.
+"""ResNet and its relatives: -C, -D, -S, -T, -RS, ResNeXt, SE-ResNet, SE-ResNeXt, ECA, GN, wide.
 
 Sources: He et al. 2015 (arXiv 1512.03385) with the stride on the 3x3 convolution
 ("v1.5"); He et al. 2018, bag of tricks (1812.01187) for -C and -D; Xie et al. 2016
@@ -21,6 +21,7 @@ from jaxvision.models.layers import (
     BatchNorm,
     Conv,
     DType,
+    EfficientChannelAttention,
     GroupNorm,
     Linear,
     SqueezeExcite,
@@ -53,6 +54,7 @@ class Block(nn.Module):
     bottleneck: bool
     groups: int
     se_ratio: float
+    eca: bool
     avg_down: bool
     drop_path_rate: float
     conv: Callable[..., Conv]
@@ -84,6 +86,8 @@ class Block(nn.Module):
                 bias_law=self.bias_law,
                 name="se",
             )(y)
+        if self.eca:
+            y = EfficientChannelAttention(self.dtype, name="se")(y)
         if train and self.drop_path_rate:
             y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
         return nn.relu(y + shortcut(x, out, self.stride, self.avg_down, self.conv, self.norm, train))
@@ -119,6 +123,7 @@ class ResNet(nn.Module):
       avg_down: ResNet-D shortcut.
       groups, base_width: ResNeXt's cardinality and width per group at width 64.
       se_ratio: squeeze-and-excitation ratio, 0 for none.
+      eca: efficient channel attention instead.
       num_groups: group normalisation with this many groups instead of batch normalisation.
       drop_path_law: "linear" over all blocks (timm) or "stage": rate * (s + 2) / 5 (ResNet-RS).
       init_law: "torch" (timm) or "tf" (tensorflow/tpu, for ResNet-RS).
@@ -136,6 +141,7 @@ class ResNet(nn.Module):
     groups: int = 1
     base_width: int = 64
     se_ratio: float = 0.0
+    eca: bool = False
     num_groups: int = 0
     drop_rate: float = 0.0
     drop_path_rate: float = 0.0
@@ -207,6 +213,7 @@ class ResNet(nn.Module):
             "bottleneck": self.bottleneck,
             "groups": self.groups,
             "se_ratio": self.se_ratio,
+            "eca": self.eca,
             "avg_down": self.avg_down,
             "conv": conv,
             "norm": norm,
@@ -308,6 +315,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             (101, "", "64x4d"), (101, "d", "32x8d"),
         ]
     },
+    **{f"ecaresnet50{stem}": _plain(50) | _STEMS[stem] | {"eca": True} for stem in "dt"},
     "resnet50_gn": _plain(50) | {"num_groups": 32},
     **{f"wide_resnet{depth}_2": _plain(depth) | {"base_width": 128} for depth in (50, 101)},
     **{

@@ -1,12 +1,14 @@
-"""Swin transformer.
+"""Swin transformer, V1 and V2.
 
-Sources: Liu et al. 2021 (arXiv 2103.14030); window sizes of the S3 variants from Chen et
-al. 2021 (2111.14725). Names and structure follow timm's ``swin_transformer.py``.
+Sources: Liu et al. 2021 (arXiv 2103.14030) and 2022 (2111.09883) for V2; window sizes of
+the S3 variants from Chen et al. 2021 (2111.14725). Names and structure follow timm's
+``swin_transformer.py`` and ``swin_transformer_v2.py``.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -50,10 +52,66 @@ class WindowAttention(Attention):
         return Attention.__call__(self, x, bias)
 
 
-class Block(nn.Module):
-    """Window attention and an MLP, each normalised before and added after.
+class CosineWindowAttention(nn.Module):
+    """V2's attention within windows: cosines with a learned scale, and a bias computed from the offsets.
 
     Attributes:
+      window: of this model.
+      trained_window: of the model whose weights these are, by which offsets are scaled; 0: this one's.
+    """
+
+    heads: int
+    dtype: DType
+    window: Size
+    trained_window: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: np.ndarray | None) -> jax.Array:
+        """As :class:`WindowAttention`."""
+        width = x.shape[-1]
+        linear = functools.partial(Linear, dtype=self.dtype, weight_law=_NORMAL, bias_law=init.zeros)
+        qkv = linear(3 * width, bias=False, name="qkv")(x)
+        biases = [self.param(name, init.declare(init.zeros), (width,)) for name in ("q_bias", "v_bias")]
+        qkv = qkv + jnp.concatenate([biases[0], jnp.zeros_like(biases[0]), biases[1]]).astype(self.dtype)
+        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.heads, width // self.heads), -3, 0)
+        scale = self.param("logit_scale", init.declare(init.constant(math.log(10))), (self.heads, 1, 1))
+        scale = jnp.exp(jnp.minimum(scale, math.log(100.0)))[:, :, 0]
+        q, k = _unit(q) * scale.astype(self.dtype), _unit(k)
+
+        table = linear(512, name="cpb_mlp.0")(jnp.asarray(self._offsets(), self.dtype))
+        table = linear(self.heads, bias=False, wide=True, name="cpb_mlp.2")(nn.relu(table))
+        bias = 16 * nn.sigmoid(relative_position_bias(table, self.window))
+        if mask is None:
+            flat = (part.reshape(-1, *part.shape[-3:]) for part in (q, k, v))
+            y = jax.nn.dot_product_attention(*flat, bias=bias[None], scale=1.0)
+        else:
+            bias = bias + jnp.asarray(mask, bias.dtype)[:, None]
+            attend = functools.partial(jax.nn.dot_product_attention, scale=1.0)
+            y = jax.vmap(attend, (0, 0, 0, None))(q, k, v, bias)
+        return linear(width, name="proj")(y.reshape(x.shape))
+
+    def _offsets(self) -> np.ndarray:
+        """((2H - 1) (2W - 1), 2): offsets on a logarithmic scale, 8 at the trained window's border (equation 4)."""
+        axes = []
+        for side in self.window:
+            reach = max((self.trained_window or side) - 1, 1)
+            offset = np.arange(1 - side, side, dtype=np.float32) / reach * 8
+            axes.append(np.sign(offset) * np.log2(np.abs(offset) + 1) / np.log2(8))
+        return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2).astype(np.float32)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    """Vectors of the last axis at length 1; zero stays zero (torch's ``normalize``)."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    square = jnp.sum(jnp.square(wide), -1, keepdims=True)
+    return (wide * jax.lax.rsqrt(jnp.maximum(square, 1e-24))).astype(x.dtype)
+
+
+class Block(nn.Module):
+    """Window attention and an MLP, each normalised before (V1) or behind (V2), and added.
+
+    Attributes:
+      trained_window: None for V1; see :class:`CosineWindowAttention`.
       window: of the attention, at most the map.
       shift: pixels by which the map is rolled before it is cut into windows.
       drop_path_rate: probability with which a sample skips each of the two branches in training.
@@ -62,16 +120,21 @@ class Block(nn.Module):
     heads: int
     window: Size
     shift: Size
+    trained_window: int | None
     drop_path_rate: float
     dtype: DType
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        norm = functools.partial(LayerNorm, 1e-5, self.dtype)
-        y = norm(name="norm1")(x)
-        x = x + self._dropped(self._attend(y), train)
-        y = Mlp(4 * x.shape[-1], self.dtype, name="mlp")(norm(name="norm2")(x))
-        return x + self._dropped(y, train)
+        mlp = Mlp(4 * x.shape[-1], self.dtype, name="mlp")
+        if self.trained_window is None:
+            norm = functools.partial(LayerNorm, 1e-5, self.dtype)
+            x = x + self._dropped(self._attend(norm(name="norm1")(x)), train)
+            return x + self._dropped(mlp(norm(name="norm2")(x)), train)
+        # A branch starts at zero: its last normalisation's scale does.
+        norm = functools.partial(LayerNorm, 1e-5, self.dtype, scale_law=init.zeros)
+        x = x + self._dropped(norm(name="norm1")(self._attend(x)), train)
+        return x + self._dropped(norm(name="norm2")(mlp(x)), train)
 
     def _attend(self, x: jax.Array) -> jax.Array:
         n, height, width, channels = x.shape
@@ -84,7 +147,11 @@ class Block(nn.Module):
         x = x.reshape(n, down, rows, across, columns, channels).transpose(0, 1, 3, 2, 4, 5)
         x = x.reshape(n, down * across, rows * columns, channels)
         mask = shift_mask(padded, self.window, shift) if any(shift) else None
-        x = WindowAttention(self.heads, self.dtype, window=self.window, name="attn")(x, mask)
+        if self.trained_window is None:
+            x = WindowAttention(self.heads, self.dtype, window=self.window, name="attn")(x, mask)
+        else:
+            attention = CosineWindowAttention(self.heads, self.dtype, self.window, self.trained_window, name="attn")
+            x = attention(x, mask)
         x = x.reshape(n, down, across, rows, columns, channels).transpose(0, 1, 3, 2, 4, 5)
         x = x.reshape(n, *padded, channels)[:, :height, :width]
         return jnp.roll(x, shift, (1, 2)) if any(shift) else x
@@ -109,8 +176,13 @@ def shift_mask(size: Size, window: Size, shift: Size) -> np.ndarray:
 
 
 class Merge(nn.Module):
-    """Joins 2x2 neighbours into channels and halves those: (N, H, W, C) to (N, H / 2, W / 2, 2 C)."""
+    """Joins 2x2 neighbours into channels and halves those: (N, H, W, C) to (N, H / 2, W / 2, 2 C).
 
+    Attributes:
+      norm_last: normalise behind the projection (V2), not before (V1).
+    """
+
+    norm_last: bool
     dtype: DType
 
     @nn.compact
@@ -120,8 +192,9 @@ class Merge(nn.Module):
         x = x.reshape(n, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
         # Column before row, as the published weights have it.
         x = x.transpose(0, 1, 3, 4, 2, 5).reshape(n, (height + 1) // 2, (width + 1) // 2, 4 * channels)
-        x = LayerNorm(1e-5, self.dtype, name="norm")(x)
-        return Linear(2 * channels, self.dtype, bias=False, weight_law=_NORMAL, name="reduction")(x)
+        norm = LayerNorm(1e-5, self.dtype, name="norm")
+        reduction = Linear(2 * channels, self.dtype, bias=False, weight_law=_NORMAL, name="reduction")
+        return norm(reduction(x)) if self.norm_last else reduction(norm(x))
 
 
 class Swin(nn.Module):
@@ -131,6 +204,7 @@ class Swin(nn.Module):
       width: channels of the first stage, doubled by each further one.
       depths, heads: of each stage.
       window_size: of each stage, as (height, width) or one number; clipped to the map.
+      trained_windows: None for V1; for V2 of each stage, see :class:`CosineWindowAttention`.
       image_size: (height, width), multiples of 4 pixels.
       bn_momentum, bn_groups: accepted for a uniform interface; there is no batch normalisation.
       remat: recompute each block's activations in the backward pass to save memory.
@@ -140,6 +214,7 @@ class Swin(nn.Module):
     heads: tuple[int, int, int, int]
     width: int = 96
     window_size: tuple[int | Size, ...] = (7, 7, 7, 7)
+    trained_windows: tuple[int, int, int, int] | None = None
     image_size: Size = (224, 224)
     num_classes: int = 1000
     drop_rate: float = 0.0
@@ -194,13 +269,14 @@ class Swin(nn.Module):
         rates = linear_rates(self.drop_path_rate, self.depths)
         for s, depth in enumerate(self.depths):
             if s > 0:
-                x = Merge(self.dtype, name=f"layers.{s}.downsample")(x)
+                x = Merge(self.trained_windows is not None, self.dtype, name=f"layers.{s}.downsample")(x)
             window, shift = self.windows(s)
             for b in range(depth):
                 x = make_block(
                     heads=self.heads[s],
                     window=window,
                     shift=shift if b % 2 else (0, 0),
+                    trained_window=None if self.trained_windows is None else self.trained_windows[s],
                     drop_path_rate=rates[s][b],
                     dtype=self.dtype,
                     name=f"layers.{s}.blocks.{b}",
@@ -224,6 +300,13 @@ _BASE: dict[str, Any] = {"depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "widt
 _LARGE: dict[str, Any] = {"depths": (2, 2, 18, 2), "heads": (6, 12, 24, 48), "width": 192}
 _384: dict[str, Any] = {"window_size": (12,) * 4, "image_size": (384, 384)}
 
+
+def _v2(window: int, pixels: int, trained: tuple[int, int, int, int] = (0, 0, 0, 0)) -> dict[str, Any]:
+    return {"window_size": (window,) * 4, "image_size": (pixels, pixels), "trained_windows": trained}
+
+
+_12 = (12, 12, 12, 6)  # windows at 192 pixels, the last one clipped
+
 # name -> keyword arguments of Swin.
 VARIANTS: dict[str, dict[str, Any]] = {
     "swin_tiny_patch4_window7_224": _TINY,
@@ -234,7 +317,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "swin_large_patch4_window12_384": _LARGE | _384,
     "swin_s3_tiny_224": _TINY | {"window_size": (7, 7, 14, 7)},
     "swin_s3_small_224": _SMALL | {"window_size": (14, 14, 14, 7)},
+    **{
+        f"swinv2_{size}_window{window}_256": arguments | _v2(window, 256)
+        for size, arguments in [("tiny", _TINY), ("small", _SMALL), ("base", _BASE)]
+        for window in (8, 16)
+    },
+    **{
+        f"swinv2_{size}_window12{suffix}": arguments | v2
+        for size, arguments in [("base", _BASE), ("large", _LARGE)]
+        for suffix, v2 in [
+            ("_192", _v2(12, 192)), ("to16_192to256", _v2(16, 256, _12)), ("to24_192to384", _v2(24, 384, _12)),
+        ]
+    },
     "swin_s3_base_224": _TINY | {"depths": (2, 2, 30, 2), "window_size": (7, 7, 14, 7)},
-}
+}  # fmt: skip
 
 register(Swin, VARIANTS)

@@ -1,0 +1,166 @@
+"""What the formulation layer gains: each model and convolution in this backend's forms against XLA's own convolutions.
+
+    python tools/bench_formulations.py [--models NAME ...] [--batch 8] [--size 224] [--out FILE]
+
+Both programs run interleaved in one process; medians. "plain" is every convolution as XLA's
+``conv_general_dilated``, which is also what the GPU runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.progress import track
+
+import jaxvision
+from jaxvision.models import convolution
+
+MODELS = (
+    "resnet50", "seresnext50_32x4d", "resnest50d", "efficientnet_b0", "tf_efficientnetv2_b0", "convnext_tiny",
+    "swin_tiny_patch4_window7_224", "vit_small_patch16_224",
+)  # fmt: skip
+# name: size, channels, kernel, stride, groups
+CONVOLUTIONS = {
+    "1x1, 56x56x64": (56, 64, 1, 1, 1),
+    "1x1 stride 2, 56x56x256": (56, 256, 1, 2, 1),
+    "depthwise 3x3, 56x56x144": (56, 144, 3, 1, 144),
+    "depthwise 3x3 stride 2, 112x112x96": (112, 96, 3, 2, 96),
+    "depthwise 5x5, 28x28x240": (28, 240, 5, 1, 240),
+    "depthwise 7x7, 28x28x192": (28, 192, 7, 1, 192),
+    "32 groups of 4, 56x56x128": (56, 128, 3, 1, 32),
+    "32 groups of 32, 7x7x1024": (7, 1024, 3, 1, 32),
+    "2 groups, 28x28x256": (28, 256, 3, 1, 2),
+}
+
+
+def interleaved(programs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each program, called in turn; compiled and warm before."""
+    for program in programs.values():
+        jax.block_until_ready(program())
+        jax.block_until_ready(program())
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(rounds):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program())
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def both_forms(make: Callable[[], tuple[Callable, tuple]]) -> dict[str, Callable[[], Any]]:
+    """The program traced in this backend's forms and in plain ones; fresh functions, as JAX caches by identity."""
+    programs = {}
+    for name, backend in (("ours", jax.default_backend()), ("plain", "gpu")):
+        with convolution.formulation(backend):
+            function, arguments = make()
+            compiled = jax.jit(function).lower(*arguments).compile()
+        programs[name] = lambda compiled=compiled, arguments=arguments: compiled(*arguments)
+    return programs
+
+
+def model_programs(name: str, batch: int, size: int, train: bool) -> dict[str, Callable[[], Any]]:
+    """Inference (fused), or the gradient of a loss with batch statistics."""
+    model = jaxvision.create_model(name, key=jax.random.key(0), image_size=size)
+    model = model if train else jaxvision.fuse(model)
+    x = np.random.default_rng(0).standard_normal((batch, size, size, 3), np.float32)
+
+    def make() -> tuple[Callable, tuple]:
+        def infer(variables: Any, x: jax.Array) -> jax.Array:
+            return model.module.apply(variables, x)
+
+        def gradient(variables: Any, x: jax.Array) -> Any:
+            def loss(params: Any) -> tuple[jax.Array, Any]:
+                inputs = {**variables, "params": params}
+                logits, new = model.module.apply(inputs, x, train=True, mutable=["batch_stats"])
+                return -jnp.mean(jax.nn.log_softmax(logits)[:, 0]), new
+
+            return jax.grad(loss, has_aux=True)(variables["params"])
+
+        return (gradient if train else infer), (model.variables, x)
+
+    return both_forms(make)
+
+
+def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dict[str, Callable[[], Any]]:
+    """One convolution, or its two gradients."""
+    size, channels, kernel, stride, groups = shape
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, size, size, channels), np.float32)
+    weight = rng.standard_normal((channels, kernel, kernel, channels // groups), np.float32)
+
+    def make() -> tuple[Callable, tuple]:
+        def forward(x: jax.Array, weight: jax.Array) -> jax.Array:
+            return convolution.conv2d(x, weight, stride=stride, padding=kernel // 2, groups=groups)
+
+        def backward(x: jax.Array, weight: jax.Array) -> Any:
+            y, pull = jax.vjp(forward, x, weight)
+            return pull(y)
+
+        return (backward if train else forward), (x, weight)
+
+    return both_forms(make)
+
+
+def row(name: str, what: str, times: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians in milliseconds, their ratio, and the ratio's range over the rounds."""
+    ratios = sorted(p / o for p, o in zip(times["plain"], times["ours"], strict=True))
+    ours, plain = (1e3 * float(np.median(times[key])) for key in ("ours", "plain"))
+    return {
+        "name": name, "what": what, "ours_ms": round(ours, 2), "plain_ms": round(plain, 2),
+        "ratio": round(float(np.median(ratios)), 2), "low": round(ratios[0], 2), "high": round(ratios[-1], 2),
+        "samples": times,
+    }  # fmt: skip
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="*", default=list(MODELS))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, help="write a table (.md) and all samples beside it (.json)")
+    args = parser.parse_args()
+    work: list[tuple[str, str, Callable[[], dict]]] = []
+    for name, shape in CONVOLUTIONS.items():
+        for what, train in (("forward", False), ("gradients", True)):
+            work.append((name, what, lambda s=shape, t=train: convolution_programs(s, args.batch, t)))
+    for name in args.models:
+        for what, train in (("inference, fused", False), ("gradients", True)):
+            work.append((name, what, lambda n=name, t=train: model_programs(n, args.batch, args.size, t)))
+    rows, lines = [], ["| what | | ours, ms | plain, ms | gain (range) |", "|---|---|---|---|---|"]
+    for name, what, programs in track(work, "measuring", disable=not sys.stderr.isatty()):
+        rows.append(row(name, what, interleaved(programs(), args.rounds)))
+        r = rows[-1]
+        gain = f"{r['ratio']}x ({r['low']} to {r['high']})"
+        lines.append(f"| {name} | {what} | {r['ours_ms']} | {r['plain_ms']} | {gain} |")
+        print(lines[-1], flush=True)
+        jax.clear_caches()
+    if args.out:
+        head = (
+            f"# Convolution forms on {jax.default_backend()}, {date.today()}\n\nBatch {args.batch}, {args.size} px, "
+            f"float32, {args.rounds} interleaved rounds, medians; {os.cpu_count()} cores, "
+            f"load {os.getloadavg()[0]:.1f} at the end, python {platform.python_version()}, jax {jax.__version__}. "
+            "Command: `python tools/bench_formulations.py`. Plain: every convolution as XLA's own.\n\n"
+        )
+        args.out.write_text(head + "\n".join(lines) + "\n")
+        args.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
