@@ -11,15 +11,19 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
+from jaxvision.augment.erasing import FILLS
+from jaxvision.augment.mix import PAIRINGS
 from jaxvision.data.decode import PIL_FILTERS, RESIZES
 from jaxvision.errors import UserError, did_you_mean
 from jaxvision.models.registry import list_models
 from jaxvision.optim import OPTIMIZERS
+from jaxvision.schedules import SCHEDULES, WARMUPS
 
 Config = ml_collections.ConfigDict
 
 # Multiples of weight_decay by parameter, matched against "name:rank", for example "layer1.0.conv1.weight:4d".
 KERNELS_ONLY = ((r".*:[2-9]d", 1.0), (r".*:[01]d", 0.0))  # neither norms nor biases
+ALL = ((r".*", 1.0),)
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mode": ("train", "eval"),
@@ -30,6 +34,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.on_corrupt": ("fail", "skip"),
     "eval.interpolation": tuple(PIL_FILTERS),
     "optimizer.name": OPTIMIZERS,
+    "optimizer.first_moment": ("float32", "bfloat16"),
+    "schedule.name": SCHEDULES,
+    "schedule.warmup": WARMUPS,
+    "loss.name": ("cross_entropy", "binary"),
+    "augment.erase_fill": FILLS,
+    "augment.mix_pairing": PAIRINGS,
+    "augment.mix_groups": ("global", "per_device"),
 }
 
 # field -> (lowest, highest) allowed value.
@@ -54,15 +65,31 @@ RANGES: dict[str, tuple[float, float]] = {
     "augment.randaugment_magnitude": (0, 100),
     "augment.translate_const": (0, 1000),
     "augment.cutout_const": (0, 1000),
+    "augment.erase_prob": (0, 1),
+    "augment.erase_max_count": (1, 16),
+    "augment.mixup": (0, math.inf),
+    "augment.cutmix": (0, math.inf),
+    "augment.mix_prob": (0, 1),
+    "augment.mix_switch": (0, 1),
     "eval.batch_size": (0, math.inf),
     "eval.crop_pct": (0.1, 1),
     "eval.every_epochs": (1e-9, math.inf),
     "optimizer.learning_rate": (0, math.inf),
     "optimizer.momentum": (0, 1),
+    "optimizer.b1": (0, 1),
+    "optimizer.b2": (0, 1),
+    "optimizer.eps": (0, 1),
+    "optimizer.rho": (0, 1),
+    "optimizer.trust_coefficient": (0, math.inf),
+    "optimizer.clip_norm": (0, math.inf),
+    "optimizer.clip_adaptive": (0, math.inf),
     "optimizer.weight_decay": (0, math.inf),
     "schedule.warmup_epochs": (0, math.inf),
     "schedule.start_learning_rate": (0, math.inf),
     "schedule.end_learning_rate": (0, math.inf),
+    "schedule.decay_epochs": (1e-9, math.inf),
+    "schedule.decay_rate": (0, 1),
+    "loss.target_threshold": (-1, 1),
     "loss.label_smoothing": (0, 0.999),
     "ema.decay": (0, 1),
     "checkpoint.every_steps": (0, math.inf),
@@ -118,6 +145,19 @@ def base_config() -> Config:
     a.randaugment_magnitude = 10.0  # M, of 10, not clamped (TensorFlow's semantics)
     a.translate_const = 100.0  # pixels of a translation at M = 10
     a.cutout_const = 40.0  # half side of the cutout at M = 10
+    a.erase_prob = 0.0  # random erasing, after normalisation
+    a.erase_area = (0.02, 1 / 3)
+    a.erase_aspect = (0.3, 1 / 0.3)
+    a.erase_fill = "pixel"  # noise for every value; "channel": per box and channel; "zero": the mean colour
+    a.erase_max_count = 1  # boxes per image
+    a.mixup = 0.0  # alpha; 0: none
+    a.cutmix = 0.0
+    a.mix_prob = 1.0
+    a.mix_switch = 0.5  # probability of CutMix where both alphas are set
+    a.mix_pairing = "reverse"  # or "roll"
+    a.mix_per_example = False  # a lambda for each example, not for the batch
+    a.mix_symmetric = False  # lambda = max(lambda, 1 - lambda)
+    a.mix_groups = "per_device"  # each device's share is mixed by itself; or "global"
 
     c.eval = e = Config()
     e.batch_size = 0  # 0: as in training
@@ -130,15 +170,33 @@ def base_config() -> Config:
     o.learning_rate = 0.1  # for the whole batch
     o.momentum = 0.9
     o.nesterov = True
-    o.weight_decay = 1e-4  # coupled: added to the gradient
+    o.b1, o.b2 = 0.9, 0.999  # of adamw and lamb
+    o.eps = 1e-8  # of all but sgd
+    o.rho = 0.9  # of rmsprop_tf
+    o.trust_coefficient = 0.001  # of lars
+    o.first_moment = "float32"  # dtype of adamw's
+    o.clip_norm = 0.0  # of the gradient; 0: none. lamb clips at 1 by itself
+    o.clip_adaptive = 0.0  # adaptive gradient clipping per output unit; 0: none
+    o.clip_rules = ALL  # ((regex, 1 or 0), ...): which parameters that clips
+    o.rate_rules = ALL  # ((regex, multiple of the learning rate), ...); 0 freezes
+    o.weight_decay = 1e-4  # coupled in sgd, rmsprop_tf and lars; decoupled (times the rate) in adamw and lamb
     o.decay_rules = KERNELS_ONLY  # ((regex, multiple of weight_decay), ...); each parameter must match exactly one
 
     c.schedule = s = Config()
     s.warmup_epochs = 5.0
+    s.name = "cosine"  # or "exponential" (a staircase), "step", "constant"
+    s.warmup = "after"  # where the decay begins; also "linspace" and "under", see jaxvision/schedules.py
+    s.per_epoch = False  # change the rate between epochs only
+    s.decay_epochs = 2.4  # of the exponential
+    s.decay_rate = 0.97  # of exponential and step
+    s.boundaries = ()  # of step, in epochs
     s.start_learning_rate = 0.0
     s.end_learning_rate = 0.0
 
     c.loss = Config()
+    c.loss.name = "cross_entropy"  # or "binary": a sigmoid per class
+    c.loss.target_threshold = -1.0  # of the binary: targets above become 1, others 0; negative: as they are
+    c.loss.sum_classes = False  # of the binary: the sum over classes, not the mean
     c.loss.label_smoothing = 0.0
 
     c.ema = Config()
@@ -186,9 +244,9 @@ def validate(config: Config) -> None:
     if config.model.name not in list_models():
         near = did_you_mean(config.model.name, list_models())
         problems.append(f"config.model.name = {config.model.name!r}: unknown model.{near}")
-    for field in ("data.crop_area", "data.crop_ratio"):
+    for field in ("data.crop_area", "data.crop_ratio", "augment.erase_area", "augment.erase_aspect"):
         pair = flat[field]
-        if len(pair) != 2 or not 0 < pair[0] <= pair[1] or (field == "data.crop_area" and pair[1] > 1):
+        if len(pair) != 2 or not 0 < pair[0] <= pair[1] or (field.endswith("_area") and pair[1] > 1):
             problems.append(f"config.{field} = {pair}: expected (low, high) with 0 < low <= high, areas at most 1")
     if config.batch_size % config.accumulate:
         problems.append(f"config.batch_size = {config.batch_size} is not divisible by accumulate = {config.accumulate}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import warnings
@@ -17,7 +18,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxvision import augment, sharding
+from jaxvision import augment, losses, sharding
+from jaxvision.augment.mix import Mix
 from jaxvision.config import Config
 from jaxvision.data import decode, digits, sources
 from jaxvision.data.loader import Loader, prefetch
@@ -27,7 +29,7 @@ from jaxvision.errors import OutOfMemoryError, UserError
 from jaxvision.model import build_module
 from jaxvision.models.registry import ModelSpec, model_spec
 from jaxvision.optim import make_optimizer
-from jaxvision.schedules import warmup_cosine
+from jaxvision.schedules import make_schedule
 from jaxvision.state import TrainState, create_state
 from jaxvision.step import make_eval_step, make_train_step
 from jaxvision.variables import init_variables
@@ -48,6 +50,7 @@ class Lengths:
     """The run in steps."""
 
     total: int
+    per_epoch: float
     warmup: int
     eval_every: int
     log_every: int
@@ -178,6 +181,7 @@ def lengths(config: Config, num_train: int) -> Lengths:
     total = config.steps or math.ceil(config.epochs * per_epoch)
     return Lengths(
         total=total,
+        per_epoch=per_epoch,
         warmup=min(round(config.schedule.warmup_epochs * per_epoch), total - 1),
         eval_every=max(1, math.ceil(config.eval.every_epochs * per_epoch)),
         log_every=config.log_every,
@@ -218,6 +222,16 @@ def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainSt
         name=o.name,
         momentum=o.momentum,
         nesterov=o.nesterov,
+        b1=o.b1,
+        b2=o.b2,
+        eps=o.eps,
+        rho=o.rho,
+        trust_coefficient=o.trust_coefficient,
+        first_moment=o.first_moment,
+        clip_norm=o.clip_norm,
+        clip_adaptive_factor=o.clip_adaptive,
+        clip_rules=o.clip_rules,
+        rate_rules=o.rate_rules,
         weight_decay=o.weight_decay,
         decay_rules=o.decay_rules,
     )
@@ -237,6 +251,11 @@ def augment_program(config: Config, network: Network, mesh: Mesh) -> Callable[[j
         magnitude=a.randaugment_magnitude,
         translate_const=a.translate_const,
         cutout_const=a.cutout_const,
+        erase_prob=a.erase_prob,
+        erase_area=a.erase_area,
+        erase_aspect=a.erase_aspect,
+        erase_fill=a.erase_fill,
+        erase_max_count=a.erase_max_count,
     )
     return jax.jit(program, out_shardings=sharding.batch_sharded(mesh))
 
@@ -245,19 +264,38 @@ def train_program(
     config: Config, network: Network, optimizer: optax.GradientTransformation, run: Lengths, mesh: Mesh
 ) -> Callable:
     """The jitted train step: state donated and replicated, batch sharded."""
-    schedule = warmup_cosine(
+    s, a = config.schedule, config.augment
+    schedule = make_schedule(
+        s.name,
         config.optimizer.learning_rate,
         warmup_steps=run.warmup,
+        warmup=s.warmup,
         total_steps=run.total,
-        start=config.schedule.start_learning_rate,
-        end=config.schedule.end_learning_rate,
+        start=s.start_learning_rate,
+        end=s.end_learning_rate,
+        decay_steps=s.decay_epochs * run.per_epoch,
+        decay_rate=s.decay_rate,
+        boundaries=[round(epoch * run.per_epoch) for epoch in s.boundaries],
+        steps_per_epoch=run.per_epoch if s.per_epoch else 0.0,
+    )
+    mix = Mix(
+        mixup=a.mixup,
+        cutmix=a.cutmix,
+        prob=a.mix_prob,
+        switch=a.mix_switch,
+        pairing=a.mix_pairing,
+        per_example=a.mix_per_example,
+        symmetric=a.mix_symmetric,
+        groups=jax.device_count() if a.mix_groups == "per_device" else 1,
     )
     step = make_train_step(
         network.module,
         optimizer,
         schedule,
         seed=config.seed,
+        loss=make_loss(config),
         label_smoothing=config.loss.label_smoothing,
+        mix=mix if mix else None,
         average_decay=config.ema.decay,
         average_warmup=config.ema.warmup,
         accumulate=config.accumulate,
@@ -266,6 +304,15 @@ def train_program(
     )
     full, cut = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     return jax.jit(step, in_shardings=(full, cut, cut), out_shardings=full, donate_argnums=0)
+
+
+def make_loss(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The loss of logits and targets that a config names."""
+    c = config.loss
+    if c.name == "cross_entropy":
+        return losses.softmax_cross_entropy
+    threshold = None if c.target_threshold < 0 else c.target_threshold
+    return functools.partial(losses.binary_cross_entropy, threshold=threshold, sum_classes=c.sum_classes)
 
 
 def eval_program(network: Network, mesh: Mesh) -> Callable:

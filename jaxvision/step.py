@@ -11,20 +11,25 @@ import jax.numpy as jnp
 import optax
 
 from jaxvision.ema import ema_decay, ema_update
-from jaxvision.losses import softmax_cross_entropy
+from jaxvision.losses import smoothed_one_hot, softmax_cross_entropy
 from jaxvision.metrics import Sums, add_sums, batch_sums
 from jaxvision.state import TrainState
 
 Report = dict[str, Any]
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+MixFn = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+MIXING = 2  # folded into a step's key for the mixing's draws
 
 
 def make_train_step(
     module: nn.Module,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     schedule: optax.Schedule,
     *,
     seed: int,
+    loss: Loss = softmax_cross_entropy,
     label_smoothing: float = 0.0,
+    mix: MixFn | None = None,
     average_decay: float = 0.9999,
     average_warmup: bool = True,
     accumulate: int = 1,
@@ -39,10 +44,12 @@ def make_train_step(
 
     Args:
       module: the network; images are its input.
-      optimizer: updates without learning rate, see :mod:`jaxvision.optim`.
+      optimizer: of :func:`jaxvision.optim.make_optimizer`.
       schedule: learning rate of a step.
       seed: of dropout and stochastic depth; each step and block has its own key.
-      label_smoothing: of the cross-entropy.
+      loss: of logits and targets (B, K), per example.
+      label_smoothing: of the targets, before they are mixed.
+      mix: ``mix(key, images, targets)``, for example :class:`jaxvision.augment.mix.Mix`; each microbatch by itself.
       average_decay, average_warmup: see :func:`jaxvision.ema.ema_decay`.
       accumulate: microbatches per step; BN sees each by itself.
       log_every: the reported averages run over the steps since its last multiple.
@@ -54,6 +61,9 @@ def make_train_step(
 
     def loss_fn(params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
         dropout, drop_path = jax.random.split(key)
+        targets = smoothed_one_hot(labels, module.num_classes, label_smoothing)
+        if mix is not None:
+            images, targets = mix(jax.random.fold_in(key, MIXING), images, targets)
         logits, updated = module.apply(
             {"params": params, "batch_stats": stats},
             images,
@@ -61,45 +71,45 @@ def make_train_step(
             mutable=["batch_stats"],
             rngs={"dropout": dropout, "drop_path": drop_path},
         )
-        losses = softmax_cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        losses = loss(logits, targets)
         values = {"loss": losses, "accuracy": in_top_k(logits, labels, 1)}
-        return losses.mean(), (updated["batch_stats"], batch_sums(values, jnp.ones(labels.shape, bool)))
+        return losses.mean(), (updated.get("batch_stats", {}), batch_sums(values, jnp.ones(labels.shape, bool)))
 
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
 
     def gradients(state: TrainState, images: jax.Array, labels: jax.Array, key: jax.Array) -> tuple:
         if accumulate == 1:
-            (loss, (stats, sums)), grads = grad_fn(state.params, state.batch_stats, images, labels, key)
-            return loss, grads, stats, sums
+            (value, (stats, sums)), grads = grad_fn(state.params, state.batch_stats, images, labels, key)
+            return value, grads, stats, sums
 
         # Examples a, a + A, ... form microbatch a: every device keeps its own share.
         def split(x: jax.Array) -> jax.Array:
             return x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]).swapaxes(0, 1)
 
         def body(carry: tuple, part: tuple) -> tuple:
-            loss, grads, stats = carry
+            total, grads, stats = carry
             index, images, labels = part
             (value, (stats, sums)), new = grad_fn(state.params, stats, images, labels, jax.random.fold_in(key, index))
-            return (loss + value, jax.tree.map(jnp.add, grads, new), stats), sums
+            return (total + value, jax.tree.map(jnp.add, grads, new), stats), sums
 
         start = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
         parts = (jnp.arange(accumulate), split(images), split(labels))
-        (loss, grads, stats), sums = jax.lax.scan(body, start, parts)
+        (total, grads, stats), sums = jax.lax.scan(body, start, parts)
         mean = lambda x: x / accumulate  # noqa: E731
-        return mean(loss), jax.tree.map(mean, grads), stats, jax.tree.map(lambda x: x.sum(0), sums)
+        return mean(total), jax.tree.map(mean, grads), stats, jax.tree.map(lambda x: x.sum(0), sums)
 
     def train_step(state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), 1)
-        loss, grads, stats, sums = gradients(state, images, labels, key)
+        value, grads, stats, sums = gradients(state, images, labels, key)
 
         learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)
+        params = jax.tree.map(jnp.add, state.params, updates)
         decay = ema_decay(state.step, average_decay, warmup=average_warmup)
         ema_params = ema_update(state.ema_params, params, decay)
         ema_stats = ema_update(state.ema_batch_stats, stats, decay)
 
-        finite = jnp.isfinite(loss) & _all_finite(grads) & _all_finite(stats)
+        finite = jnp.isfinite(value) & _all_finite((grads, stats))
         new = (params, stats, opt_state, ema_params, ema_stats)
         old = (state.params, state.batch_stats, state.opt_state, state.ema_params, state.ema_batch_stats)
         params, stats, opt_state, ema_params, ema_stats = _where(finite, new, old)
@@ -137,7 +147,7 @@ def make_eval_step(module: nn.Module) -> Callable[[Any, Any, jax.Array, jax.Arra
     def eval_step(params: Any, stats: Any, images: jax.Array, labels: jax.Array, mask: jax.Array, sums: Sums) -> Sums:
         logits = module.apply({"params": params, "batch_stats": stats}, images, train=False)
         values = {
-            "loss": softmax_cross_entropy(logits, labels),
+            "loss": softmax_cross_entropy(logits, smoothed_one_hot(labels, module.num_classes)),
             "top1": in_top_k(logits, labels, 1),
             "top5": in_top_k(logits, labels, 5),
         }

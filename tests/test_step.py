@@ -8,9 +8,9 @@ import torch
 from reference import relative_error, timm
 
 import jaxvision
-from jaxvision import optim, schedules, sharding
+from jaxvision import optim, sharding
 from jaxvision.ema import ema_decay, ema_update
-from jaxvision.losses import softmax_cross_entropy
+from jaxvision.losses import smoothed_one_hot, softmax_cross_entropy
 from jaxvision.metrics import add_sums, batch_sums, compute, zero_sums
 from jaxvision.model import build_module, init_variables
 from jaxvision.models.resnet import ResNet
@@ -40,43 +40,6 @@ def data(n=16, size=32, seed=0):
     return rng.standard_normal((n, size, size, 3), np.float32), rng.integers(0, 5, n).astype(np.int32)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_cross_entropy_equals_torch(smoothing):
-    logits = np.random.default_rng(0).standard_normal((8, 5), np.float32) * 4
-    labels = np.arange(8) % 5
-    expected = torch.nn.functional.cross_entropy(
-        torch.from_numpy(logits), torch.from_numpy(labels), label_smoothing=smoothing, reduction="none"
-    )
-    np.testing.assert_allclose(
-        softmax_cross_entropy(logits, labels, label_smoothing=smoothing), expected.numpy(), rtol=2e-6, atol=1e-6
-    )
-
-
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_sgd_equals_torch_over_20_steps(nesterov):
-    rng = np.random.default_rng(0)
-    params = {"a": {"weight": rng.standard_normal((4, 3), np.float32), "bias": rng.standard_normal(4, np.float32)}}
-    optimizer = optim.make_optimizer(
-        params, name="sgd", momentum=0.9, nesterov=nesterov, weight_decay=0.01, decay_rules=RULES
-    )
-    weight, bias = (torch.nn.Parameter(torch.from_numpy(params["a"][k].copy())) for k in ("weight", "bias"))
-    groups = [{"params": [weight], "weight_decay": 0.01}, {"params": [bias], "weight_decay": 0.0}]
-    theirs = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=nesterov)
-    state = optimizer.init(params)
-    schedule = schedules.warmup_cosine(0.3, warmup_steps=5, total_steps=20)
-    for step in range(20):
-        grads = jax.tree.map(lambda p: rng.standard_normal(p.shape, np.float32), params)
-        updates, state = optimizer.update(grads, state, params)
-        rate = float(schedule(step))
-        params = jax.tree.map(lambda p, u, rate=rate: p - rate * u, params, updates)
-        weight.grad, bias.grad = (torch.from_numpy(np.array(grads["a"][k])) for k in ("weight", "bias"))
-        for group in theirs.param_groups:
-            group["lr"] = float(schedule(step))
-        theirs.step()
-    assert relative_error(params["a"]["weight"], weight.detach().numpy()) < 1e-5
-    assert relative_error(params["a"]["bias"], bias.detach().numpy()) < 1e-5
-
-
 def test_rules_must_match_exactly_once():
     params = {"fc": {"weight": np.zeros((2, 2)), "bias": np.zeros(2)}}
     tree = optim.match_rules(params, ((r"fc\.weight:2d", 2.0), (r".*:1d", 3.0)))
@@ -87,13 +50,6 @@ def test_rules_must_match_exactly_once():
         optim.match_rules(params, ((r"fc\.w.*", 1.0), (r".*:2d", 1.0)))
     with pytest.raises(ValueError, match="no regular expression"):
         optim.match_rules(params, (("(", 1.0),))
-
-
-def test_schedule_values():
-    schedule = schedules.warmup_cosine(1.6, warmup_steps=10, total_steps=110, end=0.0)
-    for step in range(111):
-        expected = 1.6 * step / 10 if step < 10 else 0.8 * (1 + np.cos(np.pi * (step - 10) / 100))
-        assert abs(float(schedule(step)) - expected) < 1e-6
 
 
 def test_ema_follows_tensorflow_and_timm():
@@ -237,7 +193,8 @@ def test_accumulation_equals_the_mean_of_its_parts():
         def loss(params, stats=stats, part=part):
             logits, updated = module.apply({"params": params, "batch_stats": stats}, x[part::2], train=True,
                                            mutable=["batch_stats"])  # fmt: skip
-            return softmax_cross_entropy(logits, y[part::2]).mean(), updated["batch_stats"]
+            losses = softmax_cross_entropy(logits, smoothed_one_hot(y[part::2], 5))
+            return losses.mean(), updated["batch_stats"]
 
         grad, stats = jax.jit(jax.grad(loss, has_aux=True))(same.params)
         grads.append(grad)

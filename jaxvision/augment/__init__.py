@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import ops, randaugment
+from jaxvision.augment.erasing import random_erasing
 
 
 def make_augment(
@@ -26,8 +27,13 @@ def make_augment(
     magnitude: float = 0.0,
     translate_const: float = 100.0,
     cutout_const: float = 40.0,
+    erase_prob: float = 0.0,
+    erase_area: tuple[float, float] = (0.02, 1 / 3),
+    erase_aspect: tuple[float, float] = (0.3, 1 / 0.3),
+    erase_fill: str = "pixel",
+    erase_max_count: int = 1,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """``augment(images, step)``: flip, RandAugment, normalise.
+    """``augment(images, step)``: flip, RandAugment, normalise, erase.
 
     The draws of an image depend on the seed, the step and its place in the global
     batch, so they are the same on any number of devices and after any restart.
@@ -38,6 +44,7 @@ def make_augment(
       dtype: of the result.
       flip: mirror half of the images.
       layers, magnitude, translate_const, cutout_const: see :func:`randaugment.tf_randaugment`; 0 layers for none.
+      erase_prob, erase_area, erase_aspect, erase_fill, erase_max_count: see :func:`erasing.random_erasing`.
 
     Returns:
       A function of uint8 images (B, H, W, 3) and an int step to normalised images.
@@ -51,7 +58,18 @@ def make_augment(
         if flip:
             images = ops.flip(images, uniforms[:, 0] < 0.5)
         images = policy(images, uniforms[:, 1:])
-        return ops.normalise(images, mean, std, dtype)
+        images = ops.normalise(images, mean, std, dtype)
+        if not erase_prob:
+            return images
+        return random_erasing(
+            jax.random.fold_in(key, 1),
+            images,
+            prob=erase_prob,
+            area=erase_area,
+            aspect=erase_aspect,
+            fill=erase_fill,
+            max_count=erase_max_count,
+        )
 
     return augment
 

@@ -1,0 +1,92 @@
+"""Mixup (Zhang et al. 2017, arXiv 1710.09412) and CutMix (Yun et al. 2019, 1905.04899) inside the train step.
+
+The published recipes differ in who is mixed with whom, in how many lambdas a batch has and
+in when it is mixed at all; :class:`Mix` has a field for each of these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+PAIRINGS = ("reverse", "roll")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mix:
+    """How a batch is mixed.
+
+    Attributes:
+      mixup, cutmix: alphas of Beta(alpha, alpha); 0 for none.
+      prob: of mixing a batch (or, with ``per_example``, an example) at all.
+      switch: probability of CutMix where both alphas are set.
+      pairing: an example's partner: "reverse", its mirror place in the batch (timm, Swin, ConvNeXt, DeiT,
+        automl), or "roll", the one before (torchvision, big_vision).
+      per_example: a lambda, a box and a choice for each example, not for the batch (automl).
+      symmetric: lambda is ``max(lambda, 1 - lambda)`` (big_vision, automl).
+      groups: the batch is cut into this many equal consecutive parts which are mixed each within itself and with
+        its own draws: with one per device as published, and without communication.
+    """
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    prob: float = 1.0
+    switch: float = 0.5
+    pairing: str = "reverse"
+    per_example: bool = False
+    symmetric: bool = False
+    groups: int = 1
+
+    def __bool__(self) -> bool:
+        return (self.mixup > 0 or self.cutmix > 0) and self.prob > 0
+
+    def __call__(self, key: jax.Array, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mixes images (B, H, W, C) and targets (B, K); CutMix's lambda is the exact share of the pixels."""
+        batch, height, width = images.shape[:3]
+        if batch % self.groups:
+            raise ValueError(f"batch of {batch} cannot be cut into {self.groups} groups of equal size")
+        size = batch // self.groups
+        draws = batch if self.per_example else self.groups
+        is_cut, lam, box = self._draw(key, draws, height, width)
+        spread = lambda x: x if self.per_example else jnp.repeat(x, size, total_repeat_length=batch)  # noqa: E731
+        is_cut, lam = spread(is_cut), spread(lam)
+        top, bottom, left, right = (spread(edge) for edge in box)
+
+        partners, partner_targets = self._partners(images), self._partners(targets)
+        rows, columns = jnp.arange(height), jnp.arange(width)
+        in_rows = (rows >= top[:, None]) & (rows < bottom[:, None])
+        in_columns = (columns >= left[:, None]) & (columns < right[:, None])
+        inside = (in_rows[:, :, None] & in_columns[:, None])[..., None]
+        share = lam[:, None, None, None]
+        blended = (images * share + partners * (1 - share)).astype(images.dtype)
+        mixed = jnp.where(is_cut[:, None, None, None], jnp.where(inside, partners, images), blended)
+        return mixed, targets * lam[:, None] + partner_targets * (1 - lam[:, None])
+
+    def _draw(self, key: jax.Array, count: int, height: int, width: int) -> tuple[jax.Array, jax.Array, tuple]:
+        """Choice, lambda and box of each draw; a lambda of 1 and an empty box where nothing is mixed."""
+        beta_mixup, beta_cutmix, uniforms = jax.random.split(key, 3)
+        u = jax.random.uniform(uniforms, (4, count))
+        chosen = u[0] < self.prob
+        is_cut = jnp.full(count, self.cutmix > 0)
+        if self.mixup > 0 and self.cutmix > 0:
+            is_cut = u[1] < self.switch
+        ones = jnp.ones(count)
+        of_mixup = jax.random.beta(beta_mixup, self.mixup, self.mixup, (count,)) if self.mixup > 0 else ones
+        of_cutmix = jax.random.beta(beta_cutmix, self.cutmix, self.cutmix, (count,)) if self.cutmix > 0 else ones
+        lam = jnp.where(is_cut, of_cutmix, of_mixup)
+        lam = jnp.maximum(lam, 1 - lam) if self.symmetric else lam
+        lam = jnp.where(chosen, lam, 1.0)
+        side = jnp.sqrt(1 - lam)
+        half_height, half_width = ((n * side).astype(jnp.int32) // 2 for n in (height, width))
+        cy, cx = (u[2] * height).astype(jnp.int32), (u[3] * width).astype(jnp.int32)
+        top, bottom = jnp.clip(cy - half_height, 0, height), jnp.clip(cy + half_height, 0, height)
+        left, right = jnp.clip(cx - half_width, 0, width), jnp.clip(cx + half_width, 0, width)
+        kept = 1 - (bottom - top) * (right - left) / (height * width)
+        return is_cut, jnp.where(is_cut, kept, lam), (top, bottom, left, right)
+
+    def _partners(self, x: jax.Array) -> jax.Array:
+        grouped = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:])
+        moved = grouped[:, ::-1] if self.pairing == "reverse" else jnp.roll(grouped, 1, 1)
+        return moved.reshape(x.shape)
