@@ -268,8 +268,9 @@ def to_nnx(model: Model) -> Any:
     Goes through flax's own bridge, which needs the flax release that fits your jax.
     """
     from flax.nnx import bridge
+    from flax.nnx.bridge.variables import linen_vars_to_nnx_attrs
 
     wrapped = bridge.ToNNX(model.module)
-    for name, value in bridge.linen_vars_to_nnx_attrs(model.variables).items():
+    for name, value in linen_vars_to_nnx_attrs(model.variables).items():
         setattr(wrapped, name, value)
     return wrapped

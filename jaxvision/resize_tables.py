@@ -44,6 +44,8 @@ def resize_relative_position_table(table: np.ndarray, old: Size, new: Size) -> n
     Returns:
       The same layout for the new window, float32.
     """
+    if old == new:
+        return np.asarray(table, np.float32)
     grid = np.asarray(table, np.float32).reshape(2 * old[0] - 1, 2 * old[1] - 1, -1)
     for axis in (0, 1):
         grid = _stretch(grid, axis, 2 * new[axis] - 1)
@@ -51,9 +53,8 @@ def resize_relative_position_table(table: np.ndarray, old: Size, new: Size) -> n
 
 
 def _stretch(grid: np.ndarray, axis: int, count: int) -> np.ndarray:
+    # An axis that keeps its length is resampled, too: q is at least 1.01, there as in the reference.
     source = grid.shape[axis]
-    if source == count:
-        return grid
     half = source // 2
     low, high = 1.01, 1.5
     while high - low > 1e-6:

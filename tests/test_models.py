@@ -169,10 +169,13 @@ def test_rematerialised_gradients_and_bfloat16_and_stochastic_depth(name):
     assert np.isfinite(dropped).all() and relative_error(dropped, model(x)) > 1e-3
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["vit_tiny_patch16_224", "deit3_small_patch16_224", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"],
-)
+# timm's own interpolation of Swin's tables warns.
+timm_warns = pytest.mark.filterwarnings("ignore:torch.searchsorted:UserWarning", "ignore:Using a non-tuple:UserWarning")
+RESIZED = ["vit_tiny_patch16_224", "deit3_small_patch16_224", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"]
+
+
+@timm_warns
+@pytest.mark.parametrize("name", RESIZED)
 def test_another_image_size_as_timm_resizes(name):
     reference = trained_like(name, num_classes=5, img_size=128)
     model = jaxvision.create_model(name, image_size=128, weights=reference.state_dict())
@@ -186,6 +189,7 @@ def test_another_image_size_as_timm_resizes(name):
         reference = trained_like(name, num_classes=5, img_size=128)
 
 
+@timm_warns
 def test_a_checkpoint_of_another_size_is_resampled_with_a_warning():
     from timm.models.vision_transformer import checkpoint_filter_fn
 

@@ -124,11 +124,12 @@ def _table(is_op: dict[str, jax.Array], images: jax.Array, level: float) -> jax.
     table = jnp.broadcast_to(values.astype(jnp.uint8)[None, :, None], (batch, ops.LEVELS, images.shape[-1]))
     for name, curve in curves.items():
         table = jnp.where(is_op[name][:, None, None], curve.astype(jnp.uint8)[None, :, None], table)
-    table = jnp.where(is_op["AutoContrast"][:, None, None], _autocontrast_table(images), table)
-    return jnp.where(is_op["Equalize"][:, None, None], _equalize_table(ops.histogram(images)), table)
+    table = jnp.where(is_op["AutoContrast"][:, None, None], autocontrast_table(images), table)
+    return jnp.where(is_op["Equalize"][:, None, None], equalize_table(ops.histogram(images)), table)
 
 
-def _autocontrast_table(images: jax.Array) -> jax.Array:
+def autocontrast_table(images: jax.Array) -> jax.Array:
+    """Curves (B, 256, C) that stretch each channel from its darkest and lightest level to 0 and 255."""
     low = images.min((1, 2)).astype(jnp.float32)[:, None]
     high = images.max((1, 2)).astype(jnp.float32)[:, None]
     values = jnp.arange(ops.LEVELS, dtype=jnp.float32)[None, :, None]
@@ -136,7 +137,7 @@ def _autocontrast_table(images: jax.Array) -> jax.Array:
     return jnp.where(high > low, ops.to_uint8(values * scale - low * scale), values.astype(jnp.uint8))
 
 
-def _equalize_table(counts: jax.Array) -> jax.Array:
+def equalize_table(counts: jax.Array) -> jax.Array:
     """``(cumulative + step / 2) / step`` with ``step`` = pixels without the last occupied level, over 255."""
     total = counts.sum(1, keepdims=True)
     last = jnp.where(counts > 0, jnp.arange(ops.LEVELS)[None, :, None], 0).max(1, keepdims=True)

@@ -1,0 +1,161 @@
+"""Pillow's image operations on uint8 batches (B, H, W, 3), each image with its own operation and argument.
+
+What timm's and torchvision's policies draw from. Geometry is one affine gather, every tone
+curve one look-up table, so a layer costs the same whatever is drawn. Values are Pillow's to
+within one grey level (tests/test_pil.py states the bounds).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.augment import ops
+from jaxvision.augment.randaugment import autocontrast_table, equalize_table
+
+# Operation and the meaning of its argument.
+KINDS = (
+    "Identity", "AutoContrast", "Equalize", "Invert",
+    "Rotate",  # degrees, counter-clockwise
+    "Posterize",  # bits kept, whole
+    "Solarize",  # threshold: levels from it on are inverted
+    "SolarizeAdd",  # added to levels below 128, whole
+    "Color", "Contrast", "Brightness", "Sharpness",  # factor; 1 changes nothing
+    "ShearX", "ShearY",  # pixels per pixel
+    "TranslateX", "TranslateY",  # pixels, to the left and upwards
+)  # fmt: skip
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+
+def apply(
+    images: jax.Array, kind: jax.Array, value: jax.Array, *, fill: tuple[int, int, int], interpolation: str
+) -> jax.Array:
+    """One operation per image.
+
+    Args:
+      images: uint8 (B, H, W, 3).
+      kind: int (B,), index into :data:`KINDS`.
+      value: float (B,), the operation's argument.
+      fill: colour of what geometry brings in from outside.
+      interpolation: of the geometry, of :data:`INTERPOLATIONS`.
+
+    Returns:
+      uint8, like ``images``.
+    """
+    is_kind = {name: kind == i for i, name in enumerate(KINDS)}
+    images = warp(images, matrices(is_kind, value, *images.shape[1:3]), fill, interpolation)
+    result = ops.look_up(images, _tables(is_kind, value, images))
+    factor = value[:, None, None, None]
+
+    def pick(name: str, yes: jax.Array, no: jax.Array) -> jax.Array:
+        return jnp.where(is_kind[name][:, None, None, None], yes, no)
+
+    result = pick("Color", ops.blend(luma(images)[..., None], images, factor), result)
+    return pick("Sharpness", ops.blend(smooth(images), images, factor), result)
+
+
+def matrices(is_kind: dict[str, jax.Array], value: jax.Array, height: int, width: int) -> jax.Array:
+    """(B, 2, 3) from output to input, pixel centres at halves (Pillow's ``Image.AFFINE``, ``Image.rotate``)."""
+    batch = value.shape[0]
+    t = -jnp.deg2rad(value)
+    cos, sin = jnp.cos(t), jnp.sin(t)
+    cx, cy = width / 2, height / 2
+    rotation = jnp.stack(
+        [jnp.stack([cos, sin, cx - cos * cx - sin * cy], -1), jnp.stack([-sin, cos, cy + sin * cx - cos * cy], -1)], -2
+    )
+    candidates = {
+        "Rotate": rotation,
+        "ShearX": ops.affine(batch, xy=value),
+        "ShearY": ops.affine(batch, yx=value),
+        "TranslateX": ops.affine(batch, x0=value),
+        "TranslateY": ops.affine(batch, y0=value),
+    }
+    matrix = ops.affine(batch)
+    for name, candidate in candidates.items():
+        matrix = jnp.where(is_kind[name][:, None, None], candidate, matrix)
+    return matrix
+
+
+def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], interpolation: str) -> jax.Array:
+    """Pillow's affine transform: outside is ``fill``, the border repeats within a filter's reach, results truncate."""
+    _, height, width, _ = images.shape
+    ys, xs = jnp.meshgrid(
+        jnp.arange(height, dtype=jnp.float32) + 0.5, jnp.arange(width, dtype=jnp.float32) + 0.5, indexing="ij"
+    )
+    colour = jnp.asarray(fill, jnp.uint8)
+
+    def one(image: jax.Array, m: jax.Array) -> jax.Array:
+        x = m[0, 0] * xs + m[0, 1] * ys + m[0, 2]
+        y = m[1, 0] * xs + m[1, 1] * ys + m[1, 2]
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        if interpolation == "nearest":
+            row, column = (jnp.floor(c).astype(jnp.int32) for c in (y, x))
+            values = image[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
+            return jnp.where(inside[..., None], values, colour)
+        x, y = x - 0.5, y - 0.5
+        left, top = jnp.floor(x), jnp.floor(y)
+        taps = _bilinear if interpolation == "bilinear" else _bicubic
+        across, down = taps(x - left), taps(y - top)
+        first = 0 if interpolation == "bilinear" else -1
+        total: jax.Array | float = 0.0
+        for i, v in enumerate(down):
+            row = jnp.clip(top.astype(jnp.int32) + first + i, 0, height - 1)
+            line: jax.Array | float = 0.0
+            for j, u in enumerate(across):
+                column = jnp.clip(left.astype(jnp.int32) + first + j, 0, width - 1)
+                line = line + u[..., None] * image[row, column].astype(jnp.float32)
+            total = total + v[..., None] * line
+        # Float32 may fall just short of the whole number that Pillow's doubles reach.
+        return jnp.where(inside[..., None], ops.to_uint8(total + 1e-3), colour)
+
+    return jax.vmap(one)(images, matrix)
+
+
+def _bilinear(d: jax.Array) -> list[jax.Array]:
+    return [1 - d, d]
+
+
+def _bicubic(d: jax.Array) -> list[jax.Array]:
+    """Weights of Pillow's transform: Keys' cubic with a = -1 (its resize has -0.5)."""
+    return [-d * (1 - d) ** 2, (1 - 2 * d**2 + d**3), d * (1 + d - d**2), -(d**2) * (1 - d)]
+
+
+def _tables(is_kind: dict[str, jax.Array], value: jax.Array, images: jax.Array) -> jax.Array:
+    """Tone curves (B, 256, 3); the identity where another kind was drawn."""
+    batch, height, width, channels = images.shape
+    levels = jnp.arange(ops.LEVELS)[None]
+    argument = value[:, None]
+    whole = argument.astype(jnp.int32)
+    shift = jnp.clip(8 - whole, 0, 8)
+    pixels = height * width
+    # int(mean + 0.5), exact in integers.
+    grey = (2 * jnp.sum(luma(images), (1, 2)) + pixels) // (2 * pixels)
+    curves = {
+        "Invert": 255 - levels,
+        "Posterize": (levels >> shift) << shift,
+        "Solarize": jnp.where(levels < argument, levels, 255 - levels),
+        "SolarizeAdd": jnp.where(levels < 128, jnp.minimum(levels + whole, 255), levels),
+        "Contrast": ops.blend(grey[:, None], levels, argument),
+        "Brightness": ops.blend(jnp.zeros((1, 1)), levels, argument),
+    }
+    table = jnp.broadcast_to(levels.astype(jnp.uint8), (batch, ops.LEVELS))
+    for name, curve in curves.items():
+        table = jnp.where(is_kind[name][:, None], curve.astype(jnp.uint8), table)
+    table = jnp.broadcast_to(table[..., None], (batch, ops.LEVELS, channels))
+    table = jnp.where(is_kind["AutoContrast"][:, None, None], autocontrast_table(images), table)
+    return jnp.where(is_kind["Equalize"][:, None, None], equalize_table(ops.histogram(images)), table)
+
+
+def luma(images: jax.Array) -> jax.Array:
+    """Pillow's conversion to "L": ITU-R 601 in 16-bit fixed point, int32 (B, H, W)."""
+    weights = jnp.array([19595, 38470, 7471], jnp.int32)
+    return (jnp.sum(images.astype(jnp.int32) * weights, -1) + 0x8000) >> 16
+
+
+def smooth(images: jax.Array) -> jax.Array:
+    """``ImageFilter.SMOOTH``: 3x3, centre 5, others 1, over 13, rounded; the one-pixel border stays."""
+    height, width = images.shape[1:3]
+    wide = images.astype(jnp.int32)
+    around = sum(wide[:, i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3))
+    inner = (2 * (around + 4 * wide[:, 1:-1, 1:-1]) + 13) // 26
+    return images.at[:, 1:-1, 1:-1].set(inner.astype(jnp.uint8))

@@ -1,0 +1,201 @@
+"""The policies of timm and torchvision: which of Pillow's operations an image gets, and how strongly.
+
+A policy is a function of uint8 images (B, H, W, 3) and of uniforms (B, n) in [0, 1), n its
+``uniforms``: every draw of an image is one of its uniforms.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtri
+
+from jaxvision.augment import pil
+from jaxvision.errors import UserError
+
+TIMM_OPS = (
+    "AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast",
+    "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY",
+)  # fmt: skip
+TRIVIAL_OPS = (
+    "Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast",
+    "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize",
+)  # fmt: skip
+BINS = 31
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """``policy(images, uniforms)``; ``uniforms`` is how many an image needs, ``layers`` how many operations it gets."""
+
+    uniforms: int
+    layers: int
+    draw: Callable[[jax.Array, int, int], tuple[jax.Array, jax.Array]]
+    fill: tuple[int, int, int]
+    interpolation: str
+
+    def __call__(self, images: jax.Array, uniforms: jax.Array) -> jax.Array:
+        height, width = images.shape[1:3]
+        share = self.uniforms // self.layers
+        for layer in range(self.layers):
+            kind, value = self.draw(uniforms[:, layer * share : (layer + 1) * share], height, width)
+            images = pil.apply(images, kind, value, fill=self.fill, interpolation=self.interpolation)
+        return images
+
+
+@dataclasses.dataclass(frozen=True)
+class RandArguments:
+    """The parts of a timm string such as ``rand-m9-mstd0.5-inc1``.
+
+    Attributes:
+      magnitude: m, of 10.
+      layers: n operations per image, with replacement.
+      prob: p, that an operation is applied.
+      std: mstd, of normal noise on the magnitude; infinite: uniform from 0 to it.
+      ceiling: mmax, above which magnitudes are cut.
+      increasing: inc: the operations' increasing forms.
+    """
+
+    magnitude: float = 10.0
+    layers: int = 2
+    prob: float = 0.5
+    std: float = 0.0
+    ceiling: float = 10.0
+    increasing: bool = False
+
+
+def parse_rand(text: str) -> RandArguments:
+    """Reads a timm RandAugment string as timm does.
+
+    Raises:
+      UserError: a section that timm would reject, or ignore, or that names another set of operations.
+    """
+    first, *sections = text.split("-")
+    if first != "rand":
+        raise UserError(f"augmentation policy {text!r}: expected rand-m9-mstd0.5-inc1 or alike")
+    names = {"m": "magnitude", "n": "layers", "p": "prob", "mstd": "std", "mmax": "ceiling", "inc": "increasing"}
+    values: dict[str, float] = {}
+    for section in sections:
+        match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)?)", section)
+        if match is None or match[1] not in names:
+            raise UserError(
+                f"augmentation policy {text!r}: cannot read {section!r}; known: {', '.join(names)}, each with a number"
+            )
+        values[names[match[1]]] = float(match[2])
+    std = values.pop("std", 0.0)
+    return RandArguments(
+        **{k: v for k, v in values.items() if k not in ("layers", "increasing", "magnitude", "ceiling")},
+        layers=int(values.get("layers", 2)),
+        magnitude=float(int(values.get("magnitude", 10))),
+        ceiling=float(int(values.get("ceiling", 10))),
+        increasing=bool(int(values.get("increasing", 0))),
+        std=math.inf if std > 100 else std,
+    )
+
+
+def timm_randaugment(text: str, *, mean: tuple[float, float, float], interpolation: str) -> Policy:
+    """timm's RandAugment of a string such as ``rand-m9-mstd0.5-inc1``.
+
+    Each of n operations is drawn from 15 and applied with probability p; its magnitude has normal
+    noise and is cut to [0, 10]; filled with the data's mean colour.
+
+    Args:
+      text: see :class:`RandArguments`.
+      mean: of the normalisation, for the fill.
+      interpolation: of the geometry.
+    """
+    a = parse_rand(text)
+    kinds = np.array([pil.KINDS.index(name) for name in TIMM_OPS])
+    fill = tuple(min(255, round(255 * m)) for m in mean)
+
+    def draw(u: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+        index = (u[:, 0] * len(TIMM_OPS)).astype(jnp.int32)
+        level = jnp.full(u.shape[0], a.magnitude)
+        if math.isinf(a.std):
+            level = u[:, 2] * a.magnitude
+        elif a.std > 0:
+            level = a.magnitude + a.std * ndtri(jnp.clip(u[:, 2], 1e-7, 1 - 1e-7))
+        values = timm_values(jnp.clip(level, 0.0, a.ceiling), u[:, 3] < 0.5, a.increasing, height, width)
+        value = jnp.take_along_axis(jnp.stack([values[name] for name in TIMM_OPS], 1), index[:, None], 1)[:, 0]
+        applied = u[:, 1] < a.prob
+        # Eight bits kept are all of them; Pillow is not asked.
+        return jnp.where(applied, jnp.asarray(kinds)[index], 0), value
+
+    return Policy(4 * a.layers, a.layers, draw, fill, interpolation)
+
+
+def timm_values(
+    level: jax.Array, positive: jax.Array, increasing: bool, height: int, width: int
+) -> dict[str, jax.Array]:
+    """Each operation's argument at ``level`` (B,) of 10; ``positive`` (B,) is the sign where there is one."""
+    share = level / 10.0
+    sign = jnp.where(positive, 1.0, -1.0)
+    # Whole numbers are cut, not rounded; float32 must not fall short of those that doubles reach.
+    whole = lambda x: jnp.floor(x + 1e-4)  # noqa: E731
+    bits, threshold = whole(share * 4), jnp.minimum(256.0, whole(share * 256))
+    factor = jnp.maximum(0.1, 1.0 + sign * share * 0.9) if increasing else share * 1.8 + 0.1
+    nothing = jnp.zeros_like(level)
+    return {
+        "AutoContrast": nothing,
+        "Equalize": nothing,
+        "Invert": nothing,
+        "Rotate": sign * share * 30.0,
+        "Posterize": 4 - bits if increasing else bits,
+        "Solarize": 256 - threshold if increasing else threshold,
+        "SolarizeAdd": jnp.minimum(128.0, whole(share * 110)),
+        "Color": factor,
+        "Contrast": factor,
+        "Brightness": factor,
+        "Sharpness": factor,
+        "ShearX": sign * share * 0.3,
+        "ShearY": sign * share * 0.3,
+        "TranslateX": sign * share * 0.45 * width,
+        "TranslateY": sign * share * 0.45 * height,
+    }
+
+
+def trivialaugment_wide(*, fill: tuple[int, int, int] = (0, 0, 0), interpolation: str = "bilinear") -> Policy:
+    """TrivialAugmentWide (Müller & Hutter 2021, arXiv 2103.10158) as torchvision has it: one operation, any strength.
+
+    The strength is one of 31 bins, its sign a coin.
+    """
+    bins = np.arange(BINS) / (BINS - 1)
+    signed = {name: bins * 0.99 for name in ("ShearX", "ShearY", "Brightness", "Color", "Contrast", "Sharpness")}
+    pixels = np.trunc(bins * 32.0)
+    pixels[BINS // 2] = 15.0  # torch's float32 bins fall just short of 16 there
+    signed |= {"TranslateX": pixels, "TranslateY": pixels, "Rotate": bins * 135.0}
+    factors = ("Brightness", "Color", "Contrast", "Sharpness")
+    plain = {
+        "Posterize": 8 - np.round(np.arange(BINS) / ((BINS - 1) / 6)),
+        "Solarize": np.linspace(255.0, 0.0, BINS),
+    }
+    # (operation, sign, bin)
+    table = np.zeros((len(TRIVIAL_OPS), 2, BINS), np.float32)
+    for i, name in enumerate(TRIVIAL_OPS):
+        for s, sign in enumerate((1.0, -1.0)):
+            table[i, s] = plain.get(name, sign * signed.get(name, np.zeros(BINS)) + (name in factors))
+    kinds = np.array([pil.KINDS.index(name) for name in TRIVIAL_OPS])
+
+    def draw(u: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+        index = (u[:, 0] * len(TRIVIAL_OPS)).astype(jnp.int32)
+        strength, sign = (u[:, 1] * BINS).astype(jnp.int32), (u[:, 2] < 0.5).astype(jnp.int32)
+        return jnp.asarray(kinds)[index], jnp.asarray(table)[index, sign, strength]
+
+    return Policy(3, 1, draw, fill, interpolation)
+
+
+def make_policy(text: str, *, mean: tuple[float, float, float], interpolation: str) -> Policy:
+    """The policy that a config names: "trivial" or a timm string.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    if text == "trivial":
+        return trivialaugment_wide(interpolation=interpolation)
+    return timm_randaugment(text, mean=mean, interpolation=interpolation)
