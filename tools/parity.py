@@ -166,13 +166,13 @@ def timm_names(tree: Any) -> dict[str, np.ndarray]:
 
 
 def gradient_error(
-    reference: torch.nn.Module, model: jaxvision.Model, size: tuple[int, int], enough: float = GRADIENT, tries: int = 3
+    reference: torch.nn.Module, model: jaxvision.Model, size: tuple[int, int], enough: float = GRADIENT, tries: int = 8
 ) -> float:
     """The worst error over all parameters and the input, with running statistics, in float32.
 
     An activation within rounding of a ReLU's kink may fall to the other side and change
     gradients by percents in either framework; a wrong formula would be wrong on every input.
-    So the best of up to three inputs counts.
+    So the best of up to eight inputs counts.
     """
     reference.eval()
     best = math.inf
