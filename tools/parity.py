@@ -170,22 +170,25 @@ def gradient_error(
 ) -> float:
     """The worst error over all parameters and the input, with running statistics, in float32.
 
-    An activation within rounding of a ReLU's kink may fall to the other side and change
-    gradients by percents in either framework; a wrong formula would be wrong on every input.
-    So the best of up to eight inputs counts.
+    An activation within rounding of a ReLU's kink may fall to the other side, and change gradients
+    by a percent, in either framework (ResNeSt-50 at 224 px: timm's float32 is then 2e-3 off its
+    float64); a wrong formula would be wrong on every input. So each tensor's best of up to eight
+    inputs counts.
     """
     reference.eval()
-    best = math.inf
+    best: dict[str, float] = {}
     for seed in range(tries):
         x = random_images(size, seed)
         expected, dx = torch_gradients(reference, x)
         (grads, ours_dx), _ = module_gradients(model.module, False, model.variables, x)
         ours = timm_names({"params": grads})
         assert set(ours) == set(expected)
-        best = min(best, max(relative_error(ours_dx, dx), *(relative_error(ours[k], g) for k, g in expected.items())))
-        if best < enough:
+        errors = {key: relative_error(ours[key], gradient) for key, gradient in expected.items()}
+        errors["input"] = relative_error(ours_dx, dx)
+        best = {key: min(error, best.get(key, math.inf)) for key, error in errors.items()}
+        if max(best.values()) < enough:
             break
-    return best
+    return max(best.values())
 
 
 def round_trip(reference: torch.nn.Module, model: jaxvision.Model) -> bool:
