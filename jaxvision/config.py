@@ -13,6 +13,8 @@ from ml_collections import config_dict
 
 from jaxvision.augment.erasing import FILLS
 from jaxvision.augment.mix import PAIRINGS
+from jaxvision.augment.pil import INTERPOLATIONS
+from jaxvision.augment.policies import make_policy
 from jaxvision.data.decode import PIL_FILTERS, RESIZES
 from jaxvision.errors import UserError, did_you_mean
 from jaxvision.models.registry import list_models
@@ -32,6 +34,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.crop": ("torch", "tf", "none"),
     "data.resize": RESIZES,
     "data.on_corrupt": ("fail", "skip"),
+    "eval.crop_mode": ("center", "squash"),
+    "augment.interpolation": INTERPOLATIONS,
     "eval.interpolation": tuple(PIL_FILTERS),
     "optimizer.name": OPTIMIZERS,
     "optimizer.first_moment": ("float32", "bfloat16"),
@@ -58,6 +62,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "model.drop_rate": (0, 0.999),
     "model.drop_path_rate": (0, 0.999),
     "model.bn_momentum": (0, 1),
+    "data.repeats": (1, 64),
     "data.threads": (0, 1024),
     "data.ahead": (1, 1024),
     "data.synthetic_examples": (1, math.inf),
@@ -72,6 +77,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "augment.mix_prob": (0, 1),
     "augment.mix_switch": (0, 1),
     "eval.batch_size": (0, math.inf),
+    "eval.image_size": (0, 4096),
     "eval.crop_pct": (0.1, 1),
     "eval.every_epochs": (1e-9, math.inf),
     "optimizer.learning_rate": (0, math.inf),
@@ -133,6 +139,7 @@ def base_config() -> Config:
     d.crop_area = (0.08, 1.0)
     d.crop_ratio = (3 / 4, 4 / 3)
     d.resize = "filter"  # nearly antialiased and fast; or "area" (OpenCV), "antialias" (Pillow bicubic), "linear"
+    d.repeats = 1  # repeated augmentation: copies of an image in a batch, dealt to different devices
     d.threads = 0  # decoding threads; 0: one per core
     d.ahead = 2  # batches prepared ahead
     d.on_corrupt = "fail"  # or "skip": take the next readable example, count and report
@@ -145,6 +152,8 @@ def base_config() -> Config:
     a.randaugment_magnitude = 10.0  # M, of 10, not clamped (TensorFlow's semantics)
     a.translate_const = 100.0  # pixels of a translation at M = 10
     a.cutout_const = 40.0  # half side of the cutout at M = 10
+    a.policy = ""  # "trivial" (torchvision's TrivialAugmentWide) or a timm string: rand-m9-mstd0.5-inc1
+    a.interpolation = "bicubic"  # of that policy's geometry
     a.erase_prob = 0.0  # random erasing, after normalisation
     a.erase_area = (0.02, 1 / 3)
     a.erase_aspect = (0.3, 1 / 0.3)
@@ -161,7 +170,9 @@ def base_config() -> Config:
 
     c.eval = e = Config()
     e.batch_size = 0  # 0: as in training
+    e.image_size = 0  # 0: as in training
     e.crop_pct = 0.875
+    e.crop_mode = "center"  # keep the aspect ratio and cut, or "squash"
     e.interpolation = "bicubic"
     e.every_epochs = 1.0
 
@@ -248,6 +259,13 @@ def validate(config: Config) -> None:
         pair = flat[field]
         if len(pair) != 2 or not 0 < pair[0] <= pair[1] or (field.endswith("_area") and pair[1] > 1):
             problems.append(f"config.{field} = {pair}: expected (low, high) with 0 < low <= high, areas at most 1")
+    if config.augment.policy:
+        try:
+            make_policy(config.augment.policy, mean=(0.5, 0.5, 0.5), interpolation="bilinear")
+        except UserError as error:
+            problems.append(f"config.augment.policy: {error}")
+        if config.augment.randaugment_layers:
+            problems.append("config.augment.policy and randaugment_layers are both set: choose one policy")
     if config.batch_size % config.accumulate:
         problems.append(f"config.batch_size = {config.batch_size} is not divisible by accumulate = {config.accumulate}")
     if problems:

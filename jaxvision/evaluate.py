@@ -84,7 +84,7 @@ def run(config: Config, workdir: Path) -> int:
     loader = experiment.eval_loader(config, source, preemption.stopped)
     console.line(
         f"evaluating {config.model.name}, step {step}, on {len(source)} images of {config.data.name} "
-        f"{config.data.eval_split}: {config.model.image_size} px, crop {config.eval.crop_pct}, "
+        f"{config.data.eval_split}: {experiment.eval_image_size(config)} px, crop {config.eval.crop_pct}, "
         f"{config.eval.interpolation}"
     )
     program = experiment.eval_program(network, mesh)

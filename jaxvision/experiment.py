@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 
 from jaxvision import augment, losses, sharding
 from jaxvision.augment.mix import Mix
+from jaxvision.augment.policies import make_policy
 from jaxvision.config import Config
 from jaxvision.data import decode, digits, sources
 from jaxvision.data.loader import Loader, prefetch
@@ -102,6 +103,11 @@ def eval_batch_size(config: Config) -> int:
     return config.eval.batch_size or config.batch_size
 
 
+def eval_image_size(config: Config) -> int:
+    """Pixels of a side in the evaluation."""
+    return config.eval.image_size or config.model.image_size
+
+
 def open_source(config: Config, split: str) -> sources.Source:
     """The data set a config names.
 
@@ -147,7 +153,10 @@ def train_loader(config: Config, source: sources.Source, stopped: Callable[[], b
 def eval_loader(config: Config, source: sources.Source, stopped: Callable[[], bool]) -> Loader:
     """Batches for evaluation: every example once, PIL-exact centre crops."""
     transform = decode.eval_transform(
-        size=config.model.image_size, crop_pct=config.eval.crop_pct, interpolation=config.eval.interpolation
+        size=eval_image_size(config),
+        crop_pct=config.eval.crop_pct,
+        interpolation=config.eval.interpolation,
+        crop_mode=config.eval.crop_mode,
     )
     return _loader(config, source, transform, stopped, train=False)
 
@@ -162,12 +171,14 @@ def _loader(
         train=train,
         shard=jax.process_index(),
         shards=jax.process_count(),
+        repeats=config.data.repeats if train else 1,
+        deal=jax.device_count() if train else 1,
     )
     return Loader(
         source,
         plan,
         transform,
-        size=config.model.image_size,
+        size=config.model.image_size if train else eval_image_size(config),
         threads=config.data.threads or None,
         ahead=config.data.ahead,
         on_corrupt=config.data.on_corrupt,
@@ -210,6 +221,12 @@ def build_network(config: Config, source: sources.Source) -> Network:
         bn_groups=jax.device_count() if config.batch_norm == "per_device" else 1,
         remat=m.remat,
     )
+    built_for, evaluated = getattr(module, "image_size", None), eval_image_size(config)
+    if built_for is not None and built_for != (evaluated, evaluated):
+        raise UserError(
+            f"{m.name} is built for {m.image_size} px and config.eval.image_size is {evaluated}: set it to 0; "
+            "tools/validate.py evaluates a run's weights at another size"
+        )
     return Network(module, model_spec(m.name), num_classes, jnp.dtype(dtype))
 
 
@@ -251,6 +268,7 @@ def augment_program(config: Config, network: Network, mesh: Mesh) -> Callable[[j
         magnitude=a.randaugment_magnitude,
         translate_const=a.translate_const,
         cutout_const=a.cutout_const,
+        policy=make_policy(a.policy, mean=network.spec.mean, interpolation=a.interpolation) if a.policy else None,
         erase_prob=a.erase_prob,
         erase_area=a.erase_area,
         erase_aspect=a.erase_aspect,

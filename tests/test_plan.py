@@ -46,6 +46,27 @@ def test_uniforms_are_uniform_and_independent():
     assert not np.array_equal(u, Plan(1000, 1000, seed=1, train=True).uniforms(3, 40))
 
 
+def test_repeated_augmentation_deals_copies_as_deits_sampler():
+    """The reference repeats each index, deals the list to the GPUs in turn and cuts it to the epoch's length."""
+    n, batch, gpus, repeats = 48, 16, 4, 3
+    plan = Plan(n, batch, seed=5, train=True, repeats=repeats, deal=gpus)
+    order = Plan(n, n, seed=5, train=True).ids(0)
+    dealt = np.repeat(order, repeats)
+    for step in range(n // batch):
+        per_gpu = plan.ids(step).reshape(gpus, -1)
+        for gpu in range(gpus):
+            expected = dealt[gpu::gpus][step * 4 : step * 4 + 4]
+            np.testing.assert_array_equal(per_gpu[gpu], expected)
+        for gpu in per_gpu:
+            assert len(set(gpu)) == len(gpu)  # no two copies of one image on a GPU
+    epoch = np.concatenate([plan.ids(step) for step in range(3)])
+    assert len(set(epoch)) == n // repeats and set(np.unique(epoch, return_counts=True)[1]) == {repeats}
+    # Every copy has its own random numbers, and processes share the batch as ever.
+    assert len(np.unique(plan.uniforms(0, 4), axis=0)) == batch
+    parts = [Plan(n, batch, seed=5, train=True, repeats=3, deal=4, shard=s, shards=2).ids(7) for s in range(2)]
+    np.testing.assert_array_equal(np.concatenate(parts), plan.ids(7))
+
+
 def test_bad_sizes_are_errors():
     with pytest.raises(ValueError, match="at least one"):
         Plan(0, 4, seed=0, train=True)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxvision.augment import ops, randaugment
 from jaxvision.augment.erasing import random_erasing
+from jaxvision.augment.policies import Policy
 
 
 def make_augment(
@@ -27,6 +28,7 @@ def make_augment(
     magnitude: float = 0.0,
     translate_const: float = 100.0,
     cutout_const: float = 40.0,
+    policy: Policy | None = None,
     erase_prob: float = 0.0,
     erase_area: tuple[float, float] = (0.02, 1 / 3),
     erase_aspect: tuple[float, float] = (0.3, 1 / 0.3),
@@ -44,20 +46,25 @@ def make_augment(
       dtype: of the result.
       flip: mirror half of the images.
       layers, magnitude, translate_const, cutout_const: see :func:`randaugment.tf_randaugment`; 0 layers for none.
+      policy: of :mod:`jaxvision.augment.policies`, behind it.
       erase_prob, erase_area, erase_aspect, erase_fill, erase_max_count: see :func:`erasing.random_erasing`.
 
     Returns:
       A function of uint8 images (B, H, W, 3) and an int step to normalised images.
     """
-    policy = randaugment.tf_randaugment(layers, magnitude, translate_const=translate_const, cutout_const=cutout_const)
+    tf_policy = randaugment.tf_randaugment(
+        layers, magnitude, translate_const=translate_const, cutout_const=cutout_const
+    )
 
     def augment(images: jax.Array, step: jax.Array) -> jax.Array:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 0)
         # One draw of one block: each separate draw costs 0.1 to 0.3 s of compilation.
-        uniforms = jax.random.uniform(key, (images.shape[0], 1 + layers * randaugment.UNIFORMS))
+        of_tf = 1 + layers * randaugment.UNIFORMS
+        uniforms = jax.random.uniform(key, (images.shape[0], of_tf + (policy.uniforms if policy else 0)))
         if flip:
             images = ops.flip(images, uniforms[:, 0] < 0.5)
-        images = policy(images, uniforms[:, 1:])
+        images = tf_policy(images, uniforms[:, 1:of_tf])
+        images = policy(images, uniforms[:, of_tf:]) if policy else images
         images = ops.normalise(images, mean, std, dtype)
         if not erase_prob:
             return images

@@ -28,15 +28,31 @@ class Plan:
       train: shuffled and endless, or in order and once.
       shard, shards: this process and the number of processes. The shares of one step
         are consecutive parts of the global batch, so their union is the same for any ``shards``.
+      repeats: repeated augmentation (Hoffer et al. 2019, arXiv 1901.09335): each example comes this many
+        times in a row, so that an epoch of ``num_examples`` sees ``num_examples / repeats`` different ones.
+      deal: the batch's consecutive parts, one per device, among which examples are dealt in turn, so that the
+        copies of one lie in different parts, as DeiT's and torchvision's samplers do.
     """
 
     def __init__(
-        self, num_examples: int, batch_size: int, *, seed: int, train: bool, shard: int = 0, shards: int = 1
+        self,
+        num_examples: int,
+        batch_size: int,
+        *,
+        seed: int,
+        train: bool,
+        shard: int = 0,
+        shards: int = 1,
+        repeats: int = 1,
+        deal: int = 1,
     ) -> None:
         if num_examples < 1:
             raise ValueError(f"a plan needs at least one example, got {num_examples}")
         if batch_size % shards or not 0 <= shard < shards:
             raise ValueError(f"batch {batch_size} cannot be dealt to shard {shard} of {shards}")
+        if batch_size % deal:
+            raise ValueError(f"batch {batch_size} cannot be dealt among {deal} devices")
+        self.repeats, self.deal = repeats, deal
         self.num_examples = num_examples
         self.batch_size = batch_size
         self.seed = seed
@@ -64,7 +80,12 @@ class Plan:
         positions = self.positions(step)
         if not self.train:
             return np.where(positions < self.num_examples, positions, PADDING)
+        if self.repeats > 1:
+            steps, rows = np.divmod(positions, self.batch_size)
+            part = self.batch_size // self.deal
+            positions = steps * self.batch_size + rows % part * self.deal + rows // part
         epochs, offsets = np.divmod(positions, self.num_examples)
+        offsets //= self.repeats
         ids = np.empty_like(positions)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
