@@ -11,10 +11,10 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
+from jaxvision.augment import make_policy
 from jaxvision.augment.erasing import FILLS
 from jaxvision.augment.mix import PAIRINGS
 from jaxvision.augment.pil import INTERPOLATIONS
-from jaxvision.augment.policies import make_policy
 from jaxvision.data.decode import PIL_FILTERS, RESIZES
 from jaxvision.errors import UserError, did_you_mean
 from jaxvision.models.registry import list_models
@@ -152,7 +152,7 @@ def base_config() -> Config:
     a.randaugment_magnitude = 10.0  # M, of 10, not clamped (TensorFlow's semantics)
     a.translate_const = 100.0  # pixels of a translation at M = 10
     a.cutout_const = 40.0  # half side of the cutout at M = 10
-    a.policy = ""  # "trivial" (torchvision's TrivialAugmentWide) or a timm string: rand-m9-mstd0.5-inc1
+    a.policy = ""  # timm's rand-m9-mstd0.5-inc1 and alike, "original", "v0" (AutoAugment), or "trivial"
     a.interpolation = "bicubic"  # of that policy's geometry
     a.erase_prob = 0.0  # random erasing, after normalisation
     a.erase_area = (0.02, 1 / 3)

@@ -20,7 +20,6 @@ from jax.sharding import Mesh
 
 from jaxvision import augment, losses, sharding
 from jaxvision.augment.mix import Mix
-from jaxvision.augment.policies import make_policy
 from jaxvision.config import Config
 from jaxvision.data import decode, digits, sources
 from jaxvision.data.loader import Loader, prefetch
@@ -268,7 +267,9 @@ def augment_program(config: Config, network: Network, mesh: Mesh) -> Callable[[j
         magnitude=a.randaugment_magnitude,
         translate_const=a.translate_const,
         cutout_const=a.cutout_const,
-        policy=make_policy(a.policy, mean=network.spec.mean, interpolation=a.interpolation) if a.policy else None,
+        policy=augment.make_policy(a.policy, mean=network.spec.mean, interpolation=a.interpolation)
+        if a.policy
+        else None,
         erase_prob=a.erase_prob,
         erase_area=a.erase_area,
         erase_aspect=a.erase_aspect,

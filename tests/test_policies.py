@@ -13,7 +13,7 @@ from reference import timm
 from scipy import stats
 from timm.data import auto_augment
 
-from jaxvision.augment import pil, policies
+from jaxvision.augment import make_policy, pil, policies
 from jaxvision.errors import UserError
 
 assert timm
@@ -21,9 +21,9 @@ DRAWS = 100_000
 MEAN = (0.485, 0.456, 0.406)
 
 
-def drawn(policy, height=200, width=160):
-    u = jax.random.uniform(jax.random.key(0), (DRAWS, policy.uniforms // policy.layers))
-    kind, value = map(np.asarray, jax.jit(policy.draw, static_argnums=(1, 2))(u, height, width))
+def drawn(policy, height=200, width=160, layer=0):
+    u = jax.random.uniform(jax.random.key(0), (DRAWS, policy.uniforms))
+    kind, value = map(np.asarray, jax.jit(policy.draw, static_argnums=(1, 2, 3))(u, layer, height, width))
     return np.array(pil.KINDS)[kind], value
 
 
@@ -78,6 +78,36 @@ def test_timm_operations_and_magnitudes_have_timms_distribution(text, monkeypatc
             if len(levels) > 1:
                 table = [[(np.abs(v - level) < 1e-2).sum() for level in levels] for v in (mine, theirs)]
                 assert stats.chi2_contingency(table).pvalue > 1e-4, name
+
+
+@pytest.mark.parametrize("name", ["original", "v0"])
+def test_autoaugment_is_timms(name, monkeypatch):
+    policy = make_policy(name, mean=MEAN, interpolation="bicubic")
+    seen, pairs = [], []
+    ours = {"TranslateYRel": "TranslateY", "PosterizeOriginal": "Posterize"}
+
+    def recorder(op):
+        scale = 200 if op == "TranslateYRel" else 1
+        return lambda image, *args, **kwargs: seen.append((ours.get(op, op), args[0] * scale if args else 0.0)) or image
+
+    monkeypatch.setattr(auto_augment, "NAME_TO_OP", {op: recorder(op) for op in auto_augment.NAME_TO_OP})
+    transform = auto_augment.auto_augment_transform(name, {"img_mean": (1, 2, 3), "translate_const": 100})
+    random.seed(0)
+    for _ in range(DRAWS // 2):
+        seen.clear()
+        transform(None)
+        pairs.append(tuple((op, round(float(v), 2)) for op, v in seen))
+    first, second = drawn(policy), drawn(policy, layer=1)
+    without = ("Equalize", "Invert", "AutoContrast")  # operations without an argument
+    ours_pairs = [
+        tuple((kind, 0.0 if kind in without else round(float(v), 2)) for kind, v in both if kind != "Identity")
+        for both in zip(zip(*first, strict=True), zip(*second, strict=True), strict=True)
+    ]
+    expected, found = collections.Counter(pairs), collections.Counter(ours_pairs)
+    common = [key for key, count in expected.items() if count > 20]
+    assert set(common) <= set(found) and {key for key, count in found.items() if count > 40} <= set(expected)
+    table = [[found[key] for key in common], [expected[key] for key in common]]
+    assert stats.chi2_contingency(table).pvalue > 1e-4
 
 
 def test_timm_strings_are_read_or_rejected():

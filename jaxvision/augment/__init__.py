@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.augment import ops, randaugment
+from jaxvision.augment.autoaugment import POLICIES, timm_autoaugment
 from jaxvision.augment.erasing import random_erasing
-from jaxvision.augment.policies import Policy
+from jaxvision.augment.policies import Policy, timm_randaugment, trivialaugment_wide
 
 
 def make_augment(
@@ -79,6 +80,19 @@ def make_augment(
         )
 
     return augment
+
+
+def make_policy(text: str, *, mean: tuple[float, float, float], interpolation: str) -> Policy:
+    """The policy that a config names: "trivial", "original" or "v0" (AutoAugment), or a timm RandAugment string.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    if text in POLICIES:
+        return timm_autoaugment(text, mean=mean, interpolation=interpolation)
+    if text == "trivial":
+        return trivialaugment_wide(interpolation=interpolation)
+    return timm_randaugment(text, mean=mean, interpolation=interpolation)
 
 
 def make_normalise(

@@ -32,19 +32,25 @@ BINS = 31
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """``policy(images, uniforms)``; ``uniforms`` is how many an image needs, ``layers`` how many operations it gets."""
+    """``policy(images, uniforms)``.
+
+    Attributes:
+      uniforms: how many an image needs.
+      layers: how many operations it gets, one after the other.
+      draw: ``draw(uniforms, layer, height, width)``: kinds and arguments for :func:`pil.apply`.
+      fill, interpolation: of the geometry.
+    """
 
     uniforms: int
     layers: int
-    draw: Callable[[jax.Array, int, int], tuple[jax.Array, jax.Array]]
+    draw: Callable[[jax.Array, int, int, int], tuple[jax.Array, jax.Array]]
     fill: tuple[int, int, int]
     interpolation: str
 
     def __call__(self, images: jax.Array, uniforms: jax.Array) -> jax.Array:
         height, width = images.shape[1:3]
-        share = self.uniforms // self.layers
         for layer in range(self.layers):
-            kind, value = self.draw(uniforms[:, layer * share : (layer + 1) * share], height, width)
+            kind, value = self.draw(uniforms, layer, height, width)
             images = pil.apply(images, kind, value, fill=self.fill, interpolation=self.interpolation)
         return images
 
@@ -78,7 +84,10 @@ def parse_rand(text: str) -> RandArguments:
     """
     first, *sections = text.split("-")
     if first != "rand":
-        raise UserError(f"augmentation policy {text!r}: expected rand-m9-mstd0.5-inc1 or alike")
+        raise UserError(
+            f"augmentation policy {text!r}: expected trivial, original or v0 (AutoAugment), or a timm string such as "
+            "rand-m9-mstd0.5-inc1"
+        )
     names = {"m": "magnitude", "n": "layers", "p": "prob", "mstd": "std", "mmax": "ceiling", "inc": "increasing"}
     values: dict[str, float] = {}
     for section in sections:
@@ -114,7 +123,8 @@ def timm_randaugment(text: str, *, mean: tuple[float, float, float], interpolati
     kinds = np.array([pil.KINDS.index(name) for name in TIMM_OPS])
     fill = tuple(min(255, round(255 * m)) for m in mean)
 
-    def draw(u: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    def draw(uniforms: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+        u = uniforms[:, 4 * layer : 4 * layer + 4]
         index = (u[:, 0] * len(TIMM_OPS)).astype(jnp.int32)
         level = jnp.full(u.shape[0], a.magnitude)
         if math.isinf(a.std):
@@ -182,20 +192,9 @@ def trivialaugment_wide(*, fill: tuple[int, int, int] = (0, 0, 0), interpolation
             table[i, s] = plain.get(name, sign * signed.get(name, np.zeros(BINS)) + (name in factors))
     kinds = np.array([pil.KINDS.index(name) for name in TRIVIAL_OPS])
 
-    def draw(u: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    def draw(u: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
         index = (u[:, 0] * len(TRIVIAL_OPS)).astype(jnp.int32)
         strength, sign = (u[:, 1] * BINS).astype(jnp.int32), (u[:, 2] < 0.5).astype(jnp.int32)
         return jnp.asarray(kinds)[index], jnp.asarray(table)[index, sign, strength]
 
     return Policy(3, 1, draw, fill, interpolation)
-
-
-def make_policy(text: str, *, mean: tuple[float, float, float], interpolation: str) -> Policy:
-    """The policy that a config names: "trivial" or a timm string.
-
-    Raises:
-      UserError: an unknown name.
-    """
-    if text == "trivial":
-        return trivialaugment_wide(interpolation=interpolation)
-    return timm_randaugment(text, mean=mean, interpolation=interpolation)
