@@ -99,9 +99,12 @@ class Checkpointer:
             state=ocp.args.PyTreeSave(dict(flat)),
             meta=ocp.args.JsonSave({"document": document, "sha256": _digest(document)}),
         )
+        # Nothing is being deleted now; what was would stand in the way of a step that is deleted a second time.
+        shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
         try:
             if step in self._manager.all_steps():
                 self._manager.delete(step)
+                shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
             self._saving, self._last_failed = step, False
             self._manager.save(step, args=args, metrics=None if score is None else {"score": score})
         except Exception as error:  # a full disk surfaces as OSError, ValueError or XlaRuntimeError

@@ -88,6 +88,9 @@ def fill(module: nn.Module, variables: Variables, in_chans: int, state: State, *
         return None
 
     filled, notes = weights.from_torch(state, variables, adapt)
+    if fresh and (set(fresh) != depending()[0] or len(set(fresh.values())) > 1):
+        counts = ", ".join(f"{name} {tuple(state[name].shape)}" for name in sorted(depending()[0]))
+        raise UserError(f"the file's classifier disagrees with itself on the number of classes: {counts}")
     if fresh and not fresh_classifier:
         raise UserError(
             f"the file has {next(iter(fresh.values()))} classes and num_classes is {module.num_classes}: pass "

@@ -27,19 +27,21 @@ def arguments(workdir: Path, data: Path, **overrides: object) -> list[str]:
     return ["--config", CONFIG, "--workdir", str(workdir), *flags]
 
 
-def environment(devices: int = 1) -> dict[str, str]:
+def environment(devices: int = 1, *, quick: bool = False) -> dict[str, str]:
+    """``quick`` leaves LLVM's optimisation out: for large networks that take a few steps."""
     flags = f"--xla_force_host_platform_device_count={devices}"
+    flags += " --xla_backend_optimization_level=0" if quick else ""
     return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1"}
 
 
-def start(args: list[str], devices: int = 1) -> subprocess.Popen:
+def start(args: list[str], devices: int = 1, *, quick: bool = False) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "jaxvision.main", *args],
-        env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+        env=environment(devices, quick=quick), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
 
-def run(args: list[str], devices: int = 1, timeout: float = 300) -> tuple[int, str]:
-    process = start(args, devices)
+def run(args: list[str], devices: int = 1, timeout: float = 300, *, quick: bool = False) -> tuple[int, str]:
+    process = start(args, devices, quick=quick)
     output, _ = process.communicate(timeout=timeout)
     return process.returncode, output
 

@@ -223,7 +223,8 @@ def test_importing_the_face_is_light():
 )  # fmt: skip
 def test_every_family_trains_and_evaluates(overrides, tmp_path, digits_dir):
     fields = {"steps": 3, "eval.every_epochs": 0.05, "checkpoint.every_steps": 0} | overrides
-    code, output = cli.run(cli.arguments(tmp_path, digits_dir, **{k.replace(".", "__"): v for k, v in fields.items()}))
+    args = cli.arguments(tmp_path, digits_dir, **{k.replace(".", "__"): v for k, v in fields.items()})
+    code, output = cli.run(args, quick=True)
     assert code == 0, output
     records = cli.records(tmp_path)
     assert any("ema_top1" in record for record in records) and "finished at step 3" in output

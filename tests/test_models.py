@@ -1,5 +1,7 @@
 """Every family against timm: the same weights give the same answers, and a fresh network starts alike."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,19 +129,23 @@ def test_stochastic_depth_follows_each_familys_law(name, monkeypatch):
         np.testing.assert_allclose(drawn, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "convnext_atto", "deit_tiny_distilled_patch16_224"])
+@pytest.mark.parametrize("name", ["resnet10t", "convnext_atto", "deit_tiny_distilled_patch16_224"])
 def test_dropout_sits_before_the_classifier(name):
     module = build_module(name, num_classes=7, drop_rate=0.5, image_size=64)
     model = jaxvision.create_model(name, num_classes=7, key=jax.random.key(0), image_size=64)
     x = random_images((64, 64), 0, 2)
 
+    @functools.partial(jax.jit, static_argnums=1)
     def run(seed, output):
         rngs = {"dropout": jax.random.key(seed)}
         return module.apply(model.variables, x, train=True, output=output, rngs=rngs, mutable=["batch_stats"])[0]
 
     assert not np.array_equal(run(0, "logits"), run(1, "logits"))
     np.testing.assert_array_equal(run(0, "embed"), run(1, "embed"))
-    kept = module.clone(drop_rate=0.0).apply(model.variables, x, train=True, mutable=["batch_stats"])[0]
+    without = jax.jit(
+        lambda: module.clone(drop_rate=0.0).apply(model.variables, x, train=True, mutable=["batch_stats"])
+    )
+    kept = without()[0]
     mean = np.mean([run(seed, "logits") for seed in range(40)], 0)
     assert np.abs(mean - kept).max() < 0.6 * np.abs(np.asarray(run(0, "logits")) - kept).max() + 1e-6
 

@@ -87,6 +87,6 @@ def test_recipes_train_a_few_steps_on_the_digits(name, tmp_path, digits_dir):
     """The recipe with a smaller relative of its model; swin's is in test_cli."""
     flags = {"model.name": SMALL[name], "data.dir": digits_dir, "steps": 3, "eval.every_epochs": 0.05}
     args = ["--config", f"configs/{name}.py:digits", "--workdir", str(tmp_path)]
-    code, output = cli.run([*args, *(f"--config.{key}={value}" for key, value in flags.items())])
+    code, output = cli.run([*args, *(f"--config.{key}={value}" for key, value in flags.items())], quick=True)
     assert code == 0, output
     assert "finished at step 3" in output

@@ -179,6 +179,10 @@ def test_all_problems_in_one_message():
         "shape of layer1.0.conv1.weight: expected (64, 64, 3, 3), file has (2, 64, 3, 3)",
     ):  # fmt: skip
         assert part in str(error.value)
+    state = jaxvision.to_torch(model)
+    state["fc.weight"] = state["fc.weight"][:2]
+    with pytest.raises(UserError, match=r"disagrees with itself .* fc.bias \(3,\), fc.weight \(2, 512\)"):
+        jaxvision.load_weights(model, state)
     with pytest.raises(UserError, match=r"\.\.\. and \d+ more"):
         jaxvision.load_weights(model, state_of("resnet50"))
     with pytest.raises(UserError, match="no weights found"):
