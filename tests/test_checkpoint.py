@@ -187,3 +187,14 @@ def test_full_disk_leaves_no_debris_and_the_next_save_works(tmp_path):
     assert_same(again.restore(big)[0], big)
     assert again.steps() == [1, 3]
     again.close()
+
+
+def test_a_step_that_was_saved_again_can_be_deleted_again(tmp_path):
+    """An evaluation that a signal cut off saves its step a second time; later it gives way to newer ones."""
+    said = []
+    checkpoints = Checkpointer(tmp_path / "c", keep=1, warn=said.append)
+    for step, score in [(1, 0.1), (1, 0.2), (2, 0.5), (3, 0.9), (2, 0.1), (4, 0.3), (5, 0.2)]:
+        assert checkpoints.save(step, {"w": np.full(3, step, np.float32)}, {"evaluated": True}, score)
+        assert checkpoints.wait()
+    assert checkpoints.steps() == [3, 5] and not said
+    assert checkpoints.close()
