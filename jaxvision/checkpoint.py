@@ -104,7 +104,6 @@ class Checkpointer:
         try:
             if step in self._manager.all_steps():
                 self._manager.delete(step)
-                shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
             self._saving, self._last_failed = step, False
             self._manager.save(step, args=args, metrics=None if score is None else {"score": score})
         except Exception as error:  # a full disk surfaces as OSError, ValueError or XlaRuntimeError

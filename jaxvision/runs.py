@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxvision.checkpoint import Checkpointer
 from jaxvision.errors import UserError
-from jaxvision.weights import State
+from jaxvision.weights import State, torch_layout
 
 
 def run_weights(workdir: Path, *, ema: bool, step: int | None = None) -> tuple[State, dict[str, Any], int]:
@@ -38,5 +38,5 @@ def run_weights(workdir: Path, *, ema: bool, step: int | None = None) -> tuple[S
     for name, value in flat.items():
         for prefix in prefixes:
             if name.startswith(prefix):
-                state[name.removeprefix(prefix)] = value.transpose(0, 3, 1, 2) if value.ndim == 4 else value
+                state[name.removeprefix(prefix)] = torch_layout(value)
     return state, meta["config"], found

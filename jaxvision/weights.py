@@ -97,11 +97,15 @@ def to_torch(variables: Mapping[str, Any]) -> State:
     """float32 numpy arrays under timm's names, ``num_batches_tracked`` included."""
     result = {}
     for name, kind, leaf in _walk(variables):
-        value = np.asarray(leaf, np.float32)
-        result[name] = np.ascontiguousarray(value.transpose(0, 3, 1, 2)) if value.ndim == 4 else value
+        result[name] = torch_layout(np.asarray(leaf, np.float32))
         if kind == "batch_stats" and name.endswith("running_var"):
             result[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     return result
+
+
+def torch_layout(value: np.ndarray) -> np.ndarray:
+    """A weight as torch stores it: four-dimensional ones OIHW, contiguous; others as they are."""
+    return np.ascontiguousarray(value.transpose(0, 3, 1, 2)) if value.ndim == 4 else value
 
 
 def adapt_input_channels(weight: np.ndarray, channels: int) -> np.ndarray:

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 from reference import nchw, random_images, relative_error, timm, trained_like
+from torchvision import models
 
 import jaxvision
 from jaxvision.errors import UserError
-
-torchvision = pytest.importorskip("torchvision")
 
 
 def state_of(name="resnet18", **kwargs):
@@ -54,7 +53,7 @@ def randomised(module, seed=0):
     ],
 )
 def test_torchvision_checkpoints_give_torchvisions_answers(theirs, ours, size):
-    module = randomised(getattr(torchvision.models, theirs)(num_classes=9))
+    module = randomised(getattr(models, theirs)(num_classes=9))
     model = jaxvision.create_model(ours, weights=module.state_dict())
     assert model.num_classes == 9
     assert outputs_equal(model, module, size)
@@ -62,7 +61,7 @@ def test_torchvision_checkpoints_give_torchvisions_answers(theirs, ours, size):
 
 @pytest.mark.parametrize(("theirs", "ours"), [("efficientnet_v2_s", "efficientnetv2_s")])
 def test_torchvisions_other_epsilon_is_absorbed(theirs, ours):
-    module = randomised(getattr(torchvision.models, theirs)(num_classes=9))
+    module = randomised(getattr(models, theirs)(num_classes=9))
     with pytest.warns(UserWarning, match=r"BN epsilon is 0.001, this model's 1e-05"):
         model = jaxvision.create_model(ours, weights=module.state_dict())
     assert outputs_equal(model, module, 64)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,8 @@ import numpy as np
 
 import jaxvision
 from jaxvision.errors import UserError
-from jaxvision.runs import run_weights
 from jaxvision.weights import State
-from tools.model_args import checksum, replace_file
+from tools.model_args import checksum, notes, replace_file, weights_of_run
 
 
 def logit_difference(model: jaxvision.Model, state: State) -> tuple[float, float] | None:
@@ -77,9 +75,7 @@ def source_of(args: argparse.Namespace) -> Any:
         except Exception as error:  # the hub's and timm's many errors
             raise UserError(f"timm could not fetch {name}: {str(error).splitlines()[0]}") from error
     if args.weights.is_dir():
-        state, config, step = run_weights(args.weights, ema=not args.raw)
-        if config["model"]["name"] != args.name.partition(".")[0]:
-            raise UserError(f"{args.weights} is a run of {config['model']['name']}, not of {args.name}")
+        state, config, step = weights_of_run(args.weights, args.name.partition(".")[0], raw=args.raw)
         print(f"{args.weights}: step {step}, {'raw' if args.raw else 'averaged'} weights")
         if args.image_size is None:
             args.image_size = config["model"]["image_size"]
@@ -93,8 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
         raise UserError(f"--out {args.out}: expected a name that ends with .safetensors, .pth, .pt or .bin")
     jaxvision.model_spec(args.name if args.timm is None else f"{args.name.partition('.')[0]}.{args.timm}")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with notes(sys.stdout):
         model = jaxvision.create_model(
             args.name,
             weights=source_of(args),
@@ -103,9 +98,6 @@ def run(args: argparse.Namespace) -> int:
             image_size=args.image_size,
             key=None if args.seed is None else jax.random.key(args.seed),
         )
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            print(f"note: {warning.message}")
     state = jaxvision.to_torch(model)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"]))
     print(f"{args.name}: {len(state)} tensors, {parameters / 1e6:.2f} M parameters, {model.num_classes} classes")

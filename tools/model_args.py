@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax.numpy as jnp
 from rich.progress import Progress
@@ -17,6 +19,7 @@ import jaxvision
 from jaxvision.errors import UserError
 from jaxvision.inference import Preprocessing, preprocessing
 from jaxvision.runs import run_weights
+from jaxvision.weights import State
 
 _LARGE = 50 << 20  # from here on, reading a file shows a bar
 
@@ -44,9 +47,7 @@ def load(args: argparse.Namespace) -> tuple[jaxvision.Model, Preprocessing, str]
     spec = jaxvision.model_spec(args.model)
     size, crop = args.image_size, args.crop_pct
     if args.weights.is_dir():
-        state, config, step = run_weights(args.weights, ema=not args.raw)
-        if config["model"]["name"] != spec.name:
-            raise UserError(f"{args.weights} is a run of {config['model']['name']}, not of {spec.name}")
+        state, config, step = weights_of_run(args.weights, spec.name, raw=args.raw)
         if not args.test_size:
             size, crop = size or config["model"]["image_size"], crop or config["eval"]["crop_pct"]
         source: Any = state
@@ -55,17 +56,32 @@ def load(args: argparse.Namespace) -> tuple[jaxvision.Model, Preprocessing, str]
     else:
         identity, source, trained = "sha256 " + checksum(args.weights), args.weights, None
     settings = preprocessing(spec, test_size=args.test_size, size=size, crop_pct=crop)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with notes(sys.stderr):
         model = jaxvision.create_model(
             args.model, weights=source, dtype=jnp.dtype(args.dtype), image_size=trained or spec.input_size
         )
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            print(f"note: {warning.message}", file=sys.stderr)
     if model.image_size not in (None, (settings.size, settings.size)):
         model = model.with_image_size(settings.size)
     return jaxvision.fuse(model) if args.fuse else model, settings, identity
+
+
+def weights_of_run(workdir: Path, name: str, *, raw: bool) -> tuple[State, dict[str, Any], int]:
+    """:func:`run_weights` of a run that must be one of model ``name``; its average unless ``raw``."""
+    state, config, step = run_weights(workdir, ema=not raw)
+    if config["model"]["name"] != name:
+        raise UserError(f"{workdir} is a run of {config['model']['name']}, not of {name}")
+    return state, config, step
+
+
+@contextlib.contextmanager
+def notes(stream: TextIO) -> Iterator[None]:
+    """Prints what is warned of inside, such as adapted weights, as notes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            print(f"note: {warning.message}", file=stream)
 
 
 def checksum(path: Path) -> str:

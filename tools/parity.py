@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxvision
+from jaxvision.weights import torch_layout
 from tools.torch_reference import timm, torch
 
 FORWARD, GRADIENT = 1e-4, 1e-3  # what counts as equal
@@ -161,8 +162,7 @@ def module_gradients(module: Any, train: bool, variables: Any, x: jax.Array) -> 
 def timm_names(tree: Any) -> dict[str, np.ndarray]:
     """A variables tree's leaves under timm's names and layouts."""
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
-    values = {".".join(entry.key for entry in path[1:]): np.asarray(leaf) for path, leaf in flat}
-    return {key: v.transpose(0, 3, 1, 2) if v.ndim == 4 else v for key, v in values.items()}
+    return {".".join(entry.key for entry in path[1:]): torch_layout(np.asarray(leaf)) for path, leaf in flat}
 
 
 def gradient_error(

@@ -26,19 +26,14 @@ import numpy as np
 from rich.progress import Progress
 
 from jaxvision import sharding
-from jaxvision.data import digits, sources
+from jaxvision.data import sources
 from jaxvision.data.loader import Loader, prefetch
 from jaxvision.data.plan import Plan
 from jaxvision.data.tfrecord import DataError
 from jaxvision.errors import UserError
 from jaxvision.inference import imagenet_classes
+from tools.data_args import add_data_arguments, open_source
 from tools.model_args import add_model_arguments, load, replace_file
-
-
-def open_source(name: str, folder: Path, split: str) -> sources.Source:
-    """A prepared tfds data set, or digits, a class folder, an .npz file."""
-    openers = {"folder": sources.FolderSource, "npz": sources.npz_source, "digits": digits.source}
-    return openers[name](folder, split) if name in openers else sources.tfds_source(name, folder, split)
 
 
 def class_table(source: sources.Source, num_classes: int) -> np.ndarray:
@@ -55,7 +50,7 @@ def class_table(source: sources.Source, num_classes: int) -> np.ndarray:
 def run(args: argparse.Namespace) -> int:
     """Evaluates and reports."""
     model, settings, identity = load(args)
-    source = open_source(args.name, args.dir.expanduser(), args.split)
+    source = open_source(args)
     table = class_table(source, model.num_classes)
     mesh = sharding.make_mesh()
     batch_size = -(-args.batch_size // jax.device_count()) * jax.device_count()
@@ -103,9 +98,7 @@ def main() -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_arguments(parser, positional=True)
-    parser.add_argument("--name", default="imagenet2012", help="a prepared tfds data set, or digits, folder, npz")
-    parser.add_argument("--dir", type=Path, default=Path("~/tensorflow_datasets"), help="where it is")
-    parser.add_argument("--split", default="validation", help="for a folder: the name of a folder in it")
+    add_data_arguments(parser, split="validation")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, help="decoding threads; default: one per core")
     parser.add_argument("--out", type=Path, help="write the result as JSON")

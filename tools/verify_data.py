@@ -12,12 +12,15 @@ import os
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import numpy as np
 from rich.progress import track
 
-from jaxvision.data import digits, sources
+from jaxvision.data import sources
 from jaxvision.data.decode import decode
 from jaxvision.errors import UserError
+from tools.data_args import add_data_arguments, open_source
 
 
 def check(source: sources.Source, index: int) -> str | None:
@@ -38,16 +41,11 @@ def check(source: sources.Source, index: int) -> str | None:
 def main() -> int:
     """Verifies a split; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", default="imagenet2012", help="a prepared tfds data set, or digits, folder, npz")
-    parser.add_argument("--dir", type=Path, default=Path("~/tensorflow_datasets"), help="where it is")
-    parser.add_argument("--split", default="train")
+    add_data_arguments(parser, split="train")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
-    folder = args.dir.expanduser()
-    openers = {"folder": sources.FolderSource, "npz": sources.npz_source, "digits": digits.source}
     try:
-        opener = openers.get(args.name)
-        source = opener(folder, args.split) if opener else sources.tfds_source(args.name, folder, args.split)
+        source = open_source(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

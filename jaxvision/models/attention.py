@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
 from jaxvision.models.layers import DType, Linear
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float | None = None) -> jax.Array:
+    """``jax.nn.dot_product_attention`` within the token sets of (N, T, heads, D) or (N, W, T, heads, D).
+
+    Args:
+      q, k, v: of one shape.
+      bias: added to the scores: (heads, T, T), or for each of W windows (W, heads, T, T).
+      scale: of the scores; None for 1 / sqrt(D).
+    """
+    attention = functools.partial(jax.nn.dot_product_attention, scale=scale)
+    if bias is not None and bias.ndim == 4:
+        # Each window has its own bias, the same for all images.
+        return jax.vmap(attention, (0, 0, 0, None))(q, k, v, bias)
+    flat = (part.reshape(-1, *part.shape[-3:]) for part in (q, k, v))
+    return attention(*flat, bias=None if bias is None else bias[None])
 
 
 class Attention(nn.Module):
@@ -36,14 +54,7 @@ class Attention(nn.Module):
         width = x.shape[-1]
         qkv = self._linear(3 * width, "qkv")(x)
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.heads, width // self.heads), -3, 0)
-        attend = jax.nn.dot_product_attention
-        if bias is not None and bias.ndim == 4:
-            # Each window has its own bias, the same for all images.
-            y = jax.vmap(attend, (0, 0, 0, None))(q, k, v, bias)
-        else:
-            tokens, *parts = (part.reshape(-1, *part.shape[-3:]) for part in (q, k, v))
-            y = attend(tokens, *parts, bias=None if bias is None else bias[None])
-        return self._linear(width, "proj")(y.reshape(x.shape))
+        return self._linear(width, "proj")(attend(q, k, v, bias).reshape(x.shape))
 
     def _linear(self, features: int, name: str) -> Linear:
         return Linear(features, self.dtype, weight_law=self.weight_law, bias_law=init.zeros, name=name)

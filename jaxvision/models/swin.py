@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.models import initializers as init
-from jaxvision.models.attention import Attention, relative_position_bias
+from jaxvision.models.attention import Attention, attend, relative_position_bias
 from jaxvision.models.layers import (
     Conv,
     DType,
     LayerNorm,
     Linear,
     Mlp,
+    accumulator,
     drop_path,
     global_avg_pool,
     linear_rates,
@@ -81,14 +82,9 @@ class CosineWindowAttention(nn.Module):
         table = linear(512, name="cpb_mlp.0")(jnp.asarray(self._offsets(), self.dtype))
         table = linear(self.heads, bias=False, wide=True, name="cpb_mlp.2")(nn.relu(table))
         bias = 16 * nn.sigmoid(relative_position_bias(table, self.window))
-        if mask is None:
-            flat = (part.reshape(-1, *part.shape[-3:]) for part in (q, k, v))
-            y = jax.nn.dot_product_attention(*flat, bias=bias[None], scale=1.0)
-        else:
+        if mask is not None:
             bias = bias + jnp.asarray(mask, bias.dtype)[:, None]
-            attend = functools.partial(jax.nn.dot_product_attention, scale=1.0)
-            y = jax.vmap(attend, (0, 0, 0, None))(q, k, v, bias)
-        return linear(width, name="proj")(y.reshape(x.shape))
+        return linear(width, name="proj")(attend(q, k, v, bias, scale=1.0).reshape(x.shape))
 
     def _offsets(self) -> np.ndarray:
         """((2H - 1) (2W - 1), 2): offsets on a logarithmic scale, 8 at the trained window's border (equation 4)."""
@@ -102,7 +98,7 @@ class CosineWindowAttention(nn.Module):
 
 def _unit(x: jax.Array) -> jax.Array:
     """Vectors of the last axis at length 1; zero stays zero (torch's ``normalize``)."""
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(accumulator(x.dtype))
     square = jnp.sum(jnp.square(wide), -1, keepdims=True)
     return (wide * jax.lax.rsqrt(jnp.maximum(square, 1e-24))).astype(x.dtype)
 
