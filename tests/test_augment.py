@@ -116,11 +116,15 @@ def reference(name, image, m, sign):
     }[name]()
 
 
+def apply(images, index, sign, centre, m, cutout_const=40.0):
+    """Names, signs and one magnitude to the arguments that tf_apply takes."""
+    table = np.array([randaugment.tf_argument(name, m, 10.0, cutout_const) for name in randaugment.TF_OPS], np.float32)
+    value = randaugment.tf_signed(index, jnp.asarray(table)[index], (sign + 1) / 2)
+    return randaugment.tf_apply(images, index, value, centre)
+
+
 APPLY = jax.jit(
-    lambda images, index, sign, m: randaugment.tf_apply(
-        images, index, sign, jnp.full((BATCH, 2), 0.5), m, translate_const=10.0, cutout_const=40.0
-    ),
-    static_argnums=3,
+    lambda images, index, sign, m: apply(images, index, sign, jnp.full((BATCH, 2), 0.5), m), static_argnums=3
 )
 
 
@@ -150,9 +154,7 @@ def test_cutout_square():
     images = batch()
     index = jnp.full(BATCH, randaugment.TF_OPS.index("Cutout"))
     centre = jnp.array([[0.5, 0.5], [0.0, 0.0], [0.99, 0.99], [0.2, 0.9], [0.5, 0.0], [0.7, 0.7]])
-    out = np.asarray(
-        randaugment.tf_apply(images, index, jnp.ones(BATCH), centre, 2.0, translate_const=10.0, cutout_const=40.0)
-    )
+    out = np.asarray(apply(images, index, jnp.ones(BATCH), centre, 2.0))
     for image, original, (cy, cx) in zip(out, images, np.asarray(centre), strict=True):
         expected = original.copy()
         y, x = int(cy * 40), int(cx * 48)

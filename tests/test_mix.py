@@ -141,3 +141,25 @@ def test_erasing_fills_and_counts():
     counts = [len(np.unique(image[..., 0])) - 1 for image in several]
     assert set(counts) == {1, 2, 3}
     assert several.dtype == np.float32 and jnp.asarray(several).shape == images.shape
+
+
+def test_halves_mix_one_half_and_cut_the_other():
+    """automl's batch: Mixup in the first half of each group, CutMix in the second, partners within a half."""
+    images, targets = labelled()
+    mix = jax.jit(Mix(mixup=0.2, cutmix=0.2, per_example=True, symmetric=True, halves=True))
+    cut, lams = 0, []
+    for seed in range(30):
+        mixed, soft = map(np.asarray, mix(jax.random.key(seed), images, targets))
+        for i in range(N):
+            partner = 3 - i if i < 4 else 11 - i
+            assert set(np.flatnonzero(soft[i])) <= {i, partner}
+            values = np.unique(mixed[i])
+            if i < 4:
+                assert len(values) == 1 and soft[i, i] >= 0.5
+                lams.append(soft[i, i])
+            else:
+                assert set(values) <= {float(i), float(partner)}
+                cut += len(values) > 1
+    assert cut > 30 and len(set(np.round(lams, 4))) > 60
+    with pytest.raises(ValueError, match="2 groups of equal size"):
+        Mix(mixup=1.0, cutmix=1.0, halves=True)(jax.random.key(0), images[:5], targets[:5])

@@ -13,7 +13,7 @@ from reference import timm
 from scipy import stats
 from timm.data import auto_augment
 
-from jaxvision.augment import make_policy, pil, policies
+from jaxvision.augment import make_policy, pil, policies, torchvision_policies
 from jaxvision.errors import UserError
 
 assert timm
@@ -142,7 +142,7 @@ def test_a_layer_is_timms_image():
 def test_trivialaugment_is_torchvisions(monkeypatch):
     from torchvision.transforms import autoaugment
 
-    policy = policies.trivialaugment_wide()
+    policy = torchvision_policies.trivialaugment_wide()
     kinds, values = drawn(policy)
     seen = []
     monkeypatch.setattr(autoaugment, "_apply_op", lambda img, op, magnitude, **kw: seen.append((op, magnitude)) or img)
@@ -150,9 +150,9 @@ def test_trivialaugment_is_torchvisions(monkeypatch):
     transform, image = autoaugment.TrivialAugmentWide(), Image.new("RGB", (176, 176))
     for _ in range(30_000):
         transform(image)
-    counts = np.array([(kinds == name).sum() for name in policies.TRIVIAL_OPS])
+    counts = np.array([(kinds == name).sum() for name in torchvision_policies.TRIVIAL_OPS])
     assert counts.sum() == DRAWS and stats.chisquare(counts).pvalue > 1e-4
-    for name in policies.TRIVIAL_OPS:
+    for name in torchvision_policies.TRIVIAL_OPS:
         theirs = np.array([m for op, m in seen if op == name])
         if name in ("Brightness", "Color", "Contrast", "Sharpness"):
             theirs = theirs + 1.0
@@ -184,3 +184,87 @@ def test_trivialaugment_pixels_are_torchvisions(name):
         found = pil.apply(photo[None], kind, value, fill=(0, 0, 0), interpolation="bilinear")[0]
         errors.append((np.abs(np.asarray(found).astype(int) - expected).max(-1) > 1).mean())
     assert min(errors) < 0.001, errors
+
+
+def torchvision_draws(transform, size, count, monkeypatch):
+    """(operation, Pillow's argument) of each applied operation, an image per row."""
+    from torchvision.transforms import autoaugment
+
+    rows = []
+
+    def record(img, op, magnitude, **kw):
+        argument = np.trunc(magnitude) if op.startswith("Translate") or op == "Posterize" else magnitude
+        rows[-1].append((op, round(float(argument) + (op in torchvision_policies.FACTORS), 2)))
+        return img
+
+    monkeypatch.setattr(autoaugment, "_apply_op", record)
+    torch.manual_seed(0)
+    image = Image.new("RGB", size)
+    for _ in range(count):
+        rows.append([])
+        transform(image)
+    return [tuple(row) for row in rows]
+
+
+def compared(ours, theirs):
+    """Chi-square of two samples of hashable draws over the draws that are common, and none that only one has."""
+    mine, other = collections.Counter(ours), collections.Counter(theirs)
+    common = [key for key, count in other.items() if count > 20]
+    assert set(common) <= set(mine), set(common) - set(mine)
+    assert {key for key, count in mine.items() if count > 40} <= set(other)
+    return stats.chi2_contingency([[mine[key] for key in common], [other[key] for key in common]]).pvalue
+
+
+def test_torchvisions_randaugment(monkeypatch):
+    from torchvision.transforms import RandAugment
+
+    policy = make_policy("tv-ra-n3-m14", mean=MEAN, interpolation="bilinear")
+    assert policy.layers == 3 and policy.fill == (0, 0, 0)
+    rows = torchvision_draws(RandAugment(3, 14), (160, 200), 20_000, monkeypatch)
+    kinds, values = drawn(policy, layer=2)
+    ours = [(kind, round(float(v), 2)) for kind, v in zip(kinds, values, strict=True)]
+    assert compared(ours, [draw for row in rows for draw in row]) > 1e-4
+    for text in ("tv-ra-m31", "tv-ra-n0", "tv-rax", "tv-ra-m9-n2"):
+        with pytest.raises(UserError, match=text):
+            make_policy(text, mean=MEAN, interpolation="bilinear")
+
+
+def test_torchvisions_autoaugment(monkeypatch):
+    from torchvision.transforms import AutoAugment
+
+    policy = make_policy("tv-imagenet", mean=MEAN, interpolation="bilinear")
+    rows = torchvision_draws(AutoAugment(), (160, 200), 40_000, monkeypatch)
+    both = zip(*(zip(*drawn(policy, layer=layer), strict=True) for layer in (0, 1)), strict=True)
+    without = ("Equalize", "Invert", "AutoContrast")
+    ours = [
+        tuple((kind, 0.0 if kind in without else round(float(v), 2)) for kind, v in pair if kind != "Identity")
+        for pair in both
+    ]
+    assert compared(ours, rows) > 1e-4
+
+
+def test_tensorflows_autoaugment_draws_v0(monkeypatch):
+    """Pairs with their probabilities, and the arguments of tensorflow/tpu's constants."""
+    from jaxvision.augment import autoaugment, randaugment
+
+    layers = []
+    monkeypatch.setattr(autoaugment, "tf_apply", lambda im, op, value, centre: layers.append((op, value)) or im)
+    policy = make_policy("tf-v0", mean=MEAN, interpolation="bilinear")
+    policy(None, jax.random.uniform(jax.random.key(0), (DRAWS, policy.uniforms)))
+    (first, a), (second, b) = [tuple(map(np.asarray, layer)) for layer in layers]
+    pairs = autoaugment.POLICIES["v0"]
+    expected = collections.Counter()
+    for (op1, p1, _), (op2, p2, _) in pairs:
+        for one, q1 in ((op1, p1), (None, 1 - p1)):
+            for two, q2 in ((op2, p2), (None, 1 - p2)):
+                expected[one, two] += q1 * q2 * DRAWS / len(pairs)
+    names = [*randaugment.TF_OPS, None]  # -1: nothing
+    found = collections.Counter((names[i], names[j]) for i, j in zip(first, second, strict=True))
+    keys = [key for key, count in expected.items() if count > 1e-6]
+    assert set(found) <= set(keys)
+    assert stats.chisquare([found[k] for k in keys], [expected[k] for k in keys]).pvalue > 1e-4
+    # Level 9 of 10: 225 of 250 pixels; solarize at 10 wraps to 0 (inverts); posterize at 6 keeps 2 bits.
+    assert set(np.abs(b[second == names.index("TranslateY")])) == {225.0}
+    assert 0.0 in set(b[second == names.index("Solarize")]) and 2.0 in set(a[first == names.index("Posterize")])
+    rotations = a[first == names.index("Rotate")]
+    assert abs((rotations > 0).mean() - 0.5) < 0.02

@@ -1,4 +1,4 @@
-"""AutoAugment (Cubuk et al. 2018, arXiv 1805.09501) with timm's semantics.
+"""AutoAugment (Cubuk et al. 2018, arXiv 1805.09501) as timm and as TensorFlow's EfficientNet code compute it.
 
 Two learned policies for ImageNet: that of the paper ("original"), and that of tensorflow/tpu's
 EfficientNet code ("v0"), each 25 pairs of (operation, probability, magnitude of 10).
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.augment import pil
-from jaxvision.augment.policies import TIMM_OPS, Policy, timm_values
+from jaxvision.augment.policies import TIMM_OPS, Policy, Transform, timm_values
+from jaxvision.augment.randaugment import TF_OPS, tf_apply, tf_argument, tf_signed
 
 Operation = tuple[str, float, int]
 
@@ -102,3 +103,31 @@ def timm_autoaugment(name: str, *, mean: tuple[float, float, float], interpolati
 
     fill = tuple(min(255, round(255 * m)) for m in mean)
     return Policy(5, 2, draw, fill, interpolation)
+
+
+def tf_autoaugment(*, translate_const: float = 250.0, cutout_const: float = 100.0) -> Transform:
+    """The "v0" policy with TensorFlow's operations (nearest, grey fill, the quirks of :mod:`.randaugment`).
+
+    Source: tensorflow/tpu ``models/official/efficientnet/autoaugment.py``, as EfficientNet and EfficientNetV2-B use it.
+
+    Args:
+      translate_const, cutout_const: as in :func:`randaugment.tf_randaugment`.
+    """
+    pairs = POLICIES["v0"]
+    index = np.array([[TF_OPS.index(op) for op, _, _ in pair] for pair in pairs])
+    probs = np.array([[prob for _, prob, _ in pair] for pair in pairs], np.float32)
+    values = np.array(
+        [[tf_argument(op, level, translate_const, cutout_const) for op, _, level in pair] for pair in pairs], np.float32
+    )
+
+    def apply(images: jax.Array, u: jax.Array) -> jax.Array:
+        pair = (u[:, 0] * len(pairs)).astype(jnp.int32)
+        for layer in range(2):
+            op = jnp.asarray(index)[pair, layer]
+            value = tf_signed(op, jnp.asarray(values)[pair, layer], u[:, 2 + 2 * layer])
+            applied = u[:, 1 + 2 * layer] < jnp.asarray(probs)[pair, layer]
+            # v0 has no cutout, so its centre is never used.
+            images = tf_apply(images, jnp.where(applied, op, -1), value, jnp.zeros((len(u), 2)))
+        return images
+
+    return Transform(5, apply)

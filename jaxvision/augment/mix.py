@@ -25,7 +25,9 @@ class Mix:
       pairing: an example's partner: "reverse", its mirror place in the batch (timm, Swin, ConvNeXt, DeiT,
         automl), or "roll", the one before (torchvision, big_vision).
       per_example: a lambda, a box and a choice for each example, not for the batch (automl).
-      symmetric: lambda is ``max(lambda, 1 - lambda)`` (big_vision, automl).
+      symmetric: Mixup's lambda is ``max(lambda, 1 - lambda)`` (big_vision, automl).
+      halves: with both alphas, Mixup for one half of the batch and CutMix for the other, partners within a half
+        (automl), instead of a choice.
       groups: the batch is cut into this many equal consecutive parts which are mixed each within itself and with
         its own draws: with one per device as published, and without communication.
     """
@@ -37,6 +39,7 @@ class Mix:
     pairing: str = "reverse"
     per_example: bool = False
     symmetric: bool = False
+    halves: bool = False
     groups: int = 1
 
     def __bool__(self) -> bool:
@@ -45,16 +48,20 @@ class Mix:
     def __call__(self, key: jax.Array, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mixes images (B, H, W, C) and targets (B, K); CutMix's lambda is the exact share of the pixels."""
         batch, height, width = images.shape[:3]
-        if batch % self.groups:
-            raise ValueError(f"batch of {batch} cannot be cut into {self.groups} groups of equal size")
-        size = batch // self.groups
-        draws = batch if self.per_example else self.groups
-        is_cut, lam, box = self._draw(key, draws, height, width)
+        split = self.halves and self.mixup > 0 and self.cutmix > 0
+        groups = self.groups * (2 if split else 1)
+        if batch % groups:
+            raise ValueError(f"batch of {batch} cannot be cut into {groups} groups of equal size")
+        size = batch // groups
+        draws = batch if self.per_example else groups
+        # With halves, groups are Mixup's and CutMix's in turn.
+        forced = (jnp.arange(draws) * groups // draws) % 2 == 1 if split else None
+        is_cut, lam, box = self._draw(key, draws, height, width, forced)
         spread = lambda x: x if self.per_example else jnp.repeat(x, size, total_repeat_length=batch)  # noqa: E731
         is_cut, lam = spread(is_cut), spread(lam)
         top, bottom, left, right = (spread(edge) for edge in box)
 
-        partners, partner_targets = self._partners(images), self._partners(targets)
+        partners, partner_targets = self._partners(images, groups), self._partners(targets, groups)
         rows, columns = jnp.arange(height), jnp.arange(width)
         in_rows = (rows >= top[:, None]) & (rows < bottom[:, None])
         in_columns = (columns >= left[:, None]) & (columns < right[:, None])
@@ -64,19 +71,21 @@ class Mix:
         mixed = jnp.where(is_cut[:, None, None, None], jnp.where(inside, partners, images), blended)
         return mixed, targets * lam[:, None] + partner_targets * (1 - lam[:, None])
 
-    def _draw(self, key: jax.Array, count: int, height: int, width: int) -> tuple[jax.Array, jax.Array, tuple]:
+    def _draw(
+        self, key: jax.Array, count: int, height: int, width: int, forced: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array, tuple]:
         """Choice, lambda and box of each draw; a lambda of 1 and an empty box where nothing is mixed."""
         beta_mixup, beta_cutmix, uniforms = jax.random.split(key, 3)
         u = jax.random.uniform(uniforms, (4, count))
         chosen = u[0] < self.prob
         is_cut = jnp.full(count, self.cutmix > 0)
         if self.mixup > 0 and self.cutmix > 0:
-            is_cut = u[1] < self.switch
+            is_cut = u[1] < self.switch if forced is None else forced
         ones = jnp.ones(count)
         of_mixup = jax.random.beta(beta_mixup, self.mixup, self.mixup, (count,)) if self.mixup > 0 else ones
         of_cutmix = jax.random.beta(beta_cutmix, self.cutmix, self.cutmix, (count,)) if self.cutmix > 0 else ones
+        of_mixup = jnp.maximum(of_mixup, 1 - of_mixup) if self.symmetric else of_mixup
         lam = jnp.where(is_cut, of_cutmix, of_mixup)
-        lam = jnp.maximum(lam, 1 - lam) if self.symmetric else lam
         lam = jnp.where(chosen, lam, 1.0)
         side = jnp.sqrt(1 - lam)
         half_height, half_width = ((n * side).astype(jnp.int32) // 2 for n in (height, width))
@@ -86,7 +95,7 @@ class Mix:
         kept = 1 - (bottom - top) * (right - left) / (height * width)
         return is_cut, jnp.where(is_cut, kept, lam), (top, bottom, left, right)
 
-    def _partners(self, x: jax.Array) -> jax.Array:
-        grouped = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:])
+    def _partners(self, x: jax.Array, groups: int) -> jax.Array:
+        grouped = x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
         moved = grouped[:, ::-1] if self.pairing == "reverse" else jnp.roll(grouped, 1, 1)
         return moved.reshape(x.shape)

@@ -40,6 +40,9 @@ def warp_nearest(images: jax.Array, matrix: jax.Array, fill: int) -> jax.Array:
 
 
 def _round(x: jax.Array) -> jax.Array:
+    # To a grid first: many coordinates are halves up to the last bit, which depends on how XLA
+    # vectorises a batch, and an image must not depend on its neighbours.
+    x = jnp.round(x * 8192) / 8192
     return jnp.trunc(x + jnp.copysign(0.5, x)).astype(jnp.int32)
 
 
@@ -90,8 +93,16 @@ def blend(degenerate: jax.Array, images: jax.Array, factor: jax.Array | float) -
     return to_uint8(degenerate + factor * (images - degenerate))
 
 
-def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...], dtype: jnp.dtype | type) -> jax.Array:
-    """``(images / 255 - mean) / std`` in float32, cast to ``dtype``."""
+def normalise(
+    images: jax.Array,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dtype: jnp.dtype | type,
+    added: jax.Array | None = None,
+) -> jax.Array:
+    """``(images / 255 + added - mean) / std`` in float32, cast to ``dtype``; ``added`` is (B, 1, 1, C)."""
     scale = 1.0 / (255.0 * np.array(std, np.float32))
     offset = np.array(mean, np.float32) / np.array(std, np.float32)
+    if added is not None:
+        offset = offset - added / np.array(std, np.float32)
     return (images.astype(jnp.float32) * scale - offset).astype(dtype)

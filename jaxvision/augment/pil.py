@@ -44,6 +44,12 @@ def apply(
     """
     is_kind = {name: kind == i for i, name in enumerate(KINDS)}
     images = warp(images, matrices(is_kind, value, *images.shape[1:3]), fill, interpolation)
+    return tone(images, kind, value)
+
+
+def tone(images: jax.Array, kind: jax.Array, value: jax.Array) -> jax.Array:
+    """:func:`apply` for kinds other than the geometric ones, which leave the image."""
+    is_kind = {name: kind == i for i, name in enumerate(KINDS)}
     result = ops.look_up(images, _tables(is_kind, value, images))
     factor = value[:, None, None, None]
 
@@ -122,14 +128,12 @@ def _bicubic(d: jax.Array) -> list[jax.Array]:
 
 def _tables(is_kind: dict[str, jax.Array], value: jax.Array, images: jax.Array) -> jax.Array:
     """Tone curves (B, 256, 3); the identity where another kind was drawn."""
-    batch, height, width, channels = images.shape
+    batch, _, _, channels = images.shape
     levels = jnp.arange(ops.LEVELS)[None]
     argument = value[:, None]
     whole = argument.astype(jnp.int32)
     shift = jnp.clip(8 - whole, 0, 8)
-    pixels = height * width
-    # int(mean + 0.5), exact in integers.
-    grey = (2 * jnp.sum(luma(images), (1, 2)) + pixels) // (2 * pixels)
+    grey = mean_luma(luma(images))
     curves = {
         "Invert": 255 - levels,
         "Posterize": (levels >> shift) << shift,
@@ -150,6 +154,12 @@ def luma(images: jax.Array) -> jax.Array:
     """Pillow's conversion to "L": ITU-R 601 in 16-bit fixed point, int32 (B, H, W)."""
     weights = jnp.array([19595, 38470, 7471], jnp.int32)
     return (jnp.sum(images.astype(jnp.int32) * weights, -1) + 0x8000) >> 16
+
+
+def mean_luma(luma: jax.Array) -> jax.Array:
+    """The grey (B,) that contrast blends with: ``int(mean + 0.5)`` of :func:`luma`, exact in integers."""
+    pixels = luma.shape[1] * luma.shape[2]
+    return (2 * jnp.sum(luma, (1, 2)) + pixels) // (2 * pixels)
 
 
 def smooth(images: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The policies of timm and torchvision: which of Pillow's operations an image gets, and how strongly.
+"""What a policy is, and timm's RandAugment: which of Pillow's operations an image gets, and how strongly.
 
 A policy is a function of uint8 images (B, H, W, 3) and of uniforms (B, n) in [0, 1), n its
 ``uniforms``: every draw of an image is one of its uniforms.
@@ -23,11 +23,20 @@ TIMM_OPS = (
     "AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast",
     "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY",
 )  # fmt: skip
-TRIVIAL_OPS = (
-    "Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast",
-    "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize",
-)  # fmt: skip
-BINS = 31
+
+# Policies without parameters; jaxvision.augment.make_policy says what they are.
+NAMED = ("trivial", "original", "v0", "tf-v0", "tv-imagenet", "3a")
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """``transform(images, uniforms)``, where ``apply`` is all there is to say; an image needs so many ``uniforms``."""
+
+    uniforms: int
+    apply: Callable[[jax.Array, jax.Array], jax.Array]
+
+    def __call__(self, images: jax.Array, uniforms: jax.Array) -> jax.Array:
+        return self.apply(images, uniforms)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +94,8 @@ def parse_rand(text: str) -> RandArguments:
     first, *sections = text.split("-")
     if first != "rand":
         raise UserError(
-            f"augmentation policy {text!r}: expected trivial, original or v0 (AutoAugment), or a timm string such as "
-            "rand-m9-mstd0.5-inc1"
+            f"augmentation policy {text!r}: expected {', '.join(NAMED)}, tv-ra-n2-m9 (torchvision's RandAugment), or a "
+            "timm string such as rand-m9-mstd0.5-inc1"
         )
     names = {"m": "magnitude", "n": "layers", "p": "prob", "mstd": "std", "mmax": "ceiling", "inc": "increasing"}
     values: dict[str, float] = {}
@@ -168,33 +177,3 @@ def timm_values(
         "TranslateX": sign * share * 0.45 * width,
         "TranslateY": sign * share * 0.45 * height,
     }
-
-
-def trivialaugment_wide(*, fill: tuple[int, int, int] = (0, 0, 0), interpolation: str = "bilinear") -> Policy:
-    """TrivialAugmentWide (Müller & Hutter 2021, arXiv 2103.10158) as torchvision has it: one operation, any strength.
-
-    The strength is one of 31 bins, its sign a coin.
-    """
-    bins = np.arange(BINS) / (BINS - 1)
-    signed = {name: bins * 0.99 for name in ("ShearX", "ShearY", "Brightness", "Color", "Contrast", "Sharpness")}
-    pixels = np.trunc(bins * 32.0)
-    pixels[BINS // 2] = 15.0  # torch's float32 bins fall just short of 16 there
-    signed |= {"TranslateX": pixels, "TranslateY": pixels, "Rotate": bins * 135.0}
-    factors = ("Brightness", "Color", "Contrast", "Sharpness")
-    plain = {
-        "Posterize": 8 - np.round(np.arange(BINS) / ((BINS - 1) / 6)),
-        "Solarize": np.linspace(255.0, 0.0, BINS),
-    }
-    # (operation, sign, bin)
-    table = np.zeros((len(TRIVIAL_OPS), 2, BINS), np.float32)
-    for i, name in enumerate(TRIVIAL_OPS):
-        for s, sign in enumerate((1.0, -1.0)):
-            table[i, s] = plain.get(name, sign * signed.get(name, np.zeros(BINS)) + (name in factors))
-    kinds = np.array([pil.KINDS.index(name) for name in TRIVIAL_OPS])
-
-    def draw(u: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-        index = (u[:, 0] * len(TRIVIAL_OPS)).astype(jnp.int32)
-        strength, sign = (u[:, 1] * BINS).astype(jnp.int32), (u[:, 2] < 0.5).astype(jnp.int32)
-        return jnp.asarray(kinds)[index], jnp.asarray(table)[index, sign, strength]
-
-    return Policy(3, 1, draw, fill, interpolation)

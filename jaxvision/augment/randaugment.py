@@ -22,6 +22,7 @@ TF_OPS = (
     "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Cutout", "SolarizeAdd",
 )  # fmt: skip
 FILL = 128
+SIGNED = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 UNIFORMS = 4  # per layer and image: operation, sign, cutout centre
 
 
@@ -39,64 +40,75 @@ def tf_randaugment(
     Returns:
       A function of uint8 images (B, H, W, 3) and uniforms (B, layers * UNIFORMS).
     """
+    table = np.array([tf_argument(name, magnitude, translate_const, cutout_const) for name in TF_OPS], np.float32)
 
     def apply(images: jax.Array, uniforms: jax.Array) -> jax.Array:
         for layer in range(layers):
             u = uniforms[:, layer * UNIFORMS : (layer + 1) * UNIFORMS]
             index = (u[:, 0] * len(TF_OPS)).astype(jnp.int32)
-            sign = jnp.where(u[:, 1] < 0.5, -1.0, 1.0)
-            images = tf_apply(
-                images, index, sign, u[:, 2:4], magnitude, translate_const=translate_const, cutout_const=cutout_const
-            )
+            value = tf_signed(index, jnp.asarray(table)[index], u[:, 1])
+            images = tf_apply(images, index, value, u[:, 2:4])
         return images
 
     return apply
 
 
-def tf_apply(
-    images: jax.Array,
-    index: jax.Array,
-    sign: jax.Array,
-    centre: jax.Array,
-    magnitude: float,
-    *,
-    translate_const: float,
-    cutout_const: float,
-) -> jax.Array:
-    """One operation per image: ``TF_OPS[index]`` at ``magnitude``.
+def tf_argument(name: str, magnitude: float, translate_const: float, cutout_const: float) -> float:
+    """The argument of an operation at a magnitude of 10: see :func:`tf_apply` for its meaning."""
+    level = magnitude / 10.0
+    return {
+        "Rotate": float(np.deg2rad(level * 30.0)),
+        "Posterize": int(level * 4),
+        "Solarize": int(level * 256) % 256,  # cast to uint8 in the reference, so it wraps
+        "SolarizeAdd": int(level * 110),
+        "Color": level * 1.8 + 0.1,
+        "Contrast": level * 1.8 + 0.1,
+        "Brightness": level * 1.8 + 0.1,
+        "Sharpness": level * 1.8 + 0.1,
+        "ShearX": level * 0.3,
+        "ShearY": level * 0.3,
+        "TranslateX": level * translate_const,
+        "TranslateY": level * translate_const,
+        "Cutout": int(level * cutout_const),
+    }.get(name, 0.0)
+
+
+def tf_signed(index: jax.Array, value: jax.Array, uniform: jax.Array) -> jax.Array:
+    """``value`` (B,), negative for half of the uniforms where the operation has a sign."""
+    signed = jnp.asarray(np.array([name in SIGNED for name in TF_OPS]))[index]
+    return jnp.where(signed & (uniform < 0.5), -value, value)
+
+
+def tf_apply(images: jax.Array, index: jax.Array, value: jax.Array, centre: jax.Array) -> jax.Array:
+    """One operation per image.
 
     Args:
       images: uint8 (B, H, W, 3).
-      index: int32 (B,).
-      sign: +-1 (B,), of rotations, shears and translations.
+      index: int32 (B,), of :data:`TF_OPS`; any other number leaves the image.
+      value: float (B,), its argument: radians, bits kept, threshold, addition, factor, shear, pixels, half side.
       centre: uniforms (B, 2), of the cutout square's centre.
-      magnitude, translate_const, cutout_const: as in :func:`tf_randaugment`.
     """
     is_op = {name: index == i for i, name in enumerate(TF_OPS)}
-    level = magnitude / 10.0
-    images = ops.warp_nearest(images, _matrix(is_op, images.shape, sign, level, translate_const), FILL)
-    tuned = ops.look_up(images, _table(is_op, images, level))
-    factor = level * 1.8 + 0.1
+    images = ops.warp_nearest(images, _matrix(is_op, images.shape, value), FILL)
+    tuned = ops.look_up(images, _table(is_op, images, value))
+    factor = value[:, None, None, None]
 
     def pick(name: str, yes: jax.Array, no: jax.Array) -> jax.Array:
         return jnp.where(is_op[name][:, None, None, None], yes, no)
 
     result = pick("Color", ops.blend(_grey(images), images, factor), tuned)
     result = pick("Sharpness", _sharpness(images, factor), result)
-    return pick("Cutout", _cutout(images, centre, int(level * cutout_const)), result)
+    return pick("Cutout", _cutout(images, centre, value), result)
 
 
-def _matrix(
-    is_op: dict[str, jax.Array], shape: tuple[int, ...], sign: jax.Array, level: float, translate_const: float
-) -> jax.Array:
+def _matrix(is_op: dict[str, jax.Array], shape: tuple[int, ...], value: jax.Array) -> jax.Array:
     batch, height, width, _ = shape
-    shear, pixels = sign * level * 0.3, sign * level * translate_const
     candidates = {
-        "Rotate": ops.rotation(sign * np.float32(np.deg2rad(level * 30.0)), height, width),
-        "ShearX": ops.affine(batch, xy=shear),
-        "ShearY": ops.affine(batch, yx=shear),
-        "TranslateX": ops.affine(batch, x0=pixels),
-        "TranslateY": ops.affine(batch, y0=pixels),
+        "Rotate": ops.rotation(value, height, width),
+        "ShearX": ops.affine(batch, xy=value),
+        "ShearY": ops.affine(batch, yx=value),
+        "TranslateX": ops.affine(batch, x0=value),
+        "TranslateY": ops.affine(batch, y0=value),
     }
     matrix = ops.affine(batch)
     for name, candidate in candidates.items():
@@ -104,26 +116,26 @@ def _matrix(
     return matrix
 
 
-def _table(is_op: dict[str, jax.Array], images: jax.Array, level: float) -> jax.Array:
+def _table(is_op: dict[str, jax.Array], images: jax.Array, value: jax.Array) -> jax.Array:
     """The tone curves (B, 256, 3); the identity where another kind of operation was drawn."""
     batch, height, width, _ = images.shape
-    values = jnp.arange(ops.LEVELS)
-    # The threshold is cast to uint8 in the reference, so it wraps; bits above 8 leave the top bit only.
-    threshold, addition, bits = int(level * 256) % 256, int(level * 110), int(level * 4)
-    shift = 8 - bits if bits <= 8 else 7
-    factor = level * 1.8 + 0.1
+    values = jnp.arange(ops.LEVELS)[None]
+    factor = value[:, None]
+    whole = factor.astype(jnp.int32)
+    # Bits above 8 leave the top bit only.
+    shift = jnp.where(whole <= 8, 8 - whole, 7)
     grey = min(height * width / 256, 255.0)
     curves = {
         "Invert": 255 - values,
         "Posterize": (values >> shift) << shift,
-        "Solarize": jnp.where(values < threshold, values, 255 - values),
-        "SolarizeAdd": jnp.where(values < 128, jnp.clip(values + addition, 0, 255), values),
-        "Contrast": ops.blend(jnp.trunc(jnp.full(ops.LEVELS, grey)), values, factor),
-        "Brightness": ops.blend(jnp.zeros(ops.LEVELS), values, factor),
+        "Solarize": jnp.where(values < whole, values, 255 - values),
+        "SolarizeAdd": jnp.where(values < 128, jnp.clip(values + whole, 0, 255), values),
+        "Contrast": ops.blend(jnp.trunc(jnp.full((1, ops.LEVELS), grey)), values, factor),
+        "Brightness": ops.blend(jnp.zeros((1, ops.LEVELS)), values, factor),
     }
-    table = jnp.broadcast_to(values.astype(jnp.uint8)[None, :, None], (batch, ops.LEVELS, images.shape[-1]))
+    table = jnp.broadcast_to(values.astype(jnp.uint8)[..., None], (batch, ops.LEVELS, images.shape[-1]))
     for name, curve in curves.items():
-        table = jnp.where(is_op[name][:, None, None], curve.astype(jnp.uint8)[None, :, None], table)
+        table = jnp.where(is_op[name][:, None, None], curve.astype(jnp.uint8)[..., None], table)
     table = jnp.where(is_op["AutoContrast"][:, None, None], autocontrast_table(images), table)
     return jnp.where(is_op["Equalize"][:, None, None], equalize_table(ops.histogram(images)), table)
 
@@ -155,7 +167,7 @@ def _grey(images: jax.Array) -> jax.Array:
     return jnp.trunc(grey * 255.5)
 
 
-def _sharpness(images: jax.Array, factor: float) -> jax.Array:
+def _sharpness(images: jax.Array, factor: jax.Array) -> jax.Array:
     """Blend with a 3x3 smoothing (centre 5, others 1, over 13); the one-pixel border stays."""
     height, width = images.shape[1:3]
     around = sum(images[:, i : height - 2 + i, j : width - 2 + j].astype(jnp.int32) for i in range(3) for j in range(3))
@@ -165,8 +177,9 @@ def _sharpness(images: jax.Array, factor: float) -> jax.Array:
     return ops.blend(degenerate, images, factor)
 
 
-def _cutout(images: jax.Array, centre: jax.Array, half: int) -> jax.Array:
+def _cutout(images: jax.Array, centre: jax.Array, half: jax.Array) -> jax.Array:
     height, width = images.shape[1:3]
+    half = half[:, None]
     cy = jnp.floor(centre[:, 0] * height)[:, None]
     cx = jnp.floor(centre[:, 1] * width)[:, None]
     rows, columns = jnp.arange(height)[None], jnp.arange(width)[None]
