@@ -6,6 +6,7 @@ A config file starts from :func:`base_config` and sets what its claim needs.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import ml_collections
@@ -17,6 +18,7 @@ from jaxvision.augment.mix import PAIRINGS
 from jaxvision.augment.pil import INTERPOLATIONS
 from jaxvision.data.decode import PIL_FILTERS, RESIZES
 from jaxvision.errors import UserError, did_you_mean
+from jaxvision.losses import DISTILLATIONS as KINDS
 from jaxvision.models.registry import list_models
 from jaxvision.optim import OPTIMIZERS
 from jaxvision.schedules import SCHEDULES, WARMUPS
@@ -26,6 +28,8 @@ Config = ml_collections.ConfigDict
 # Multiples of weight_decay by parameter, matched against "name:rank", for example "layer1.0.conv1.weight:4d".
 KERNELS_ONLY = ((r".*:[2-9]d", 1.0), (r".*:[01]d", 0.0))  # neither norms nor biases
 ALL = ((r".*", 1.0),)
+
+REQUIRED = "?"  # a text that the command line has to replace
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mode": ("train", "eval"),
@@ -45,6 +49,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "augment.erase_fill": FILLS,
     "augment.mix_pairing": PAIRINGS,
     "augment.mix_groups": ("global", "per_device"),
+    "teacher.kind": KINDS,
 }
 
 # field -> (lowest, highest) allowed value.
@@ -62,6 +67,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "model.drop_rate": (0, 0.999),
     "model.drop_path_rate": (0, 0.999),
     "model.bn_momentum": (0, 1),
+    "model.drop_block_rate": (0, 0.999),
+    "model.layer_scale": (0, 1),
     "data.repeats": (1, 64),
     "data.threads": (0, 1024),
     "data.ahead": (1, 1024),
@@ -70,6 +77,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "augment.randaugment_magnitude": (0, 100),
     "augment.translate_const": (0, 1000),
     "augment.cutout_const": (0, 1000),
+    "augment.color_jitter": (0, 10),
+    "augment.lighting": (0, 10),
     "augment.erase_prob": (0, 1),
     "augment.erase_max_count": (1, 16),
     "augment.mixup": (0, math.inf),
@@ -90,6 +99,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "optimizer.clip_norm": (0, math.inf),
     "optimizer.clip_adaptive": (0, math.inf),
     "optimizer.weight_decay": (0, math.inf),
+    "optimizer.layer_decay": (0, 1),
     "schedule.warmup_epochs": (0, math.inf),
     "schedule.start_learning_rate": (0, math.inf),
     "schedule.end_learning_rate": (0, math.inf),
@@ -97,6 +107,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "schedule.decay_rate": (0, 1),
     "loss.target_threshold": (-1, 1),
     "loss.label_smoothing": (0, 0.999),
+    "teacher.alpha": (0, 1),
+    "teacher.temperature": (1e-9, math.inf),
     "ema.decay": (0, 1),
     "checkpoint.every_steps": (0, math.inf),
     "checkpoint.keep": (1, math.inf),
@@ -128,6 +140,9 @@ def base_config() -> Config:
     m.drop_rate = 0.0  # dropout before the classifier
     m.drop_path_rate = 0.0  # stochastic depth
     m.bn_momentum = 0.1  # share of the batch in the running statistics
+    m.drop_block_rate = 0.0  # DropBlock of ResNeSts: the rate rises linearly from 0 to this
+    m.layer_scale = 0.0  # initial layer scale of DeiT-III; 0: timm's 1e-6
+    m.weights = ""  # to start from: a .safetensors or .pth file, or the workdir of a run
     m.remat = False  # recompute activations in the backward pass: less memory, more time
 
     c.data = d = Config()
@@ -135,6 +150,7 @@ def base_config() -> Config:
     d.dir = "~/tensorflow_datasets"  # tfds data_dir; the folder; the .npz file
     d.train_split = "train"  # also slices such as train[:99%]
     d.eval_split = "validation"
+    d.fold = ""  # "k/n": train on the training split without its k-th of n parts, and evaluate on that part
     d.crop = "torch"  # law of the random crop: "torch", "tf" (smaller crops) or "none" (squash the whole image)
     d.crop_area = (0.08, 1.0)
     d.crop_ratio = (3 / 4, 4 / 3)
@@ -152,8 +168,10 @@ def base_config() -> Config:
     a.randaugment_magnitude = 10.0  # M, of 10, not clamped (TensorFlow's semantics)
     a.translate_const = 100.0  # pixels of a translation at M = 10
     a.cutout_const = 40.0  # half side of the cutout at M = 10
-    a.policy = ""  # timm's rand-m9-mstd0.5-inc1 and alike, "original", "v0" (AutoAugment), or "trivial"
+    a.policy = ""  # timm's rand-m9-mstd0.5-inc1 and alike, "trivial", "3a", ...: see augment.make_policy
     a.interpolation = "bicubic"  # of that policy's geometry
+    a.color_jitter = 0.0  # brightness, contrast and saturation by up to this share; behind the policy
+    a.lighting = 0.0  # standard deviation of PCA colour noise
     a.erase_prob = 0.0  # random erasing, after normalisation
     a.erase_area = (0.02, 1 / 3)
     a.erase_aspect = (0.3, 1 / 0.3)
@@ -165,7 +183,8 @@ def base_config() -> Config:
     a.mix_switch = 0.5  # probability of CutMix where both alphas are set
     a.mix_pairing = "reverse"  # or "roll"
     a.mix_per_example = False  # a lambda for each example, not for the batch
-    a.mix_symmetric = False  # lambda = max(lambda, 1 - lambda)
+    a.mix_symmetric = False  # Mixup's lambda = max(lambda, 1 - lambda)
+    a.mix_halves = False  # Mixup for one half of the batch and CutMix for the other
     a.mix_groups = "per_device"  # each device's share is mixed by itself; or "global"
 
     c.eval = e = Config()
@@ -189,7 +208,9 @@ def base_config() -> Config:
     o.clip_norm = 0.0  # of the gradient; 0: none. lamb clips at 1 by itself
     o.clip_adaptive = 0.0  # adaptive gradient clipping per output unit; 0: none
     o.clip_rules = ALL  # ((regex, 1 or 0), ...): which parameters that clips
-    o.rate_rules = ALL  # ((regex, multiple of the learning rate), ...); 0 freezes
+    o.rate_rules = ALL  # ((regex, multiple of the learning rate), ...)
+    o.layer_decay = 1.0  # multiple of the learning rate from one block to the one before it
+    o.freeze = ""  # regex of names ("layer1.0.conv1.weight:4d"): parameters that match stay as they are
     o.weight_decay = 1e-4  # coupled in sgd, rmsprop_tf and lars; decoupled (times the rate) in adamw and lamb
     o.decay_rules = KERNELS_ONLY  # ((regex, multiple of weight_decay), ...); each parameter must match exactly one
 
@@ -209,6 +230,19 @@ def base_config() -> Config:
     c.loss.target_threshold = -1.0  # of the binary: targets above become 1, others 0; negative: as they are
     c.loss.sum_classes = False  # of the binary: the sum over classes, not the mean
     c.loss.label_smoothing = 0.0
+
+    c.progressive = p = Config()  # EfficientNetV2: values of equal parts of the run; empty: constant
+    p.image_size = ()  # pixels of training images; evaluation stays at eval.image_size or model.image_size
+    p.magnitude = ()  # of augment.randaugment_magnitude
+    p.mix = ()  # alpha of both Mixup and CutMix
+    p.drop_rate = ()
+
+    c.teacher = t = Config()  # distillation (DeiT)
+    t.name = ""  # model; empty: none
+    t.weights = ""  # its .safetensors or .pth file, or the workdir of a run
+    t.kind = "hard"  # or "soft"
+    t.alpha = 0.5  # share of the distillation in the loss
+    t.temperature = 3.0  # of "soft"
 
     c.ema = Config()
     c.ema.decay = 0.9999
@@ -252,9 +286,20 @@ def validate(config: Config) -> None:
     for field, (low, high) in RANGES.items():
         if not low <= flat[field] <= high:
             problems.append(f"config.{field} = {flat[field]}: expected a value between {low:g} and {high:g}")
-    if config.model.name not in list_models():
-        near = did_you_mean(config.model.name, list_models())
-        problems.append(f"config.model.name = {config.model.name!r}: unknown model.{near}")
+    for field, value in flat.items():
+        if isinstance(value, str) and value == REQUIRED:
+            problems.append(f"config.{field} has to be given: --config.{field}=...")
+    for field in ("model.name", "teacher.name"):
+        if flat[field] not in list_models() and (flat[field] or field == "model.name"):
+            near = did_you_mean(flat[field], list_models())
+            problems.append(f"config.{field} = {flat[field]!r}: unknown model.{near}")
+    if config.teacher.name and not config.teacher.weights:
+        problems.append("config.teacher.weights is empty: name the teacher's weights")
+    problems += _progressive_problems(flat)
+    try:
+        parse_fold(config.data.fold)
+    except UserError as error:
+        problems.append(str(error))
     for field in ("data.crop_area", "data.crop_ratio", "augment.erase_area", "augment.erase_aspect"):
         pair = flat[field]
         if len(pair) != 2 or not 0 < pair[0] <= pair[1] or (field.endswith("_area") and pair[1] > 1):
@@ -270,3 +315,36 @@ def validate(config: Config) -> None:
         problems.append(f"config.batch_size = {config.batch_size} is not divisible by accumulate = {config.accumulate}")
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _progressive_problems(flat: dict[str, Any]) -> list[str]:
+    bounds = {
+        "image_size": RANGES["model.image_size"],
+        "magnitude": RANGES["augment.randaugment_magnitude"],
+        "mix": RANGES["augment.mixup"],
+        "drop_rate": RANGES["model.drop_rate"],
+    }
+    stages = {field: flat[f"progressive.{field}"] for field in bounds}
+    problems = [
+        f"config.progressive.{field} = {values}: expected values between {bounds[field][0]:g} and {bounds[field][1]:g}"
+        for field, values in stages.items()
+        if any(not bounds[field][0] <= value <= bounds[field][1] for value in values)
+    ]
+    lengths = {f"{field}: {len(values)}" for field, values in stages.items() if values}
+    if len({len(values) for values in stages.values() if values}) > 1:
+        problems.append(f"config.progressive: all need the same number of values, got {', '.join(sorted(lengths))}")
+    return problems
+
+
+def parse_fold(text: str) -> tuple[int, int] | None:
+    """(k, n) of "k/n", None of an empty text.
+
+    Raises:
+      UserError: anything but 1 <= k <= n with n at least 2.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]) or int(match[2]) < 2:
+        raise UserError(f'config.data.fold = {text!r}: expected "k/n" with 1 <= k <= n, for example "1/5"')
+    return int(match[1]), int(match[2])

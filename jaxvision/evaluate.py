@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from jaxvision import experiment, sharding
+from jaxvision import experiment, inputs, sharding
 from jaxvision.checkpoint import Checkpointer
 from jaxvision.config import Config
 from jaxvision.console import Console
@@ -44,7 +44,7 @@ def evaluate(
     """
     sums = {name: sharding.replicate(mesh, zero_sums(METRICS)) for name in ("raw", "ema")}
     steps = loader.plan.eval_steps
-    for i, batch in enumerate(experiment.step_stream(loader, mesh, 0, steps)):
+    for i, batch in enumerate(inputs.step_stream(loader, mesh, 0, steps)):
         sums["raw"] = program(state.params, state.batch_stats, batch, sums["raw"])
         sums["ema"] = program(state.ema_params, state.ema_batch_stats, batch, sums["ema"])
         console.evaluating(i + 1, steps)
@@ -71,7 +71,7 @@ def run(config: Config, workdir: Path) -> int:
     folder = workdir.absolute() / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"no checkpoints in {workdir}: train first, or name the run with --workdir")
-    source = experiment.open_source(config, config.data.eval_split)
+    source = inputs.open_eval(config)
     network = experiment.build_network(config, source)
     state, _ = experiment.initial_state(config, network, mesh)
     checkpoints = Checkpointer(folder, keep=config.checkpoint.keep, warn=console.warn, read_only=True)
@@ -81,10 +81,10 @@ def run(config: Config, workdir: Path) -> int:
     flat, _, step = restored
     state = sharding.replicate(mesh, unflatten(state, flat))
     preemption = Preemption()
-    loader = experiment.eval_loader(config, source, preemption.stopped)
+    loader = inputs.eval_loader(config, source, preemption.stopped)
     console.line(
         f"evaluating {config.model.name}, step {step}, on {len(source)} images of {config.data.name} "
-        f"{config.data.eval_split}: {experiment.eval_image_size(config)} px, crop {config.eval.crop_pct}, "
+        f"{config.data.eval_split}: {inputs.eval_image_size(config)} px, crop {config.eval.crop_pct}, "
         f"{config.eval.interpolation}"
     )
     program = experiment.eval_program(network, mesh)

@@ -7,7 +7,7 @@ import functools
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,20 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxvision import augment, losses, sharding
+from jaxvision import augment, loading, losses, sharding
 from jaxvision.augment.mix import Mix
 from jaxvision.config import Config
-from jaxvision.data import decode, digits, sources
-from jaxvision.data.loader import Loader, prefetch
-from jaxvision.data.plan import Plan
+from jaxvision.data import sources
 from jaxvision.data.tfrecord import cache_dir
+from jaxvision.distill import Teacher
 from jaxvision.errors import OutOfMemoryError, UserError
+from jaxvision.inputs import eval_batch_size, eval_image_size
+from jaxvision.layer_decay import rate_multiples
 from jaxvision.model import build_module
 from jaxvision.models.registry import ModelSpec, model_spec
+from jaxvision.models.resnest import ResNeSt
 from jaxvision.optim import make_optimizer
+from jaxvision.runs import run_weights
 from jaxvision.schedules import make_schedule
 from jaxvision.state import TrainState, create_state
 from jaxvision.step import make_eval_step, make_train_step
@@ -97,94 +100,6 @@ def start_devices(config: Config) -> Mesh:
     return mesh
 
 
-def eval_batch_size(config: Config) -> int:
-    """Global batch of the evaluation."""
-    return config.eval.batch_size or config.batch_size
-
-
-def eval_image_size(config: Config) -> int:
-    """Pixels of a side in the evaluation."""
-    return config.eval.image_size or config.model.image_size
-
-
-def open_source(config: Config, split: str) -> sources.Source:
-    """The data set a config names.
-
-    Raises:
-      UserError: it is missing (with the commands that get it), damaged, or has no such split.
-    """
-    d, path = config.data, Path(config.data.dir).expanduser()
-    if d.name == "synthetic":
-        return sources.SyntheticSource(
-            d.synthetic_examples, d.synthetic_classes, config.model.image_size, seed=len(split) + config.seed
-        )
-    if d.name == "folder":
-        return sources.FolderSource(path, {"validation": "val"}.get(split, split))
-    if d.name == "npz":
-        return sources.npz_source(path, {"validation": "val"}.get(split, split))
-    if d.name == "digits":
-        if jax.process_count() > 1:
-            # One process writes it, the others find it written.
-            if jax.process_index() == 0:
-                digits.source(path, split)
-            from jax.experimental import multihost_utils
-
-            multihost_utils.sync_global_devices("digits")
-        return digits.source(path, split)
-    return sources.tfds_source(d.name, path, split)
-
-
-def train_loader(config: Config, source: sources.Source, stopped: Callable[[], bool]) -> Loader:
-    """Batches for training: random crops in the plan's order."""
-    d, e = config.data, config.eval
-    transform = decode.train_transform(
-        size=config.model.image_size,
-        law=d.crop,
-        area=d.crop_area,
-        ratio=d.crop_ratio,
-        resize=d.resize,
-        crop_pct=e.crop_pct,
-        interpolation=e.interpolation,
-    )
-    return _loader(config, source, transform, stopped, train=True)
-
-
-def eval_loader(config: Config, source: sources.Source, stopped: Callable[[], bool]) -> Loader:
-    """Batches for evaluation: every example once, PIL-exact centre crops."""
-    transform = decode.eval_transform(
-        size=eval_image_size(config),
-        crop_pct=config.eval.crop_pct,
-        interpolation=config.eval.interpolation,
-        crop_mode=config.eval.crop_mode,
-    )
-    return _loader(config, source, transform, stopped, train=False)
-
-
-def _loader(
-    config: Config, source: sources.Source, transform: decode.Transform, stopped: Callable[[], bool], *, train: bool
-) -> Loader:
-    plan = Plan(
-        len(source),
-        config.batch_size if train else eval_batch_size(config),
-        seed=config.seed,
-        train=train,
-        shard=jax.process_index(),
-        shards=jax.process_count(),
-        repeats=config.data.repeats if train else 1,
-        deal=jax.device_count() if train else 1,
-    )
-    return Loader(
-        source,
-        plan,
-        transform,
-        size=config.model.image_size if train else eval_image_size(config),
-        threads=config.data.threads or None,
-        ahead=config.data.ahead,
-        on_corrupt=config.data.on_corrupt,
-        stopped=stopped,
-    )
-
-
 def lengths(config: Config, num_train: int) -> Lengths:
     """Epochs into steps; 350 epochs of ImageNet at 4096 are 109,475."""
     per_epoch = num_train / config.batch_size
@@ -219,8 +134,13 @@ def build_network(config: Config, source: sources.Source) -> Network:
         # Microbatches keep every device's share, so one group per device fits them too.
         bn_groups=jax.device_count() if config.batch_norm == "per_device" else 1,
         remat=m.remat,
+        layer_scale=m.layer_scale or None,
     )
+    if m.drop_block_rate and not isinstance(module, ResNeSt):
+        raise UserError(f"config.model.drop_block_rate = {m.drop_block_rate}: {m.name} has no DropBlock, ResNeSts have")
     built_for, evaluated = getattr(module, "image_size", None), eval_image_size(config)
+    if built_for is not None and config.progressive.image_size:
+        raise UserError(f"config.progressive.image_size: {m.name} is built for one size and cannot grow its images")
     if built_for is not None and built_for != (evaluated, evaluated):
         raise UserError(
             f"{m.name} is built for {m.image_size} px and config.eval.image_size is {evaluated}: set it to 0; "
@@ -247,11 +167,31 @@ def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainSt
         clip_norm=o.clip_norm,
         clip_adaptive_factor=o.clip_adaptive,
         clip_rules=o.clip_rules,
-        rate_rules=o.rate_rules,
+        rate_multiples=rate_multiples(variables["params"], o.rate_rules, decay=o.layer_decay, freeze=o.freeze),
         weight_decay=o.weight_decay,
         decay_rules=o.decay_rules,
     )
     return sharding.replicate(mesh, create_state(variables, optimizer)), optimizer
+
+
+def load_initial_weights(config: Config, network: Network, state: TrainState, mesh: Mesh) -> TrainState:
+    """The state before the first step with the weights of ``config.model.weights``; the averages start there, too.
+
+    A file, as :func:`jaxvision.load_weights` takes it, or the workdir of a run, whose average is taken. A
+    classifier for another number of classes stays fresh.
+    """
+    source: Any = Path(config.model.weights).expanduser()
+    if source.is_dir():
+        source = run_weights(source, ema=True)[0]
+    fresh = {"params": sharding.fetch(state.params), "batch_stats": sharding.fetch(state.batch_stats)}
+    loaded = loading.fill(network.module, fresh, 3, loading.read(network.module, source), fresh_classifier=True)
+    new = sharding.replicate(mesh, (loaded, loaded))
+    return state.replace(
+        params=new[0]["params"],
+        batch_stats=new[0]["batch_stats"],
+        ema_params=new[1]["params"],
+        ema_batch_stats=new[1]["batch_stats"],
+    )
 
 
 def augment_program(config: Config, network: Network, mesh: Mesh) -> Callable[[jax.Array, np.int32], jax.Array]:
@@ -267,6 +207,8 @@ def augment_program(config: Config, network: Network, mesh: Mesh) -> Callable[[j
         magnitude=a.randaugment_magnitude,
         translate_const=a.translate_const,
         cutout_const=a.cutout_const,
+        colour_jitter=a.color_jitter,
+        lighting=a.lighting,
         policy=augment.make_policy(a.policy, mean=network.spec.mean, interpolation=a.interpolation)
         if a.policy
         else None,
@@ -280,9 +222,14 @@ def augment_program(config: Config, network: Network, mesh: Mesh) -> Callable[[j
 
 
 def train_program(
-    config: Config, network: Network, optimizer: optax.GradientTransformation, run: Lengths, mesh: Mesh
+    config: Config,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    run: Lengths,
+    mesh: Mesh,
+    teacher: Teacher | None = None,
 ) -> Callable:
-    """The jitted train step: state donated and replicated, batch sharded."""
+    """The jitted train step ``(state, images, labels, teacher's variables)``: state donated, batch sharded."""
     s, a = config.schedule, config.augment
     schedule = make_schedule(
         s.name,
@@ -305,6 +252,7 @@ def train_program(
         pairing=a.mix_pairing,
         per_example=a.mix_per_example,
         symmetric=a.mix_symmetric,
+        halves=a.mix_halves,
         groups=jax.device_count() if a.mix_groups == "per_device" else 1,
     )
     step = make_train_step(
@@ -315,6 +263,10 @@ def train_program(
         loss=make_loss(config),
         label_smoothing=config.loss.label_smoothing,
         mix=mix if mix else None,
+        distill=teacher.loss if teacher else None,
+        drop_block=optax.linear_schedule(0.0, config.model.drop_block_rate, run.total)
+        if config.model.drop_block_rate
+        else None,
         average_decay=config.ema.decay,
         average_warmup=config.ema.warmup,
         accumulate=config.accumulate,
@@ -322,7 +274,7 @@ def train_program(
         max_bad_steps=config.max_bad_steps,
     )
     full, cut = sharding.replicated(mesh), sharding.batch_sharded(mesh)
-    return jax.jit(step, in_shardings=(full, cut, cut), out_shardings=full, donate_argnums=0)
+    return jax.jit(step, in_shardings=(full, cut, cut, full), out_shardings=full, donate_argnums=0)
 
 
 def make_loss(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
@@ -389,8 +341,3 @@ MEMORY_ADVICE = (
     "Lower --config.batch_size or --config.model.image_size, raise --config.accumulate (same batch in smaller parts), "
     "or set --config.model.remat=true."
 )
-
-
-def step_stream(loader: Loader, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
-    """Device batches of steps ``start`` to ``stop - 1``, one transferred ahead."""
-    return prefetch(loader.batches(start, stop), lambda batch: sharding.put_batch(mesh, batch), depth=1)

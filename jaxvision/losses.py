@@ -8,6 +8,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+DISTILLATIONS = ("hard", "soft")
+
 
 def smoothed_one_hot(labels: jax.Array, classes: int, smoothing: float = 0.0) -> jax.Array:
     """``(1 - e) onehot + e / K`` (Szegedy et al. 2016), float32 (B, K) of int labels (B,)."""

@@ -129,12 +129,13 @@ def build_module(
     bn_momentum: float | None = None,
     bn_groups: int = 1,
     remat: bool = False,
+    layer_scale: float | None = None,
 ) -> nn.Module:
     """The flax.linen module of a model name.
 
     ``num_classes`` is by default that of the published weights, mostly 1000. ``bn_momentum`` is
     torch's convention (None: the model's own). ``image_size`` is for networks built for one
-    size (None: the name's own); others take any.
+    size (None: the name's own); others take any. ``layer_scale`` is the initial value of DeiT-III's.
     """
     cls, arguments = lookup(name)
     if num_classes is None:
@@ -144,6 +145,10 @@ def build_module(
     own: dict[str, Any] = {} if bn_momentum is None else {"bn_momentum": bn_momentum}
     if image_size is not None and hasattr(cls, "image_size"):
         own["image_size"] = _pair(image_size)
+    if layer_scale is not None:
+        if arguments.get("layer_scale") is None:
+            raise UserError(f"{name} has no layer scale that can be set")
+        own["layer_scale"] = layer_scale
     return cls(
         **(arguments | own),
         num_classes=num_classes,

@@ -223,7 +223,7 @@ def make_optimizer(
     clip_norm: float = 0.0,
     clip_adaptive_factor: float = 0.0,
     clip_rules: Rules = ((r".*", 1.0),),
-    rate_rules: Rules = ((r".*", 1.0),),
+    rate_multiples: Any = None,
 ) -> Optimizer:
     """The optimizer a config names.
 
@@ -240,12 +240,16 @@ def make_optimizer(
       first_moment: dtype of adamw's.
       clip_norm: global gradient norm; 0 for none. lamb clips at 1 by itself.
       clip_adaptive_factor, clip_rules: see :func:`clip_adaptive`; 0 for none.
-      rate_rules: parameter regexes to multiples of the learning rate; 0 freezes.
+      rate_multiples: tree like ``params`` of multiples of the learning rate (None: all 1); where it is 0 the
+        parameter stays and its gradient counts in no norm.
     """
     if name not in OPTIMIZERS:
         raise UserError(f"unknown optimizer {name!r}.{did_you_mean(name, OPTIMIZERS)} Known: {', '.join(OPTIMIZERS)}")
     decay = jax.tree.map(lambda multiple: multiple * weight_decay, match_rules(params, decay_rules))
     parts: list[optax.GradientTransformation] = []
+    multiples = jax.tree.leaves(rate_multiples) if rate_multiples is not None else []
+    if 0.0 in multiples:
+        parts.append(scale_updates(jax.tree.map(lambda m: float(m != 0), rate_multiples)))
     if clip_norm:
         parts.append(clip_global_norm(clip_norm))
     if clip_adaptive_factor:
@@ -260,7 +264,6 @@ def make_optimizer(
         parts.append(lamb(decay, b1=b1, b2=b2, eps=eps))
     else:
         parts.append(lars(decay, momentum=momentum, nesterov=nesterov, coefficient=trust_coefficient, eps=eps))
-    multiples = match_rules(params, rate_rules, "learning-rate rule")
-    if any(m != 1 for m in jax.tree.leaves(multiples)):
-        parts.append(scale_updates(multiples))
+    if any(m != 1 for m in multiples):
+        parts.append(scale_updates(rate_multiples))
     return optax.with_extra_args_support(optax.chain(*parts))

@@ -17,6 +17,7 @@ from jaxvision.state import TrainState
 
 Report = dict[str, Any]
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
+DistillFn = Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array]
 MixFn = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 MIXING = 2  # folded into a step's key for the mixing's draws
 
@@ -30,13 +31,15 @@ def make_train_step(
     loss: Loss = softmax_cross_entropy,
     label_smoothing: float = 0.0,
     mix: MixFn | None = None,
+    distill: DistillFn | None = None,
+    drop_block: optax.Schedule | None = None,
     average_decay: float = 0.9999,
     average_warmup: bool = True,
     accumulate: int = 1,
     log_every: int = 1,
     max_bad_steps: int = 10,
-) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, Report]]:
-    """``train_step(state, images, labels) -> (state, report)``.
+) -> Callable[..., tuple[TrainState, Report]]:
+    """``train_step(state, images, labels, teacher=None) -> (state, report)``.
 
     A step whose loss, gradients or new BN statistics are not finite changes nothing but
     the counters. After ``max_bad_steps`` of them in a row the count no longer falls, so
@@ -50,6 +53,9 @@ def make_train_step(
       loss: of logits and targets (B, K), per example.
       label_smoothing: of the targets, before they are mixed.
       mix: ``mix(key, images, targets)``, for example :class:`jaxvision.augment.mix.Mix`; each microbatch by itself.
+      distill: of :class:`jaxvision.distill.Teacher`, whose variables are the step's last argument. A distilled ViT
+        learns from the labels with its first classifier and from the teacher with its second.
+      drop_block: rate of a step, for networks with DropBlock.
       average_decay, average_warmup: see :func:`jaxvision.ema.ema_decay`.
       accumulate: microbatches per step; BN sees each by itself.
       log_every: the reported averages run over the steps since its last multiple.
@@ -58,28 +64,40 @@ def make_train_step(
     Returns:
       The step. Its report holds "metrics" (sums), "learning_rate", "bad_total" and "bad_in_row".
     """
+    heads = {"output": "heads"} if distill is not None and getattr(module, "distilled", False) else {}
 
-    def loss_fn(params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
+    def loss_fn(
+        params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array, step: jax.Array, teacher: Any
+    ) -> tuple[jax.Array, Any]:
         dropout, drop_path = jax.random.split(key)
         targets = smoothed_one_hot(labels, module.num_classes, label_smoothing)
         if mix is not None:
             images, targets = mix(jax.random.fold_in(key, MIXING), images, targets)
+        scheduled = {} if drop_block is None else {"drop_block": drop_block(step)}
         logits, updated = module.apply(
             {"params": params, "batch_stats": stats},
             images,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": dropout, "drop_path": drop_path},
+            **heads,
+            **scheduled,
         )
-        losses = loss(logits, targets)
+        of_labels, of_teacher = logits if heads else (logits, logits)
+        losses = loss(of_labels, targets)
+        if distill is not None:
+            losses = distill(losses, of_teacher, images, teacher)
+        logits = (of_labels + of_teacher) / 2
         values = {"loss": losses, "accuracy": in_top_k(logits, labels, 1)}
         return losses.mean(), (updated.get("batch_stats", {}), batch_sums(values, jnp.ones(labels.shape, bool)))
 
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
 
-    def gradients(state: TrainState, images: jax.Array, labels: jax.Array, key: jax.Array) -> tuple:
+    def gradients(state: TrainState, images: jax.Array, labels: jax.Array, key: jax.Array, teacher: Any) -> tuple:
         if accumulate == 1:
-            (value, (stats, sums)), grads = grad_fn(state.params, state.batch_stats, images, labels, key)
+            (value, (stats, sums)), grads = grad_fn(
+                state.params, state.batch_stats, images, labels, key, state.step, teacher
+            )
             return value, grads, stats, sums
 
         # Examples a, a + A, ... form microbatch a: every device keeps its own share.
@@ -89,7 +107,8 @@ def make_train_step(
         def body(carry: tuple, part: tuple) -> tuple:
             total, grads, stats = carry
             index, images, labels = part
-            (value, (stats, sums)), new = grad_fn(state.params, stats, images, labels, jax.random.fold_in(key, index))
+            own = jax.random.fold_in(key, index)
+            (value, (stats, sums)), new = grad_fn(state.params, stats, images, labels, own, state.step, teacher)
             return (total + value, jax.tree.map(jnp.add, grads, new), stats), sums
 
         start = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
@@ -98,9 +117,11 @@ def make_train_step(
         mean = lambda x: x / accumulate  # noqa: E731
         return mean(total), jax.tree.map(mean, grads), stats, jax.tree.map(lambda x: x.sum(0), sums)
 
-    def train_step(state: TrainState, images: jax.Array, labels: jax.Array) -> tuple[TrainState, Report]:
+    def train_step(
+        state: TrainState, images: jax.Array, labels: jax.Array, teacher: Any = None
+    ) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), 1)
-        value, grads, stats, sums = gradients(state, images, labels, key)
+        value, grads, stats, sums = gradients(state, images, labels, key, teacher)
 
         learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)

@@ -14,18 +14,20 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision import experiment, sharding
+from jaxvision import experiment, inputs, sharding
 from jaxvision.checkpoint import Checkpointer
 from jaxvision.config import Config
 from jaxvision.config import flatten as flatten_config
-from jaxvision.console import Console, parameter_table
+from jaxvision.console import Console, notes, parameter_table
 from jaxvision.data.loader import Interrupted
 from jaxvision.data.plan import Plan
+from jaxvision.distill import load_teacher
 from jaxvision.errors import DivergedError, OutOfMemoryError, UserError
 from jaxvision.evaluate import evaluate
 from jaxvision.logging import RunLog, rewrite
 from jaxvision.metrics import compute
 from jaxvision.preemption import Preemption, Watchdog
+from jaxvision.progressive import stages
 from jaxvision.report import plot_curves, summary
 from jaxvision.state import flatten, unflatten
 
@@ -52,15 +54,15 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     # ------------------------------------------------------------------ data
     preemption, watchdog = Preemption(), Watchdog(config.watchdog_seconds)
     watchdog.feed()
-    train_source = experiment.open_source(config, config.data.train_split)
-    eval_source = experiment.open_source(config, config.data.eval_split)
-    train_loader = experiment.train_loader(config, train_source, preemption.stopped)
-    eval_loader = experiment.eval_loader(config, eval_source, preemption.stopped)
+    train_source, eval_source = inputs.open_train(config), inputs.open_eval(config)
+    eval_loader = inputs.eval_loader(config, eval_source, preemption.stopped)
     length = experiment.lengths(config, len(train_source))
 
     # ------------------------------------------------------------------ model and state
     network = experiment.build_network(config, train_source)
     state, optimizer = experiment.initial_state(config, network, mesh)
+    teacher = load_teacher(config, network.spec, network.num_classes, network.dtype)
+    teacher_variables = sharding.replicate(mesh, teacher.variables) if teacher else None
     first = jax.process_index() == 0
     if first:
         _prepare_workdir(workdir, config)
@@ -73,6 +75,9 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
             flat["bad_in_row"] = np.zeros_like(flat["bad_in_row"])  # that run was given up: this is another attempt
         state, evaluated = sharding.replicate(mesh, unflatten(state, flat)), meta["evaluated"]
         console.resumed(start, _changes(meta["config"], config))
+    elif config.model.weights:
+        with notes(console.line):
+            state = experiment.load_initial_weights(config, network, state, mesh)
     log = RunLog(workdir, resume_step=start, evaluated=evaluated, warn=console.warn) if first else None
     console.line(
         f"{config.model.name}, {network.num_classes} classes, {config.model.image_size} px, {network.dtype}; "
@@ -82,10 +87,10 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     console.line(parameter_table(state.params))
 
     # ------------------------------------------------------------------ programs
-    augment = experiment.augment_program(config, network, mesh)
     eval_program = experiment.eval_program(network, mesh)
-    train_program = experiment.train_program(config, network, optimizer, length, mesh)
-    train_step = None  # compiled with the first batch
+    parts = stages(config, length.total)
+    part = batches = train_loader = None  # of the loop: the part of the run that a step belongs to
+    skipped: dict[int, str] = {}
 
     def save(step: int, score: float | None = None) -> None:
         # The records come first: a checkpoint never stands for steps that the log lacks.
@@ -109,7 +114,6 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
         return preemption.exit_status()
 
     # ------------------------------------------------------------------ the loop
-    batches = experiment.step_stream(train_loader, mesh, start, length.total)
     reports: collections.deque[tuple[int, Any]] = collections.deque()
     done = saved_at = clock_step = start
     clock, told = time.monotonic(), 0
@@ -118,19 +122,31 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
             measure(start)
         for step in range(start, length.total):
             at["step"] = step
+            if part is None or step == part.stop:
+                part = next(p for p in parts if p.start <= step < p.stop)
+                if batches is not None:
+                    batches.close()
+                train_loader = inputs.train_loader(part.config, train_source, preemption.stopped, skipped)
+                batches = inputs.step_stream(train_loader, mesh, step, part.stop)
+                part_network = network if len(parts) == 1 else experiment.build_network(part.config, train_source)
+                augment = experiment.augment_program(part.config, part_network, mesh)
+                train_program = experiment.train_program(part.config, part_network, optimizer, length, mesh, teacher)
+                train_step = None  # compiled with the first batch
+                if len(parts) > 1:
+                    console.line(f"steps {part.start} to {part.stop} at {part.config.model.image_size} px")
             batch = next(batches)
             images = augment(batch["image"], np.int32(step))
             if train_step is None:
                 console.line("compiling the train step ...")
                 train_step = experiment.compile_program(
-                    train_program, state, images, batch["label"], what="the train step"
+                    train_program, state, images, batch["label"], teacher_variables, what="the train step"
                 )
                 if preemption.stop_at(step):
                     return leave(step)
-                clock = time.monotonic()
+                clock, clock_step = time.monotonic(), step
             if config.profile:
                 _profile(step - start, workdir / "profile", state)
-            state, report = train_step(state, images, batch["label"])
+            state, report = train_step(state, images, batch["label"], teacher_variables)
             done = step + 1
 
             # Reports are read a little late, so that the device never waits for the host.
@@ -148,7 +164,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
                 if log is not None:
                     log.write("train", done, values)
                 console.logged(done, values)
-                told = console.skipped(train_loader.skipped, told)
+                told = console.skipped(skipped, told)
             if length.evaluates(done):
                 measure(done)
                 saved_at, clock = done, clock + time.monotonic() - now
@@ -160,7 +176,8 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     except Interrupted:
         return leave(done)
     finally:
-        batches.close()
+        if batches is not None:
+            batches.close()
         console.close()
         saved = checkpoints.close()
         if log is not None:
@@ -174,7 +191,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     if log is not None:
         name = f"{config.model.name} on {config.data.name}"
         plot_curves(log.records, workdir / "curves.png", name)
-        skipped = train_loader.skipped | eval_loader.skipped
+        skipped |= eval_loader.skipped
         console.line(summary(log.records, name=name, workdir=workdir, best_step=checkpoints.best, skipped=skipped))
     return 0
 

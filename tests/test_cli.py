@@ -151,6 +151,10 @@ ALLOWED = {
     "inference": {"augment", "data", "errors", "models"},
     "runs": {"checkpoint", "errors", "weights"},
     "optim": {"errors"},
+    "layer_decay": {"errors", "optim"},
+    "distill": {"config", "errors", "loading", "losses", "model", "models", "runs", "variables"},
+    "progressive": {"config"},
+    "inputs": {"config", "data", "sharding"},
 }
 
 

@@ -12,6 +12,7 @@ from timm import scheduler as timm_scheduler
 
 from jaxvision import losses, optim, schedules
 from jaxvision.errors import UserError
+from jaxvision.layer_decay import rate_multiples
 
 RULES = ((r".*:[2-9]d", 1.0), (r".*:[01]d", 0.0))
 ALL = ((r".*", 1.0),)
@@ -131,11 +132,19 @@ def test_clipping_and_rates_per_parameter():
     ):
         assert relative_error(-ours, tensor.grad.numpy()) < 1e-6
 
-    scaled = updated(rate_rules=rates)
+    scaled = updated(rate_multiples=rate_multiples(params, rates))
     np.testing.assert_allclose(scaled["a"]["weight"], -0.5 * grads["a"]["weight"], rtol=1e-6)
     assert not np.any(scaled["frozen"]["bias"])
     with pytest.raises(UserError, match=r"exactly one learning-rate rule, 1 do not"):
-        updated(rate_rules=rates[:2])
+        rate_multiples(params, rates[:2])
+    # What is frozen counts in no norm, as a parameter without gradient in torch.
+    clipped = updated(rate_multiples=rate_multiples(params, ALL, freeze=r"frozen.*"), clip_norm=0.7)
+    norm = np.sqrt(sum(np.sum(np.square(grads[k]["weight"])) for k in ("a", "fc")))
+    np.testing.assert_allclose(clipped["fc"]["weight"], -grads["fc"]["weight"] * 0.7 / (norm + 1e-6), rtol=1e-5)
+    assert not np.any(clipped["frozen"]["bias"])
+    for freeze, message in (("x.*", "no parameter"), (".*", "every parameter"), ("(", "no regular expression")):
+        with pytest.raises(UserError, match=message):
+            rate_multiples(params, ALL, freeze=freeze)
     with pytest.raises(UserError, match=r'unknown optimizer .adamv.. Did you mean "adamw"'):
         optim.make_optimizer(params, name="adamv", weight_decay=0.0, decay_rules=ALL)
 

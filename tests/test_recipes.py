@@ -1,6 +1,8 @@
 """Each recipe's config: its values, its arguments, and a few steps of it on the digits."""
 
 import importlib.util
+import subprocess
+import sys
 
 import cli
 import numpy as np
@@ -10,15 +12,26 @@ from jaxvision import config as config_lib
 from jaxvision import optim, schedules
 from jaxvision.errors import UserError
 from jaxvision.model import build_module
-from jaxvision.variables import flat_shapes, init_variables
+from jaxvision.runs import run_weights
+from jaxvision.variables import flat_shapes
 
 RECIPES = {
-    "resnet_rs50": ["", "digits"],
-    "resnet50_rsb": ["", "a2", "a1", "a1,digits", "folder=/data/x"],
+    "resnet_rs50": ["", "digits", "101", "152", "200", "270", "350", "420,folder=/data/x"],
+    "resnet50_a1": ["", "digits", "folder=/data/x"],
+    "resnet50_a2": ["", "digits"],
+    "resnet50_a3": ["", "digits"],
+    "resnet50d_a1": ["", "digits"],
     "resnet50_tv2": ["", "digits"],
-    "convnext": ["", "s", "b", "s,digits"],
-    "swin": ["", "s", "b,digits"],
-    "deit": ["", "ti", "b", "ti,folder=/data/x"],
+    "seresnext50": ["", "digits"],
+    "resnest50": ["", "101", "200", "269", "101,digits"],
+    "efficientnet_b0": ["", "b1", "b2", "b3", "b4", "b5", "b6", "b7", "b1,digits"],
+    "efficientnetv2_b0": ["", "b1", "b2", "b3", "s", "m", "l", "l,digits"],
+    "convnext_t": ["", "s", "b", "s,digits"],
+    "swin_t": ["", "s", "b,digits"],
+    "deit_s": ["", "ti", "b", "ti,folder=/data/x"],
+    "deit3_s": ["", "b", "b,digits"],
+    "vit_s16": ["", "300", "digits"],
+    "finetune": ["convnext_tiny,folder=/data/x", "resnet10t,digits", "deit3_small_patch16_224,tfds=cifar10"],
 }
 CASES = [(name, argument) for name, arguments in RECIPES.items() for argument in arguments]
 
@@ -33,8 +46,13 @@ def load(name, argument=""):
 @pytest.mark.parametrize(("name", "argument"), CASES)
 def test_every_config_is_valid_and_its_rules_fit_its_model(name, argument):
     c = load(name, argument)
+    if name == "finetune":
+        with pytest.raises(UserError, match=r"config\.model\.weights has to be given: --config\.model\.weights="):
+            config_lib.validate(c)
+        c.model.weights = "x"
     config_lib.validate(c)
-    params = init_variables(build_module(c.model.name, image_size=c.model.image_size), jax_key())["params"]
+    shapes = flat_shapes(build_module(c.model.name, image_size=c.model.image_size), 3)
+    params = {key: np.empty((0,) * len(shape)) for key, shape in shapes.items()}
     for rules in (c.optimizer.decay_rules, c.optimizer.rate_rules, c.optimizer.clip_rules):
         optim.match_rules(params, rules)
     assert schedules.make_schedule(c.schedule.name, 1.0, total_steps=10, warmup=c.schedule.warmup) is not None
@@ -42,12 +60,6 @@ def test_every_config_is_valid_and_its_rules_fit_its_model(name, argument):
         assert c.data.name == "digits" and c.batch_size == 64
     if "folder" in argument:
         assert (c.data.name, c.data.dir) == ("folder", "/data/x")
-
-
-def jax_key():
-    import jax
-
-    return jax.random.key(0)
 
 
 def test_decay_scopes_are_the_papers():
@@ -58,35 +70,104 @@ def test_decay_scopes_are_the_papers():
         values = optim.match_rules(params, c.optimizer.decay_rules)
         return {key for key, value in values.items() if value}, set(shapes)
 
-    for name in ("convnext", "swin", "deit", "resnet50_rsb"):
+    for name in ("convnext_t", "swin_t", "deit_s", "deit3_s", "resnet50_a2", "vit_s16", "efficientnetv2_b0"):
         chosen, everything = decayed(name)
         assert not any(key.endswith((".bias", "gamma", "_token", "pos_embed", "bias_table")) for key in chosen)
         assert {key for key in everything if key.endswith("conv2.weight") or "fc1.weight" in key} <= chosen
+    for name in ("resnet50_tv2", "efficientnet_b0"):  # biases are decayed, norms are not
+        chosen, everything = decayed(name)
+        assert not any(".bn" in key or key.startswith("bn") for key in chosen)
+        assert {"fc.bias", "classifier.bias"} & chosen
+    assert any(key.endswith("se.conv_reduce.bias") for key in chosen)
     chosen, everything = decayed("resnet50_tv2")
     norms = {k for k in everything if ".bn" in k or k.startswith("bn") or "downsample.1" in k}
     assert everything - chosen == norms and "fc.bias" in chosen
 
 
 def test_unknown_variants_are_named():
-    with pytest.raises(UserError, match=r'unknown variant .digit. of convnext. Did you mean "digits"'):
-        load("convnext", "digit")
-    with pytest.raises(UserError, match="Known: a3, a2, a1, digits, folder=PATH"):
-        load("resnet50_rsb", "a4")
+    with pytest.raises(UserError, match=r'unknown variant .digit. of convnext_t. Did you mean "digits"'):
+        load("convnext_t", "digit")
+    with pytest.raises(UserError, match="Known: s, b, digits, folder=PATH"):
+        load("deit3_s", "x4")
+    for argument in ("", "resnet50", "resnet50,folder=", ",digits"):
+        with pytest.raises(UserError, match="name a model and data"):
+            load("finetune", argument)
+    with pytest.raises(UserError, match=r'Did you mean "resnet50"'):
+        load("finetune", "resnet5,digits")
 
 
-SMALL = {
-    "resnet50_rsb": "resnet10t",
-    "resnet50_tv2": "resnet10t",
-    "convnext": "convnext_atto",
-    "deit": "deit_tiny_patch16_224",
-}
+# Each recipe with the smallest relative of its model; several share a process, which takes seconds to start. Swin's
+# is in test_cli.py; EfficientNet's is V2's but for AutoAugment, which has its own test.
+SMALL = [
+    {"resnet50_a1": "resnet10t", "resnet50_tv2": "resnet10t", "seresnext50": "seresnet18"},
+    {"convnext_t": "convnext_atto", "deit_s": "deit_tiny_patch16_224", "vit_s16": "simple_vit_tiny_patch16_224"},
+    {"resnest50": "resnest14d", "deit3_s:b": "deit3_small_patch16_224"},
+    {"efficientnetv2_b0:m": "tf_efficientnet_b0"},
+]
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_recipes_train_a_few_steps_on_the_digits(name, tmp_path, digits_dir):
-    """The recipe with a smaller relative of its model; swin's is in test_cli."""
-    flags = {"model.name": SMALL[name], "data.dir": digits_dir, "steps": 3, "eval.every_epochs": 0.05}
-    args = ["--config", f"configs/{name}.py:digits", "--workdir", str(tmp_path)]
-    code, output = cli.run([*args, *(f"--config.{key}={value}" for key, value in flags.items())], quick=True)
-    assert code == 0, output
-    assert "finished at step 3" in output
+def command(config, model, workdir, **fields):
+    flags = {"model.name": model, "steps": 3, "eval.every_epochs": 100.0, "checkpoint.every_steps": 0} | fields
+    arguments = [f"--config.{key}={value}" for key, value in flags.items()]
+    return ["--config", config, "--workdir", str(workdir), *arguments]
+
+
+def run_all(commands):
+    """Every command in one process of its own; each has to end with status 0."""
+    code = f"from jaxvision.main import main\nfor argv in {commands!r}:\n    assert main(argv) == 0, argv"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=cli.environment(quick=True), capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert result.stdout.count("finished at step") == len(commands), result.stdout
+    return result.stdout
+
+
+@pytest.mark.parametrize("group", SMALL, ids=lambda group: "+".join(group))
+def test_recipes_train_a_few_steps_on_the_digits(group, tmp_path, digits_dir):
+    commands = []
+    for i, (name, model) in enumerate(group.items()):
+        file, _, variant = name.partition(":")
+        fields = {"data.dir": digits_dir}
+        if "v2" in name:  # two of the four stages
+            fields |= {"progressive.image_size": (32, 36), "progressive.magnitude": (5.0, 9.0)}
+            fields |= {"progressive.mix": (0.0, 0.2)}
+        argument = f"{variant},digits" if variant else "digits"
+        commands.append(command(f"configs/{file}.py:{argument}", model, tmp_path / str(i), **fields))
+    output = run_all(commands)
+    if "efficientnetv2_b0:m" in group:
+        assert "steps 0 to 1 at 32 px" in output and "steps 1 to 3 at 36 px" in output
+
+
+def test_recipes_and_fine_tuning_train_on_a_folder(tmp_path, digits_dir):
+    """Photos in PATH/train/CLASS and PATH/val/CLASS; fine-tuning starts from a run of other classes."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        for name in ("cat", "dog", "owl"):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(rng.integers(0, 256, (48, 56, 3), np.uint8)).save(folder / f"{i}.jpg")
+    small = {"batch_size": 8, "model.image_size": 32, "eval.image_size": 0, "batch_norm": "global"}
+    photos = f"folder={tmp_path / 'photos'}"
+    run_all(
+        [
+            command(f"configs/resnet50_a3.py:{photos}", "resnet10t", tmp_path / "a3", **small),
+            command(
+                f"configs/finetune.py:resnet10t,{photos}", "resnet10t", tmp_path / "tuned",
+                **small, **{"model.weights": tmp_path / "a3", "optimizer.freeze": r"(?!fc\.).*"},
+            ),
+            command(
+                "configs/finetune.py:resnet10t,digits", "resnet10t", tmp_path / "digits",
+                **{"model.weights": tmp_path / "a3", "data.dir": digits_dir},
+            ),
+        ]
+    )  # fmt: skip
+    before, _, _ = run_weights(tmp_path / "a3", ema=True)
+    after, _, _ = run_weights(tmp_path / "tuned", ema=False)
+    assert before.keys() == after.keys() and after["fc.weight"].shape == (3, 512)
+    for name, value in before.items():
+        learned = name.startswith("fc.") or "running" in name
+        assert np.array_equal(value, after[name]) != learned, name

@@ -21,9 +21,10 @@ import jax
 import numpy as np
 
 import jaxvision
+from jaxvision.console import notes
 from jaxvision.errors import UserError
 from jaxvision.weights import State
-from tools.model_args import checksum, notes, replace_file, weights_of_run
+from tools.model_args import checksum, replace_file, weights_of_run
 
 
 def logit_difference(model: jaxvision.Model, state: State) -> tuple[float, float] | None:
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
         raise UserError(f"--out {args.out}: expected a name that ends with .safetensors, .pth, .pt or .bin")
     jaxvision.model_spec(args.name if args.timm is None else f"{args.name.partition('.')[0]}.{args.timm}")
-    with notes(sys.stdout):
+    with notes(print):
         model = jaxvision.create_model(
             args.name,
             weights=source_of(args),

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import functools
 import hashlib
 import os
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import jax.numpy as jnp
 from rich.progress import Progress
 
 import jaxvision
+from jaxvision.console import notes
 from jaxvision.errors import UserError
 from jaxvision.inference import Preprocessing, preprocessing
 from jaxvision.runs import run_weights
@@ -56,7 +55,7 @@ def load(args: argparse.Namespace) -> tuple[jaxvision.Model, Preprocessing, str]
     else:
         identity, source, trained = "sha256 " + checksum(args.weights), args.weights, None
     settings = preprocessing(spec, test_size=args.test_size, size=size, crop_pct=crop)
-    with notes(sys.stderr):
+    with notes(functools.partial(print, file=sys.stderr)):
         model = jaxvision.create_model(
             args.model, weights=source, dtype=jnp.dtype(args.dtype), image_size=trained or spec.input_size
         )
@@ -71,17 +70,6 @@ def weights_of_run(workdir: Path, name: str, *, raw: bool) -> tuple[State, dict[
     if config["model"]["name"] != name:
         raise UserError(f"{workdir} is a run of {config['model']['name']}, not of {name}")
     return state, config, step
-
-
-@contextlib.contextmanager
-def notes(stream: TextIO) -> Iterator[None]:
-    """Prints what is warned of inside, such as adapted weights, as notes."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            print(f"note: {warning.message}", file=stream)
 
 
 def checksum(path: Path) -> str:

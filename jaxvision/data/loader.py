@@ -37,6 +37,7 @@ class Loader:
       on_corrupt: "fail" raises a :class:`DataError` that names the example; "skip" takes the
         next readable example instead (the same one in every run) and counts it in ``skipped``.
       stopped: polled while waiting; when true, iteration raises :class:`Interrupted`.
+      skipped: what another loader over the same source skipped; filled further.
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class Loader:
         ahead: int = 2,
         on_corrupt: str = "fail",
         stopped: Callable[[], bool] = lambda: False,
+        skipped: dict[int, str] | None = None,
     ) -> None:
         if on_corrupt not in ("fail", "skip"):
             raise ValueError(f'on_corrupt must be "fail" or "skip", got {on_corrupt!r}')
         self.source, self.plan, self.transform, self.size = source, plan, transform, size
         self.threads = threads or os.cpu_count() or 1
         self.ahead, self.on_corrupt, self.stopped = ahead, on_corrupt, stopped
-        self.skipped: dict[int, str] = {}
+        self.skipped: dict[int, str] = {} if skipped is None else skipped
         self._lock = threading.Lock()
         self._scratch = Scratch()
 

@@ -44,6 +44,42 @@ class Source(Protocol):
         """What is wrong with the stored bytes (checksums), or None."""
 
 
+class Subset:
+    """Some examples of another source, in the order of ``ids``."""
+
+    def __init__(self, source: Source, ids: np.ndarray) -> None:
+        self.source, self.ids = source, ids
+        self.num_classes, self.class_names = source.num_classes, source.class_names
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, index: int) -> tuple[Raw, int]:
+        return self.source.read(int(self.ids[index]))
+
+    def where(self, index: int) -> str:
+        return self.source.where(int(self.ids[index]))
+
+    def verify(self, index: int) -> str | None:
+        return self.source.verify(int(self.ids[index]))
+
+
+def only_fold(source: Source, k: int, n: int) -> Subset:
+    """The k-th (from 1) of n equal random parts of a source; the parts are the same in every run."""
+    return Subset(source, np.sort(_shuffled(source, n)[k - 1 :: n]))
+
+
+def without_fold(source: Source, k: int, n: int) -> Subset:
+    """What :func:`only_fold` leaves."""
+    return Subset(source, np.sort(np.delete(_shuffled(source, n), np.s_[k - 1 :: n])))
+
+
+def _shuffled(source: Source, n: int) -> np.ndarray:
+    if len(source) < 2 * n:
+        raise UserError(f"{len(source)} examples are too few for {n} folds")
+    return np.random.default_rng(0).permutation(len(source))
+
+
 class ArraySource:
     """Images in memory: uint8 (N, H, W) or (N, H, W, 1 or 3), labels (N,)."""
 

@@ -135,6 +135,15 @@ def uniform_fan_in(fan_in: int) -> Law:
     return functools.partial(_uniform, 1.0 / math.sqrt(fan_in))
 
 
+def xavier_uniform(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    """U(-a, a) with a^2 = 6 / (fan_in + fan_out) (Glorot & Bengio 2010).
+
+    A fused query, key and value weight (3 C, C) counts as three of (C, C), as flax initialises them.
+    """
+    out = shape[1] if shape[0] == 3 * shape[1] else shape[0]
+    return _uniform(math.sqrt(6.0 / (shape[1] + out)), rng, shape)
+
+
 def _uniform(bound: float, rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     return rng.uniform(-bound, bound, shape).astype(np.float32)
 

@@ -66,6 +66,26 @@ def drop_path(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype)).astype(x.dtype)
 
 
+def drop_block(x: jax.Array, rate: jax.Array | float, key: jax.Array, size: int = 3) -> jax.Array:
+    """DropBlock (Ghiasi et al. 2018, arXiv 1810.12890): zeroes squares of a map, scales the rest by what is kept.
+
+    Args:
+      x: (N, H, W, C).
+      rate: share to drop, about; may be traced.
+      key: of the squares' centres, which are shared by the channels, as in timm.
+      size: pixels of a square's side, odd.
+    """
+    n, height, width, _ = x.shape
+    down, across = min(size, height), min(size, width)
+    share = height * width / (down * across) / ((height - down + 1) * (width - across + 1))
+    centres = jax.random.bernoulli(key, rate * share, (n, height, width, 1)).astype(jnp.float32)
+    window, pad = (1, down, across, 1), ((0, 0), (down // 2,) * 2, (across // 2,) * 2, (0, 0))
+    dropped = jax.lax.reduce_window(centres, 0.0, jax.lax.max, window, (1,) * 4, pad)
+    # An even window, on maps smaller than the square, gives one place too many.
+    keep = 1.0 - dropped[:, (down + 1) % 2 :, (across + 1) % 2 :]
+    return x * (keep * (keep.size / (jnp.sum(keep) + 1e-7))).astype(x.dtype)
+
+
 class Conv(nn.Module):
     """Convolution with timm's parameter names; see :func:`~jaxvision.models.convolution.conv2d`.
 
@@ -285,7 +305,7 @@ class EfficientChannelAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two layers with an exact GELU between them, on tokens.
+    """Two layers with a GELU between them, on tokens.
 
     Maps are flattened to (tokens, channels): with four axes XLA:GPU splits the GELU in two
     kernels, a quarter more traffic in a ConvNeXt.
@@ -294,6 +314,7 @@ class Mlp(nn.Module):
       hidden: width between the layers.
       conv: store the weights as 1x1 convolutions (O, I, 1, 1), as timm's ``conv_mlp``.
       response_norm: ConvNeXt-V2's global response normalisation before the second layer.
+      approximate: the tanh form of the GELU (big_vision), not the exact one.
     """
 
     hidden: int
@@ -301,12 +322,13 @@ class Mlp(nn.Module):
     weight_law: init.Law = init.truncated_normal(0.02)
     conv: bool = False
     response_norm: bool = False
+    approximate: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = x.shape
         x = self._layer(x.reshape(-1, shape[-1]), self.hidden, "fc1")
-        x = nn.gelu(x, approximate=False)
+        x = nn.gelu(x, approximate=self.approximate)
         if self.response_norm:
             x = ResponseNorm(self.dtype, name="grn")(x.reshape(*shape[:-1], -1)).reshape(-1, self.hidden)
         return self._layer(x, shape[-1], "fc2").reshape(shape)

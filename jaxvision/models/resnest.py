@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
-from jaxvision.models.layers import Conv, DType, avg_pool_3x3, drop_path, global_avg_pool
+from jaxvision.models.layers import Conv, DType, avg_pool_3x3, drop_block, drop_path, global_avg_pool
 from jaxvision.models.registry import register
 from jaxvision.models.resnet import Norm, ResNet, shortcut
 
@@ -29,10 +29,13 @@ class SplitAttention(nn.Module):
     norm: Norm
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, drop_rate: jax.Array | float | None = None) -> jax.Array:
         radix, groups = self.radix, self.groups
         x = self.conv(self.channels * radix, 3, padding=1, groups=groups * radix, name="conv")(x)
-        x = nn.relu(self.norm(name="bn0")(x, train=train))
+        x = self.norm(name="bn0")(x, train=train)
+        if train and drop_rate is not None:
+            x = drop_block(x, drop_rate, self.make_rng("drop_path"))
+        x = nn.relu(x)
         # Channel r * C + c is channel c of branch r.
         x = x.reshape(*x.shape[:3], radix, self.channels)
         gate = global_avg_pool(jnp.sum(x, 3))[:, None, None]
@@ -61,13 +64,13 @@ class Block(nn.Module):
     norm: Norm
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, drop_rate: jax.Array | float | None = None) -> jax.Array:
         out = 4 * self.width
         y = self.conv(self.inner, 1, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y, train=train))
         if self.stride > 1 and self.pool_first:
             y = avg_pool_3x3(y)
-        y = SplitAttention(self.inner, self.radix, self.groups, self.conv, self.norm, name="conv2")(y, train)
+        y = SplitAttention(self.inner, self.radix, self.groups, self.conv, self.norm, name="conv2")(y, train, drop_rate)
         if self.stride > 1 and not self.pool_first:
             y = avg_pool_3x3(y)
         y = self.conv(out, 1, name="conv3")(y)

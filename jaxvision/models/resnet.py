@@ -157,7 +157,14 @@ class ResNet(nn.Module):
         return WIDTHS[-1] * (4 if self.bottleneck else 1)
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        train: bool = False,
+        output: str = "logits",
+        drop_block: jax.Array | float | None = None,
+    ) -> Any:
         """Runs the network.
 
         Args:
@@ -165,6 +172,7 @@ class ResNet(nn.Module):
           train: batch statistics, dropout and stochastic depth. Needs the rngs
             "dropout" and "drop_path" where their rates are not zero.
           output: "logits", "embed" or "features".
+          drop_block: rate of DropBlock in the last two stages in training, of families that have it (ResNeSt).
 
         Returns:
           float32 logits (N, num_classes); or the pooled (N, num_features); or the
@@ -186,6 +194,7 @@ class ResNet(nn.Module):
         maps = []
         rates = self._drop_path_rates()
         for s, (width, depth) in enumerate(zip(WIDTHS, self.depths, strict=True)):
+            extra = () if drop_block is None or s < 2 else (drop_block,)
             for b in range(depth):
                 x = make_block(
                     width,
@@ -193,7 +202,7 @@ class ResNet(nn.Module):
                     stride=2 if s > 0 and b == 0 else 1,
                     drop_path_rate=rates[s][b],
                     name=f"layer{s + 1}.{b}",
-                )(x, train)
+                )(x, train, *extra)
             maps.append(x)
         if output == "features":
             return maps

@@ -106,11 +106,11 @@ class ViT(nn.Module):
           x: (N, *image_size, C) normalised images.
           train: dropout and stochastic depth. Needs the rngs "dropout" and "drop_path"
             where their rates are not zero.
-          output: "logits", "embed" or "features".
+          output: "logits", "embed", "features", or "heads".
 
         Returns:
-          float32 logits (N, num_classes); or the pooled, normalised (N, num_features); or the
-          list of every block's output as maps (N, *grid, width), without the prefix tokens.
+          float32 logits (N, num_classes); or those of each classifier ("heads"); or the pooled, normalised
+          (N, num_features); or the list of every block's output as maps (N, *grid, width), without the prefix tokens.
         """
         require_size(x, at_least=self.patch_size, exactly=self.image_size, multiple=self.patch_size)
         x = self._tokens(x)
@@ -131,7 +131,7 @@ class ViT(nn.Module):
             Linear, self.num_classes, self.dtype, weight_law=_NORMAL, bias_law=init.zeros, wide=True
         )
         logits = [linear(name=name)(dropout(y)) for y, name in zip(pooled, ("head", "head_dist"), strict=False)]
-        return sum(logits) / len(logits)
+        return tuple(logits) if output == "heads" else sum(logits) / len(logits)
 
     def _tokens(self, x: jax.Array) -> jax.Array:
         """Embedded patches behind the prefix tokens, with their positions."""

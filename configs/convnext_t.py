@@ -1,6 +1,6 @@
 """ConvNeXt-T, -S, -B from scratch: Liu et al. 2022, arXiv 2201.03545.
 
-  python -m jaxvision.main --config configs/convnext.py --workdir runs/convnext_t
+  python -m jaxvision.main --config configs/convnext_t.py --workdir runs/convnext_t
   # also :s :b, s,digits, s,folder=PATH
 
 Source: facebookresearch/ConvNeXt TRAINING.md, main.py, optim_factory.py. Published top-1 at 224 px, averaged
@@ -21,7 +21,7 @@ MODELS = {"t": ("convnext_tiny", 0.1), "s": ("convnext_small", 0.4), "b": ("conv
 
 
 def get_config(arg=""):
-    variant, data = parse_argument(arg, list(MODELS), "convnext")
+    variant, data = parse_argument(arg, list(MODELS), "convnext_t")
     c = base_config()
     c.batch_size = 4096
     c.epochs = 300.0

@@ -1,6 +1,7 @@
 """DeiT-S, -Ti, -B from scratch: Touvron et al. 2020, arXiv 2012.12877.
 
-  python -m jaxvision.main --config configs/deit.py --workdir runs/deit_s  # also :ti :b, ti,digits, ti,folder=PATH
+  python -m jaxvision.main --config configs/deit_s.py --workdir runs/deit_s
+  # also :ti :b, ti,digits, ti,folder=PATH
 
 Source: facebookresearch/deit main.py, README_deit.md, samplers.py. Published top-1 at 224 px: Ti 72.2, S 79.9,
 B 81.8 on 8 GPUs; timm's evaluation (crop 0.9) 72.190, 79.856, 81.980.
@@ -21,7 +22,7 @@ NOT_DECAYED = r".*(:[01]d|pos_embed:3d|_token:3d)"
 
 
 def get_config(arg=""):
-    variant, data = parse_argument(arg, list(MODELS), "deit")
+    variant, data = parse_argument(arg, list(MODELS), "deit_s")
     c = base_config()
     c.batch_size = 1024
     c.epochs = 300.0

@@ -1,0 +1,63 @@
+"""EfficientNet-B0 to B7: Tan & Le 2019, arXiv 1905.11946, with AutoAugment.
+
+  python -m jaxvision.main --config configs/efficientnet_b0.py --workdir runs/b0
+  # also :b1 ... :b7, b3,digits, b3,folder=PATH
+
+Source: tensorflow/tpu models/official/efficientnet. Published top-1, B0 to B7: 77.1, 79.1, 80.1, 81.6, 82.9, 83.6,
+84.0, 84.3 on TPUs; timm's evaluation 76.882, 78.840, 80.074, 81.648, 83.040, 83.696, 84.124, 84.424.
+
+What follows it: TensorFlow's RMSProp, batch 2048, rate 0.128 times 0.97 every 2.4 epochs, 5 epochs of warm-up over
+that staircase, 350 epochs, decay 1e-5 on all but BN, dropout, stochastic depth 0.2, smoothing 0.1, AutoAugment v0
+with TensorFlow's operations, TF's crop law, average 0.9999 with warm-up, BN over all devices with decay 0.99 and
+epsilon 1e-3, SAME padding, evaluation with a crop of size / (size + 32).
+What differs: the resize of training crops (data.resize), which is TF1's legacy bicubic there; the published runs held
+20 of 1024 shards out for early stopping.
+
+Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+"""
+
+from jaxvision.config import base_config
+from jaxvision.recipes import parse_argument, use_data
+
+# pixels, dropout
+MODELS = {
+    "b0": (224, 0.2),
+    "b1": (240, 0.2),
+    "b2": (260, 0.3),
+    "b3": (300, 0.3),
+    "b4": (380, 0.4),
+    "b5": (456, 0.4),
+    "b6": (528, 0.5),
+    "b7": (600, 0.5),
+}
+NORMS = r".*bn\d\.(weight|bias):1d"
+
+
+def get_config(arg=""):
+    variant, data = parse_argument(arg, list(MODELS), "efficientnet_b0")
+    size, dropout = MODELS[variant]
+    c = base_config()
+    c.batch_size = 2048
+    c.epochs = 350.0
+    c.model.name = f"tf_efficientnet_{variant}"
+    c.model.image_size = size
+    c.model.drop_rate = dropout
+    c.model.drop_path_rate = 0.2
+    c.model.bn_momentum = 0.01
+    c.data.crop = "tf"
+    c.augment.policy = "tf-v0"
+    c.optimizer.name = "rmsprop_tf"
+    c.optimizer.learning_rate = 0.128
+    c.optimizer.eps = 1e-3
+    c.optimizer.weight_decay = 1e-5
+    c.optimizer.decay_rules = ((NORMS, 0.0), (rf"(?!{NORMS}).*", 1.0))
+    c.schedule.name = "exponential"
+    c.schedule.warmup = "under"
+    c.schedule.warmup_epochs = 5.0
+    c.schedule.decay_epochs = 2.4
+    c.schedule.decay_rate = 0.97
+    c.loss.label_smoothing = 0.1
+    c.eval.crop_pct = size / (size + 32)
+    c.checkpoint.every_steps = 1000
+    use_data(c, data)
+    return c

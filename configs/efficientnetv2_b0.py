@@ -1,0 +1,75 @@
+"""EfficientNetV2-B0 to B3, -S, -M, -L with progressive learning: Tan & Le 2021, arXiv 2104.00298.
+
+  python -m jaxvision.main --config configs/efficientnetv2_b0.py --workdir runs/v2b0
+  # also :b1 :b2 :b3 :s :m :l, s,digits, s,folder=PATH
+
+Source: google/automl efficientnetv2 (the released code, which differs from the paper's Table 6). Published top-1, B0 to
+B3, S, M, L: 78.7, 79.8, 80.5, 82.1, 83.9, 85.2, 85.7 on TPUs; timm's evaluation of the ImageNet-1k weights 78.386,
+79.518, 80.226, 81.960, 83.900, 85.208, 85.660.
+
+What follows it: TensorFlow's RMSProp, batch 4096, rate 0.256 times 0.97 every 2.4 epochs, 5 epochs of warm-up over that
+staircase, 350 epochs, decay 1e-5 on kernels, stochastic depth 0.2, smoothing 0.1, average 0.9999 with warm-up, BN with
+epsilon 1e-3 and decay 0.9 (the paper: 0.99) over all devices. Four equal stages of rising image size; B: AutoAugment
+v0; S, M, L: RandAugment of rising magnitude, Mixup for one half of the batch and CutMix for the other with rising
+alpha, a lambda for each example, and evaluation of the whole image squashed to a square.
+What differs: the resize of training crops (data.resize: TF1's legacy bicubic for B, bilinear for the others).
+
+Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+"""
+
+from jaxvision.config import KERNELS_ONLY, base_config
+from jaxvision.recipes import parse_argument, use_data
+
+# sizes of the stages, pixels of evaluation, dropout, magnitudes, alphas
+MODELS = {
+    "b0": ((144, 160, 176, 192), 224, 0.2, (), ()),
+    "b1": ((144, 160, 176, 192), 240, 0.2, (), ()),
+    "b2": ((148, 168, 188, 208), 260, 0.3, (), ()),
+    "b3": ((156, 184, 212, 240), 300, 0.3, (), ()),
+    "s": ((171, 214, 257, 300), 384, 0.2, (5.0, 6.67, 8.33, 10.0), ()),
+    "m": ((192, 256, 320, 384), 480, 0.3, (5.0, 8.33, 11.67, 15.0), (0.0, 0.067, 0.133, 0.2)),
+    "l": ((192, 256, 320, 384), 480, 0.4, (5.0, 10.0, 15.0, 20.0), (0.0, 0.167, 0.333, 0.5)),
+}
+
+
+def get_config(arg=""):
+    variant, data = parse_argument(arg, list(MODELS), "efficientnetv2_b0")
+    sizes, evaluated, dropout, magnitudes, alphas = MODELS[variant]
+    c = base_config()
+    c.batch_size = 4096
+    c.epochs = 350.0
+    c.model.name = f"tf_efficientnetv2_{variant}"
+    c.model.image_size = sizes[-1]
+    c.model.drop_rate = dropout
+    c.model.drop_path_rate = 0.2
+    c.model.bn_momentum = 0.1
+    c.data.crop = "tf"
+    c.progressive.image_size = sizes
+    if magnitudes:
+        c.data.crop_area = (0.05, 1.0)
+        c.data.resize = "linear"
+        c.augment.randaugment_layers = 2
+        c.progressive.magnitude = magnitudes
+        c.augment.mix_halves = True
+        c.augment.mix_per_example = True
+        c.augment.mix_symmetric = True
+        c.progressive.mix = alphas
+    else:
+        c.augment.policy = "tf-v0"
+    c.optimizer.name = "rmsprop_tf"
+    c.optimizer.learning_rate = 0.256
+    c.optimizer.eps = 1e-3
+    c.optimizer.weight_decay = 1e-5
+    c.optimizer.decay_rules = KERNELS_ONLY
+    c.schedule.name = "exponential"
+    c.schedule.warmup = "under"
+    c.schedule.warmup_epochs = 5.0
+    c.schedule.decay_epochs = 2.4
+    c.schedule.decay_rate = 0.97
+    c.loss.label_smoothing = 0.1
+    c.eval.image_size = evaluated
+    c.eval.crop_mode = "squash" if evaluated >= 320 else "center"
+    c.eval.crop_pct = 1.0 if evaluated >= 320 else evaluated / (evaluated + 32)
+    c.checkpoint.every_steps = 1000
+    use_data(c, data)
+    return c

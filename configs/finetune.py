@@ -1,0 +1,59 @@
+r"""Fine-tuning: any model from trained weights on other images, with a fresh classifier.
+
+  python -m jaxvision.main --config configs/finetune.py:convnext_tiny,folder=/data/flowers \
+      --config.model.weights=convnext_tiny.safetensors --workdir runs/flowers
+  # the data: folder=PATH, digits, or tfds=NAME, a prepared set; the weights: .safetensors, .pth or the workdir of a run
+  ... --config.optimizer.freeze='(?!fc\.).*'   # only the classifier learns (a regex of whole parameter names)
+  ... --config.optimizer.layer_decay=1.0       # the same rate everywhere
+
+No published claim: AdamW with layer-wise decay 0.75, 30 epochs, and mild augmentation, a start from which to go on.
+ConvNeXt's own fine-tuning (B, 384 px): batch 512, rate 5e-5, no warm-up, decay 1e-8, layer decay 0.7, stochastic
+depth 0.8. DeiT-III's (B, 192 to 224 px): batch 512, rate 1e-5, 20 epochs with 5 of warm-up, decay 0.1, RandAugment m9.
+
+Really run here: `:resnet10t,digits` for a few steps in CI.
+"""
+
+from jaxvision.config import REQUIRED, base_config
+from jaxvision.errors import UserError
+from jaxvision.models.registry import lookup, model_spec
+from jaxvision.recipes import use_data
+
+NOT_DECAYED = r".*(:[01]d|pos_embed:3d|_token:3d)"
+
+
+def get_config(arg=""):
+    model, _, data = arg.partition(",")
+    name, _, value = data.partition("=")
+    if not model or not (data == "digits" or (name in ("folder", "tfds") and value)):
+        raise UserError("name a model and data: configs/finetune.py:MODEL,folder=PATH or MODEL,tfds=NAME, MODEL,digits")
+    lookup(model)
+    spec = model_spec(model)
+    c = base_config()
+    c.batch_size = 128
+    c.epochs = 30.0
+    c.model.name = spec.name
+    c.model.weights = REQUIRED
+    c.model.image_size = spec.input_size
+    c.model.drop_path_rate = 0.1
+    c.data.crop_area = (0.25, 1.0)
+    c.data.resize = "antialias"
+    c.augment.policy = "trivial"
+    c.augment.interpolation = "bilinear"
+    c.optimizer.name = "adamw"
+    c.optimizer.learning_rate = 5e-4
+    c.optimizer.clip_norm = 1.0
+    c.optimizer.weight_decay = 0.05
+    c.optimizer.decay_rules = ((NOT_DECAYED, 0.0), (rf"(?!{NOT_DECAYED}$).*", 1.0))
+    c.optimizer.layer_decay = 0.75
+    c.schedule.warmup_epochs = 3.0
+    c.loss.label_smoothing = 0.1
+    c.ema.decay = 0.999
+    c.eval.crop_pct = spec.crop_pct
+    c.eval.crop_mode = spec.crop_mode
+    c.eval.interpolation = spec.interpolation
+    if name == "tfds":
+        c.data.name = value
+        c.data.eval_split = "test"
+    else:
+        use_data(c, data)
+    return c

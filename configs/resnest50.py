@@ -1,0 +1,52 @@
+"""ResNeSt-50, -101, -200, -269: Zhang et al. 2020, arXiv 2004.08955.
+
+  python -m jaxvision.main --config configs/resnest50.py --workdir runs/resnest50
+  # also :101 :200 :269, 101,digits, 101,folder=PATH
+
+Source: zhanghang1989/ResNeSt scripts/gluon/train.py (the runs behind the weights). Published top-1 on 64 GPUs: 81.03 at
+224 px, 82.83 at 256, 83.84 at 320, 84.54 at 416; timm's evaluation 80.958, 82.916, 83.880, 84.542.
+
+What follows it: Nesterov SGD, batch 8192 / 4096 / 2048 / 2048, rate 0.1 per 256, 270 epochs, cosine with 5 of warm-up,
+decay 1e-4 on kernels, smoothing 0.1, Mixup 0.2 of the whole batch, AutoAugment, colour jitter 0.4, lighting 0.1,
+DropBlock with squares of 3 and a rate that rises from 0 to 0.1 in the last two stages, last scale 0, dropout 0.2 in
+200 and 269, BN per device.
+What differs: AutoAugment runs on the crop, there on the full image before it; DropBlock stands where timm has it, in
+the split attention; crops from 320 px on follow the same law as below, there EfficientNet's.
+
+Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+"""
+
+from jaxvision.config import base_config
+from jaxvision.recipes import parse_argument, use_data
+
+# model, pixels, batch, dropout
+MODELS = {
+    "50": ("resnest50d", 224, 8192, 0.0),
+    "101": ("resnest101e", 256, 4096, 0.0),
+    "200": ("resnest200e", 320, 2048, 0.2),
+    "269": ("resnest269e", 416, 2048, 0.2),
+}
+
+
+def get_config(arg=""):
+    variant, data = parse_argument(arg, list(MODELS), "resnest50")
+    c = base_config()
+    c.model.name, c.model.image_size, c.batch_size, c.model.drop_rate = MODELS[variant]
+    c.epochs = 270.0
+    c.batch_norm = "per_device"
+    c.model.drop_block_rate = 0.1
+    c.data.resize = "antialias"
+    c.augment.policy = "original"
+    c.augment.color_jitter = 0.4
+    c.augment.lighting = 0.1
+    c.augment.mixup = 0.2
+    c.optimizer.name = "sgd"
+    c.optimizer.nesterov = True
+    c.optimizer.learning_rate = 0.1 * c.batch_size / 256
+    c.optimizer.weight_decay = 1e-4
+    c.schedule.warmup_epochs = 5.0
+    c.loss.label_smoothing = 0.1
+    c.eval.crop_pct = 0.875
+    c.checkpoint.every_steps = 1000
+    use_data(c, data)
+    return c

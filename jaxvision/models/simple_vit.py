@@ -1,0 +1,134 @@
+"""The plain ViT of "Better plain ViT baselines for ImageNet-1k" (Beyer et al. 2022, arXiv 2205.01580).
+
+Fixed sine-cosine positions, the mean over tokens instead of a class token, a tanh layer
+before the classifier. Source: google-research/big_vision ``models/vit.py``; parameters have
+the names of timm's ``vision_transformer.py``, which has no such model.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.models import initializers as init
+from jaxvision.models.attention import Attention
+from jaxvision.models.layers import Conv, DType, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
+from jaxvision.models.registry import register
+
+
+def sincos_positions(height: int, width: int, features: int) -> np.ndarray:
+    """Positions (height * width, features), float32: sines and cosines of x, then of y, at falling frequencies.
+
+    The frequencies go from 1 to 1/10000; ``features`` is a multiple of 4.
+    """
+    y, x = np.mgrid[:height, :width].reshape(2, -1, 1).astype(np.float32)
+    omega = 10000.0 ** -(np.arange(features // 4) / (features // 4 - 1))
+    waves = [wave(place * omega) for place in (x, y) for wave in (np.sin, np.cos)]
+    return np.concatenate(waves, 1).astype(np.float32)
+
+
+class Block(nn.Module):
+    """Attention and an MLP with a tanh-approximated GELU, each normalised before and added after."""
+
+    heads: int
+    drop_path_rate: float
+    dtype: DType
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        norm = functools.partial(LayerNorm, 1e-6, self.dtype)
+        y = Attention(self.heads, self.dtype, weight_law=init.xavier_uniform, name="attn")(norm(name="norm1")(x))
+        x = x + self._dropped(y, train)
+        mlp = Mlp(4 * x.shape[-1], self.dtype, weight_law=init.xavier_uniform, approximate=True, name="mlp")
+        return x + self._dropped(mlp(norm(name="norm2")(x)), train)
+
+    def _dropped(self, y: jax.Array, train: bool) -> jax.Array:
+        if train and self.drop_path_rate:
+            return drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
+        return y
+
+
+class SimpleViT(nn.Module):
+    """Plain vision transformer over NHWC images whose sides are multiples of the patch.
+
+    Attributes:
+      width, depth, heads: of the blocks.
+      patch_size: pixels of a patch's side.
+      bn_momentum, bn_groups: accepted for a uniform interface; there is no batch normalisation.
+      remat: recompute each block's activations in the backward pass to save memory.
+    """
+
+    width: int
+    heads: int
+    depth: int = 12
+    patch_size: int = 16
+    num_classes: int = 1000
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    bn_momentum: float = 0.1
+    bn_groups: int = 1
+    remat: bool = False
+    dtype: DType = jnp.float32
+
+    @property
+    def num_features(self) -> int:
+        return self.width
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
+        """Runs the network.
+
+        Args:
+          x: (N, H, W, C) normalised images.
+          train: dropout and stochastic depth. Needs the rngs "dropout" and "drop_path"
+            where their rates are not zero.
+          output: "logits", "embed" or "features".
+
+        Returns:
+          float32 logits (N, num_classes); or what the classifier sees, (N, num_features); or the list of every
+          block's output as maps (N, H / patch, W / patch, width).
+        """
+        require_size(x, at_least=self.patch_size, multiple=self.patch_size)
+        x = Conv(
+            self.width,
+            self.patch_size,
+            stride=self.patch_size,
+            bias=True,
+            dtype=self.dtype,
+            weight_law=init.truncated_fan_in,
+            bias_law=init.zeros,
+            name="patch_embed.proj",
+        )(x.astype(self.dtype))
+        n, height, width, _ = x.shape
+        x = x.reshape(n, height * width, self.width)
+        x = x + jnp.asarray(sincos_positions(height, width, self.width), self.dtype)
+        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        maps = []
+        for i, rate in enumerate(linear_rates(self.drop_path_rate, [self.depth])[0]):
+            x = make_block(self.heads, rate, self.dtype, name=f"blocks.{i}")(x, train)
+            maps.append(x.reshape(n, height, width, self.width))
+        if output == "features":
+            return maps
+
+        x = jnp.mean(LayerNorm(1e-6, self.dtype, name="norm")(x), 1)
+        linear = functools.partial(Linear, dtype=self.dtype, bias_law=init.zeros)
+        x = nn.tanh(linear(self.width, weight_law=init.truncated_fan_in, name="pre_logits.fc")(x))
+        if output == "embed":
+            return x
+        x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
+        return linear(self.num_classes, weight_law=init.zeros, wide=True, name="head")(x)
+
+
+# name -> keyword arguments of SimpleViT.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "simple_vit_tiny_patch16_224": {"width": 192, "heads": 3},
+    "simple_vit_small_patch16_224": {"width": 384, "heads": 6},
+    "simple_vit_base_patch16_224": {"width": 768, "heads": 12},
+}
+
+register(SimpleViT, VARIANTS)
