@@ -1,4 +1,4 @@
-# make install | train | test | lint | parity | bench-input.  Everything lives in .venv; a second call reinstalls nothing.
+# make install | train | test | lint | parity | parity-steps | bench-input | bench-augment.  Everything lives in .venv; a second call reinstalls nothing.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 GPU := $(shell { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; } && echo cuda)
 ARGS ?=
 
-.PHONY: install install-test train test lint format parity bench-input clean
+.PHONY: install install-test train test lint format parity parity-steps bench-input bench-augment clean
 
 install: $(VENV)/.installed$(GPU)
 install-test: $(VENV)/.installed-test
@@ -48,6 +48,14 @@ format: install-test
 # Every model beside timm's: logits, features, gradients, export. About 40 s a model; ARGS="convnext_* --native" narrows it.
 parity: install-test
 	$(PY) tools/parity.py $(ARGS)
+
+# Ten whole training steps of every recipe beside timm's. One to five minutes each; ARGS="resnet50_a2" narrows it.
+parity-steps: install-test
+	$(PY) tools/parity_steps.py $(ARGS)
+
+# The device's augmentation as a share of each recipe's train step.
+bench-augment: install
+	$(PY) tools/bench_augment.py $(ARGS)
 
 # Host images per second beside timm's loaders, in one run.
 bench-input: install-test

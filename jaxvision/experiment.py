@@ -34,7 +34,7 @@ from jaxvision.optim import make_optimizer
 from jaxvision.runs import run_weights
 from jaxvision.schedules import make_schedule
 from jaxvision.state import TrainState, create_state
-from jaxvision.step import make_eval_step, make_train_step
+from jaxvision.step import MixFn, make_eval_step, make_train_step
 from jaxvision.variables import init_variables
 
 
@@ -152,9 +152,15 @@ def build_network(config: Config, source: sources.Source) -> Network:
 def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainState, optax.GradientTransformation]:
     """The replicated state before the first step, and its optimizer."""
     variables = init_variables(network.module, jax.random.key(config.seed))
+    optimizer = run_optimizer(config, variables["params"])
+    return sharding.replicate(mesh, create_state(variables, optimizer)), optimizer
+
+
+def run_optimizer(config: Config, params: Any) -> optax.GradientTransformation:
+    """The optimizer that a config names, for these parameters."""
     o = config.optimizer
-    optimizer = make_optimizer(
-        variables["params"],
+    return make_optimizer(
+        params,
         name=o.name,
         momentum=o.momentum,
         nesterov=o.nesterov,
@@ -167,11 +173,10 @@ def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainSt
         clip_norm=o.clip_norm,
         clip_adaptive_factor=o.clip_adaptive,
         clip_rules=o.clip_rules,
-        rate_multiples=rate_multiples(variables["params"], o.rate_rules, decay=o.layer_decay, freeze=o.freeze),
+        rate_multiples=rate_multiples(params, o.rate_rules, decay=o.layer_decay, freeze=o.freeze),
         weight_decay=o.weight_decay,
         decay_rules=o.decay_rules,
     )
-    return sharding.replicate(mesh, create_state(variables, optimizer)), optimizer
 
 
 def load_initial_weights(config: Config, network: Network, state: TrainState, mesh: Mesh) -> TrainState:
@@ -230,8 +235,46 @@ def train_program(
     teacher: Teacher | None = None,
 ) -> Callable:
     """The jitted train step ``(state, images, labels, teacher's variables)``: state donated, batch sharded."""
-    s, a = config.schedule, config.augment
-    schedule = make_schedule(
+    mix = make_mix(config)
+    step = train_step(config, network, optimizer, run, mix=mix if mix else None, teacher=teacher)
+    full, cut = sharding.replicated(mesh), sharding.batch_sharded(mesh)
+    return jax.jit(step, in_shardings=(full, cut, cut, full), out_shardings=full, donate_argnums=0)
+
+
+def train_step(
+    config: Config,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    run: Lengths,
+    *,
+    mix: MixFn | None,
+    teacher: Teacher | None = None,
+) -> Callable:
+    """The config's step, not jitted; see :func:`jaxvision.step.make_train_step`."""
+    return make_train_step(
+        network.module,
+        optimizer,
+        run_schedule(config, run),
+        seed=config.seed,
+        loss=make_loss(config),
+        label_smoothing=config.loss.label_smoothing,
+        mix=mix,
+        distill=teacher.loss if teacher else None,
+        drop_block=optax.linear_schedule(0.0, config.model.drop_block_rate, run.total)
+        if config.model.drop_block_rate
+        else None,
+        average_decay=config.ema.decay,
+        average_warmup=config.ema.warmup,
+        accumulate=config.accumulate,
+        log_every=config.log_every,
+        max_bad_steps=config.max_bad_steps,
+    )
+
+
+def run_schedule(config: Config, run: Lengths) -> optax.Schedule:
+    """The learning rate of a run's steps."""
+    s = config.schedule
+    return make_schedule(
         s.name,
         config.optimizer.learning_rate,
         warmup_steps=run.warmup,
@@ -244,7 +287,12 @@ def train_program(
         boundaries=[round(epoch * run.per_epoch) for epoch in s.boundaries],
         steps_per_epoch=run.per_epoch if s.per_epoch else 0.0,
     )
-    mix = Mix(
+
+
+def make_mix(config: Config) -> Mix:
+    """Mixup and CutMix as a config has them; false where it has neither."""
+    a = config.augment
+    return Mix(
         mixup=a.mixup,
         cutmix=a.cutmix,
         prob=a.mix_prob,
@@ -255,26 +303,6 @@ def train_program(
         halves=a.mix_halves,
         groups=jax.device_count() if a.mix_groups == "per_device" else 1,
     )
-    step = make_train_step(
-        network.module,
-        optimizer,
-        schedule,
-        seed=config.seed,
-        loss=make_loss(config),
-        label_smoothing=config.loss.label_smoothing,
-        mix=mix if mix else None,
-        distill=teacher.loss if teacher else None,
-        drop_block=optax.linear_schedule(0.0, config.model.drop_block_rate, run.total)
-        if config.model.drop_block_rate
-        else None,
-        average_decay=config.ema.decay,
-        average_warmup=config.ema.warmup,
-        accumulate=config.accumulate,
-        log_every=config.log_every,
-        max_bad_steps=config.max_bad_steps,
-    )
-    full, cut = sharding.replicated(mesh), sharding.batch_sharded(mesh)
-    return jax.jit(step, in_shardings=(full, cut, cut, full), out_shardings=full, donate_argnums=0)
 
 
 def make_loss(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxvision.ema import ema_decay, ema_update
+from jaxvision.ema import ema_rate, ema_update
 from jaxvision.losses import smoothed_one_hot, softmax_cross_entropy
 from jaxvision.metrics import Sums, add_sums, batch_sums
 from jaxvision.state import TrainState
@@ -20,6 +20,11 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 DistillFn = Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array]
 MixFn = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 MIXING = 2  # folded into a step's key for the mixing's draws
+
+
+def step_key(seed: int, step: jax.Array | int) -> jax.Array:
+    """Where the draws of a train step come from; the mixing's (of one microbatch) is folded with :data:`MIXING`."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 1)
 
 
 def make_train_step(
@@ -56,7 +61,7 @@ def make_train_step(
       distill: of :class:`jaxvision.distill.Teacher`, whose variables are the step's last argument. A distilled ViT
         learns from the labels with its first classifier and from the teacher with its second.
       drop_block: rate of a step, for networks with DropBlock.
-      average_decay, average_warmup: see :func:`jaxvision.ema.ema_decay`.
+      average_decay, average_warmup: see :func:`jaxvision.ema.ema_rate`.
       accumulate: microbatches per step; BN sees each by itself.
       log_every: the reported averages run over the steps since its last multiple.
       max_bad_steps: see above.
@@ -120,15 +125,15 @@ def make_train_step(
     def train_step(
         state: TrainState, images: jax.Array, labels: jax.Array, teacher: Any = None
     ) -> tuple[TrainState, Report]:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), 1)
+        key = step_key(seed, state.step)
         value, grads, stats, sums = gradients(state, images, labels, key, teacher)
 
         learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)
         params = jax.tree.map(jnp.add, state.params, updates)
-        decay = ema_decay(state.step, average_decay, warmup=average_warmup)
-        ema_params = ema_update(state.ema_params, params, decay)
-        ema_stats = ema_update(state.ema_batch_stats, stats, decay)
+        rate = ema_rate(state.step, average_decay, warmup=average_warmup)
+        ema_params = ema_update(state.ema_params, params, rate)
+        ema_stats = ema_update(state.ema_batch_stats, stats, rate)
 
         finite = jnp.isfinite(value) & _all_finite((grads, stats))
         new = (params, stats, opt_state, ema_params, ema_stats)

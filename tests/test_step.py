@@ -9,7 +9,7 @@ from reference import relative_error, timm
 
 import jaxvision
 from jaxvision import optim, sharding
-from jaxvision.ema import ema_decay, ema_update
+from jaxvision.ema import ema_rate, ema_update
 from jaxvision.losses import smoothed_one_hot, softmax_cross_entropy
 from jaxvision.metrics import add_sums, batch_sums, compute, zero_sums
 from jaxvision.model import build_module, init_variables
@@ -57,8 +57,8 @@ def test_ema_follows_tensorflow_and_timm():
     expected = average["w"].astype(np.float64)
     for step in range(50):
         value = {"w": value["w"] + 1}
-        decay = ema_decay(jnp.int32(step), 0.9, warmup=True)
-        average = ema_update(average, value, decay)
+        rate = ema_rate(jnp.int32(step), 0.9, warmup=True)
+        average = ema_update(average, value, rate)
         d = min(0.9, (1 + step) / (10 + step))
         expected = d * expected + (1 - d) * value["w"]
     np.testing.assert_allclose(average["w"], expected, rtol=1e-5)
@@ -70,7 +70,7 @@ def test_ema_follows_tensorflow_and_timm():
         with torch.no_grad():
             net.weight += 1
         theirs.update(net)
-        ours = ema_update(ours, {"w": net.weight.detach().numpy()}, ema_decay(jnp.int32(step), 0.9, warmup=False))
+        ours = ema_update(ours, {"w": net.weight.detach().numpy()}, ema_rate(jnp.int32(step), 0.9, warmup=False))
     np.testing.assert_allclose(ours["w"], theirs.module.weight.detach().numpy(), rtol=1e-5)
 
 

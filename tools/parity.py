@@ -244,6 +244,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write the table here, and the rows beside it as .json")
     args = parser.parse_args()
     names = list(dict.fromkeys(name for pattern in args.patterns for name in jaxvision.list_models(pattern)))
+    names = [name for name in names if timm.is_model(name)]  # big_vision's plain ViT has no counterpart
     if not names:
         parser.error(f"no model matches {' '.join(args.patterns)}; jaxvision.list_models() names them")
     rows = []

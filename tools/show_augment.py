@@ -1,0 +1,123 @@
+"""A contact sheet of what a recipe really feeds the network, made by the run's own code.
+
+Each cell shows a photo as it is and, below, the network's input after crop, flip, policy, jitter, erasing, Mixup and
+CutMix, with the labels it is trained on.
+
+  python tools/show_augment.py --config configs/deit_s.py:folder=/data/flowers --out sheet.png
+  python tools/show_augment.py --config configs/convnext_t.py:digits --step 40 --images 24 --config.augment.mixup=0
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import numpy as np
+
+from jaxvision import experiment, inputs
+from jaxvision import main as main_lib
+from jaxvision.config import Config
+from jaxvision.data import decode, sources
+from jaxvision.data.tfrecord import DataError
+from jaxvision.errors import UserError
+from jaxvision.losses import smoothed_one_hot
+from jaxvision.progressive import stages
+from jaxvision.step import MIXING, step_key
+from tools.model_args import replace_file
+
+
+def network_input(config: Config, source: sources.Source, step: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Images (B, S, S, 3) as the network sees them, in [0, 1]; targets (B, K); and the examples' ids."""
+    mesh = experiment.start_devices(config)
+    total = experiment.lengths(config, len(source)).total
+    if not 0 <= step < total:
+        raise UserError(f"--step {step}: the run has the steps 0 to {total - 1}")
+    config = next(part.config for part in stages(config, total) if part.start <= step < part.stop)
+    network = experiment.build_network(config, source)
+    loader = inputs.train_loader(config, source, lambda: False)
+    batch = next(inputs.step_stream(loader, mesh, step, step + 1))
+    images = experiment.augment_program(config, network, mesh)(batch["image"], np.int32(step))
+    targets = smoothed_one_hot(batch["label"], network.num_classes, config.loss.label_smoothing)
+    if mix := experiment.make_mix(config):
+        images, targets = mixed(config, mix, step, images, targets)
+    shown = np.asarray(images, np.float32) * np.array(network.spec.std) + np.array(network.spec.mean)
+    return np.clip(shown, 0, 1), np.asarray(targets), list(map(int, loader.plan.ids(step)))
+
+
+def mixed(config: Config, mix: Any, step: int, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What the train step does to each microbatch before the network."""
+    parts, key = config.accumulate, step_key(config.seed, step)
+    if parts == 1:
+        return jax.jit(mix)(jax.random.fold_in(key, MIXING), images, targets)
+    done = [
+        jax.jit(mix)(jax.random.fold_in(jax.random.fold_in(key, i), MIXING), images[i::parts], targets[i::parts])
+        for i in range(parts)
+    ]
+    stacked = [np.stack([np.asarray(part[k]) for part in done], 1) for k in (0, 1)]
+    return tuple(x.reshape(-1, *x.shape[2:]) for x in stacked)
+
+
+def label_text(target: np.ndarray, names: Sequence[str], smoothing: float) -> str:
+    """The two heaviest classes with their weights, without those that only smoothing gave one."""
+    top = [k for k in np.argsort(-target)[:2] if target[k] > smoothing / len(target) + 0.005]
+    return " + ".join(f"{names[k][:14]} {target[k]:.2f}" for k in top)
+
+
+def draw(sheet: Sequence[tuple[np.ndarray, np.ndarray, str]], title: str, path: Path) -> None:
+    """Pairs of original and input with their labels, eight to a row."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(8, len(sheet))
+    rows = -(-len(sheet) // columns)
+    figure = Figure(figsize=(2.1 * columns, 4.4 * rows + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(2 * rows, columns, squeeze=False)
+    for panel in panels.flat:
+        panel.axis("off")
+    for i, (original, seen, label) in enumerate(sheet):
+        row, column = 2 * (i // columns), i % columns
+        panels[row, column].imshow(original)
+        panels[row + 1, column].imshow(seen, interpolation="nearest")
+        panels[row + 1, column].set_title(label, fontsize=8)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110, format="png")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, help="a config file, as for jaxvision.main")
+    parser.add_argument("--out", type=Path, default=Path("augment.png"), help="the picture (augment.png)")
+    parser.add_argument("--step", type=int, default=0, help="of the run, whose batch is shown (0)")
+    parser.add_argument("--images", type=int, default=16, help="of that batch (16)")
+    args, rest = parser.parse_known_args(argv)
+    try:
+        config, _ = main_lib.parse(["--config", args.config, *rest])
+        if args.images < 1:
+            raise UserError("--images must be at least 1")
+        # The whole batch is made, as partners of a mix come from all of it; a smaller one is quicker to look at.
+        source = inputs.open_train(config)
+        images, targets, ids = network_input(config, source, args.step)
+        scratch, sheet = decode.Scratch(), []
+        for seen, target, index in list(zip(images, targets, ids, strict=True))[: args.images]:
+            raw, _ = source.read(index)
+            original = raw if isinstance(raw, np.ndarray) else np.array(decode.decode(raw, scratch))
+            sheet.append((original, seen, label_text(target, source.class_names, config.loss.label_smoothing)))
+        title = f"{args.config}, step {args.step}: {images.shape[1]} px, batch {len(images)}"
+        replace_file(args.out, lambda path: draw(sheet, title, path))
+    except (UserError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(sheet)} of {len(images)} images of step {args.step} in {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
