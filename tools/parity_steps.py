@@ -215,7 +215,7 @@ def difference(
     parameters = [k for k in b if "running" not in k]
     changes = {k: np.abs(b[k].numpy().astype(np.float64) - start[k].numpy()).max() for k in parameters}
     least = 1e-6 * max(changes.values())
-    errors["update"] = max(np.abs(a[k] - b[k].numpy()).max() / max(changes[k], least) for k in parameters)
+    errors["update"] = max(np.abs(np.asarray(a[k]) - b[k].numpy()).max() / max(changes[k], least) for k in parameters)
     errors["statistics"] = max((relative_error(a[k], b[k]) for k in b if "running" in k), default=0.0)
     errors["average"] = max(relative_error(ours[1]["average"][k], v) for k, v in theirs[1]["average"].items())
     return errors
