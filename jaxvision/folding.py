@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution in front of it."""
+"""Variables for inference: batch normalisation folded into the convolution in front of it, weights in compute dtype."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.models.layers import BatchNorm, Conv
+from jaxvision.models.layers import BatchNorm, Conv, Linear
 from jaxvision.variables import Variables
 
 Path = tuple[str, ...]
@@ -32,13 +32,42 @@ def pairs(module: nn.Module, in_chans: int) -> list[tuple[Path, Path, float]]:
             produced[id(result)] = (layer.path, result)
         return result
 
+    _traced(module, in_chans, watch)
+    return found
+
+
+def _traced(module: nn.Module, in_chans: int, watch: Any) -> None:
+    """Traces the module in evaluation with every method call going through ``watch``."""
+
     def init(key: jax.Array, image: jax.Array) -> Any:
         with nn.intercept_methods(watch):
             return module.clone(remat=False).init(key, image, train=False)
 
     height, width = getattr(module, "image_size", (64, 64))
     jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, height, width, in_chans), jnp.float32))
-    return found
+
+
+def cast(module: nn.Module, variables: Variables, in_chans: int) -> Variables:
+    """Variables whose convolutions (with biases) and matrices are stored in the compute dtype.
+
+    They are cast to it on every call otherwise, a kernel each: of 164 kernels that XLA compiles a bfloat16
+    ResNet-50's inference to, 105 are these. The logits stay the same, bit for bit.
+    """
+    params, layers = _copied(variables["params"]), {}
+
+    def watch(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        if context.method_name == "__call__" and isinstance(context.module, Conv | Linear):
+            layers[context.module.path] = context.module
+        return call(*args, **kwargs)
+
+    _traced(module, in_chans, watch)
+    for path, layer in layers.items():
+        leaves = _at(params, path)
+        # A linear layer's bias is added to a wider product.
+        for name in ("weight", "bias") if isinstance(layer, Conv) else ("weight",):
+            if name in leaves:
+                leaves[name] = jnp.asarray(leaves[name], layer.dtype)
+    return {**variables, "params": params}
 
 
 def fold(module: nn.Module, variables: Variables, in_chans: int) -> Variables:

@@ -249,14 +249,16 @@ def load_weights(model: Model, source: str | Path | Mapping[str, Any]) -> Model:
 
 
 def fuse(model: Model) -> Model:
-    """The model with every batch normalisation folded into the convolution before it, for inference.
+    """The model for inference: batch normalisation folded into convolutions, weights stored in the compute dtype.
 
     Logits stay within rounding (1e-4 in float32); on GPU each convolution with its bias and
-    ReLU becomes one kernel. The result cannot be trained, exported or loaded into.
+    ReLU becomes one kernel, and no weight is cast on a call. The result cannot be trained,
+    exported or loaded into.
     """
     if model.fused:
         return model
-    return model.replace(variables=folding.fold(model.module, model.variables, model.in_chans), fused=True)
+    variables = folding.fold(model.module, model.variables, model.in_chans)
+    return model.replace(variables=folding.cast(model.module, variables, model.in_chans), fused=True)
 
 
 def to_torch(model: Model) -> dict[str, Any]:

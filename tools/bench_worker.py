@@ -82,7 +82,7 @@ class Jax:
         cost = cost[0] if isinstance(cost, list) else cost
         jax.block_until_ready(self.call(0))
         return {
-            "device": jax.devices()[0].device_kind, "backend": jax.default_backend(), "version": f"jax {jax.__version__}",
+            "device": jax.devices()[0].device_kind, "version": f"jax {jax.__version__}",
             "build_s": built, "compile_s": seconds, "flops": cost.get("flops"), "bytes": cost.get("bytes accessed"),
         }  # fmt: skip
 

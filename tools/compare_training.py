@@ -25,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import numpy as np
 from PIL import Image
 
 from jaxvision.data import digits
@@ -44,7 +45,7 @@ def make_folder(folder: Path) -> None:
             image, label = source.read(i)
             target = folder / name / str(label)
             target.mkdir(parents=True, exist_ok=True)
-            enlarged = Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+            enlarged = Image.fromarray(np.asarray(image)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
             enlarged.save(target / f"{i}.png")
 
 
