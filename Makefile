@@ -1,4 +1,5 @@
-# make install | train | test | lint | parity | parity-steps | bench-input | bench-augment.  Everything lives in .venv; a second call reinstalls nothing.
+# make install | train | test | lint | parity | parity-steps | bench | bench-input | bench-augment | gpu-program.
+# Everything lives in .venv; a second call reinstalls nothing.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -7,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 GPU := $(shell { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; } && echo cuda)
 ARGS ?=
 
-.PHONY: install install-test train test lint format parity parity-steps bench-input bench-augment clean
+.PHONY: install install-test train test lint format parity parity-steps bench bench-input bench-augment gpu-program clean
 
 install: $(VENV)/.installed$(GPU)
 install-test: $(VENV)/.installed-test
@@ -53,6 +54,10 @@ parity: install-test
 parity-steps: install-test
 	$(PY) tools/parity_steps.py $(ARGS)
 
+# Speed, memory and accuracy beside timm in one run; benchmarks/results/ holds the result. ARGS="--help" explains.
+bench: install-test
+	$(PY) tools/bench.py $(ARGS)
+
 # The device's augmentation as a share of each recipe's train step.
 bench-augment: install
 	$(PY) tools/bench_augment.py $(ARGS)
@@ -61,5 +66,15 @@ bench-augment: install
 bench-input: install-test
 	$(PY) tools/bench_input.py $(ARGS)
 
+# What XLA compiles for an H200, without one. In an environment of its own: JAX's CUDA packages need python 3.12 here.
+PYTHON312 ?= python3.12
+.venv-gpu/.installed:
+	$(PYTHON312) -m venv .venv-gpu
+	.venv-gpu/bin/pip install --quiet "jax[cuda13]==0.11.2" flax==0.12.8 optax==0.2.8 ml_collections clu pillow safetensors absl-py
+	@touch $@
+
+gpu-program: .venv-gpu/.installed
+	.venv-gpu/bin/python tools/gpu_program.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) .venv-gpu runs

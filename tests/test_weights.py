@@ -7,6 +7,7 @@ import sys
 
 import cli
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -273,3 +274,21 @@ def test_import_tool_both_ways(tmp_path):
     result = tool("import_torch", "efficientnet_b0", "--weights", tmp_path / "in.pth", "--out", tmp_path / "x.onnx")
     assert result.returncode == 2 and ".safetensors, .pth" in result.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["back.pth", "in.pth", "o.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "convnext_atto", "vit_tiny_patch16_224"])
+def test_fusing_stores_weights_in_the_compute_dtype(name):
+    """Against the folded float32 variables, which the modules cast on every call, to within bfloat16's rounding."""
+    from jaxvision import folding
+
+    model = jaxvision.create_model(name, key=jax.random.key(0), num_classes=5, image_size=64, dtype=jnp.bfloat16)
+    fused = jaxvision.fuse(model)
+    kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(fused.variables) if leaf.ndim > 1}
+    assert "bfloat16" in kinds and kinds <= {"bfloat16", "float32"}
+    large = [leaf for leaf in jax.tree.leaves(fused.variables) if leaf.ndim in (2, 4)]
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in large)
+    folded = model.replace(variables=folding.fold(model.module, model.variables, 3))
+    x = np.random.default_rng(0).standard_normal((2, 64, 64, 3), np.float32)
+    wide = model.replace(module=model.module.clone(dtype=jnp.float32))
+    # bfloat16 has 8 bits: an eps of 0.4 %.
+    assert relative_error(fused(x), wide(x)) < 0.02 and relative_error(fused(x), folded(x)) < 0.01
