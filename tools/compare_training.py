@@ -33,7 +33,16 @@ from jaxvision.logging import read_records
 from tools.model_args import replace_file
 
 MODEL, SIZE, BATCH, EPOCHS, WARMUP = "resnet10t", 32, 64, 16, 2
-RATE, DECAY, AUGMENT, MIXUP, CUTMIX, ERASE, SMOOTHING, EMA = 0.1, 1e-4, "rand-m5-mstd0.5-inc1", 0.2, 1.0, 0.1, 0.1, 0.98
+RATE, DECAY, AUGMENT, MIXUP, CUTMIX, ERASE, SMOOTHING, EMA = (
+    0.02,
+    1e-4,
+    "rand-m5-mstd0.5-inc1",
+    0.2,
+    0.2,
+    0.1,
+    0.1,
+    0.98,
+)
 SCALE = (0.6, 1.0)
 
 
@@ -70,10 +79,10 @@ def ours(folder: Path, workdir: Path, seed: int) -> dict[str, float]:
 
 def theirs(folder: Path, seed: int) -> dict[str, float]:
     """timm's train script with the same recipe, on a CPU."""
-    from timm import data, loss, scheduler, utils
-    from timm import optim as timm_optim
-
     from tools.torch_reference import timm, torch
+
+    from timm import data, loss, scheduler, utils  # isort: skip  (torch_reference makes timm importable)
+    from timm import optim as timm_optim  # isort: skip
 
     torch.set_num_threads(os.cpu_count() or 1)
     utils.random_seed(seed, 0)

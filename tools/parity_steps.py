@@ -207,13 +207,16 @@ def our_steps(c: Config, size: int, dtype: Any) -> tuple[list[float], dict]:
 
 
 def difference(
-    ours: tuple[list[float], dict], theirs: tuple[list[float], dict], start: dict[str, torch.Tensor]
+    ours: tuple[list[float], dict],
+    theirs: tuple[list[float], dict],
+    start: dict[str, torch.Tensor],
+    exact: tuple[list[float], dict],
 ) -> dict[str, float]:
     """Largest relative differences of losses, parameters' changes, BN statistics and their average.
 
     "update" is relative to the parameter's own change from ``start``. What changes by less than a millionth of the
-    largest change has no gradient by construction, and nothing to compare: biases in front of a normalisation, and
-    attention's key biases, which are looked at apart from those of queries and values.
+    largest change in double precision (``exact``) has no gradient by construction, and nothing to compare: biases in
+    front of a normalisation, and attention's key biases, looked at apart from those of queries and values.
     """
     errors = {"loss": max(abs(a - b) / abs(b) for a, b in zip(ours[0], theirs[0], strict=True))}
     a, b = ours[1]["weights"], theirs[1]["weights"]
@@ -223,10 +226,11 @@ def difference(
         if "running" in key:
             continue
         parts = 3 if key.endswith("qkv.bias") else 1
-        pieces = (np.split(np.asarray(v, np.float64), parts) for v in (a[key], b[key], start[key]))
-        moves += [(np.abs(y - z).max(), np.abs(x - y).max()) for x, y, z in zip(*pieces, strict=True)]
-    least = 1e-6 * max(change for change, _ in moves)
-    errors["update"] = max(error / change for change, error in moves if change > least)
+        sides = (a[key], b[key], exact[1]["weights"][key], start[key])
+        for x, y, true, first in zip(*(np.split(np.asarray(v, np.float64), parts) for v in sides), strict=True):
+            moves.append((np.abs(true - first).max(), np.abs(y - first).max(), np.abs(x - y).max()))
+    least = 1e-6 * max(true for true, _, _ in moves)
+    errors["update"] = max(error / change for true, change, error in moves if true > least)
     errors["statistics"] = max((relative_error(a[k], b[k]) for k in b if "running" in k), default=0.0)
     errors["average"] = max(relative_error(ours[1]["average"][k], v) for k, v in theirs[1]["average"].items())
     return {key: float(value) for key, value in errors.items()}
@@ -243,11 +247,11 @@ def compare(name: str, argument: str, model: str | None, size: int, *, narrow: b
     start = trained_weights(c.model.name, size).state_dict()
     with jax.enable_x64(True):
         theirs = timm_steps(name, c, size, rates, torch.float64)
-        row["float64"] = difference(our_steps(c, size, jnp.float64), theirs, start)
+        row["float64"] = difference(our_steps(c, size, jnp.float64), theirs, start, theirs)
     if narrow:
         short = timm_steps(name, c, size, rates, torch.float32)
-        row["float32"] = difference(our_steps(c, size, jnp.float32), short, start)
-        row["timm's own"] = difference(short, theirs, start)
+        row["float32"] = difference(our_steps(c, size, jnp.float32), short, start, theirs)
+        row["timm's own"] = difference(short, theirs, start, theirs)
     row["equal"] = max(row["float64"].values()) < LIMIT
     row["seconds"] = round(time.perf_counter() - began, 1)
     return row
