@@ -96,13 +96,14 @@ def test_unknown_variants_are_named():
         load("finetune", "resnet5,digits")
 
 
-# Each recipe with the smallest relative of its model; several share a process, which takes seconds to start. Swin's
-# is in test_cli.py; EfficientNet's is V2's but for AutoAugment, which has its own test.
+# Each recipe with a small model, mostly of its family; several share a process, which takes seconds to start.
 SMALL = [
     {"resnet50_a1": "resnet10t", "resnet50_tv2": "resnet10t", "seresnext50": "seresnet18"},
     {"convnext_t": "convnext_atto", "deit_s": "deit_tiny_patch16_224", "vit_s16": "simple_vit_tiny_patch16_224"},
     {"resnest50": "resnest14d", "deit3_s:b": "deit3_small_patch16_224"},
     {"efficientnetv2_b0:m": "tf_efficientnet_b0"},
+    {"resnet50_a2": "resnet10t", "resnet50d_a1": "resnet18d", "efficientnet_b0": "resnet10t"},
+    {"swin_t": "deit_tiny_patch16_224"},
 ]
 
 

@@ -28,11 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from PIL import Image
 
-from jaxvision.data import digits
+from jaxvision.data import decode, digits
 from jaxvision.logging import read_records
 from tools.model_args import replace_file
 
-MODEL, SIZE, BATCH, EPOCHS, WARMUP = "resnet10t", 32, 64, 16, 2
+MODEL, SIZE, BATCH, EPOCHS, WARMUP = "resnet10t", 32, 64, 12, 2
 RATE, DECAY, AUGMENT, MIXUP, CUTMIX, ERASE, SMOOTHING, EMA = (
     0.02,
     1e-4,
@@ -48,13 +48,15 @@ SCALE = (0.6, 1.0)
 
 def make_folder(folder: Path) -> None:
     """The digits as ``folder/{train,val}/CLASS/*.png``, four times as large."""
+    scratch = decode.Scratch()
     for split, name in (("train", "train"), ("test", "val")):
         source = digits.source(folder / "digits", split)
         for i in range(len(source)):
-            image, label = source.read(i)
+            raw, label = source.read(i)
+            image = np.array(decode.decode(raw, scratch))
             target = folder / name / str(label)
             target.mkdir(parents=True, exist_ok=True)
-            enlarged = Image.fromarray(np.asarray(image)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+            enlarged = Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
             enlarged.save(target / f"{i}.png")
 
 
