@@ -24,3 +24,12 @@ def digits_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     subprocess.run([sys.executable, "-m", "jaxvision.data.digits", folder], check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _release_compiled_programs():
+    """A worker that keeps every file's programs grows to 9 GB."""
+    yield
+    import jax
+
+    jax.clear_caches()

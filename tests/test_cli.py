@@ -210,25 +210,3 @@ def test_importing_the_face_is_light():
         " 'sklearn'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=cli.environment())
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        {"model.name": "convnext_atto", "optimizer.name": "adamw", "optimizer.learning_rate": 1e-3,
-         "augment.mixup": 0.8, "augment.cutmix": 1.0, "augment.erase_prob": 0.25, "schedule.warmup": "linspace"},
-        {"model.name": "deit_tiny_distilled_patch16_224", "optimizer.name": "lamb", "optimizer.eps": 1e-6,
-         "loss.name": "binary", "loss.target_threshold": 0.0, "augment.cutmix": 1.0, "model.remat": True},
-        {"model.name": "swin_tiny_patch4_window7_224", "optimizer.name": "adamw", "optimizer.clip_norm": 5.0,
-         "augment.mixup": 0.2, "augment.mix_pairing": "roll", "schedule.per_epoch": True},
-        {"model.name": "tf_efficientnetv2_b0", "optimizer.name": "rmsprop_tf", "optimizer.eps": 1e-3,
-         "schedule.name": "exponential", "schedule.warmup": "under"},
-    ],
-)  # fmt: skip
-def test_every_family_trains_and_evaluates(overrides, tmp_path, digits_dir):
-    fields = {"steps": 3, "eval.every_epochs": 0.05, "checkpoint.every_steps": 0} | overrides
-    args = cli.arguments(tmp_path, digits_dir, **{k.replace(".", "__"): v for k, v in fields.items()})
-    code, output = cli.run(args, quick=True)
-    assert code == 0, output
-    records = cli.records(tmp_path)
-    assert any("ema_top1" in record for record in records) and "finished at step 3" in output

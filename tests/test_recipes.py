@@ -103,7 +103,7 @@ SMALL = [
     {"resnest50": "resnest14d", "deit3_s:b": "deit3_small_patch16_224"},
     {"efficientnetv2_b0:m": "tf_efficientnet_b0"},
     {"resnet50_a2": "resnet10t", "resnet50d_a1": "resnet18d", "efficientnet_b0": "resnet10t"},
-    {"swin_t": "deit_tiny_patch16_224"},
+    {"swin_t": "swin_tiny_patch4_window7_224"},
 ]
 
 
@@ -130,14 +130,11 @@ def test_recipes_train_a_few_steps_on_the_digits(group, tmp_path, digits_dir):
     for i, (name, model) in enumerate(group.items()):
         file, _, variant = name.partition(":")
         fields = {"data.dir": digits_dir}
-        if "v2" in name:  # two of the four stages
-            fields |= {"progressive.image_size": (32, 36), "progressive.magnitude": (5.0, 9.0)}
-            fields |= {"progressive.mix": (0.0, 0.2)}
+        if "v2" in name:  # one of the four stages: a run of several is in test_regularisation.py
+            fields |= {"progressive.image_size": (36,), "progressive.magnitude": (9.0,), "progressive.mix": (0.2,)}
         argument = f"{variant},digits" if variant else "digits"
         commands.append(command(f"configs/{file}.py:{argument}", model, tmp_path / str(i), **fields))
-    output = run_all(commands)
-    if "efficientnetv2_b0:m" in group:
-        assert "steps 0 to 1 at 32 px" in output and "steps 1 to 3 at 36 px" in output
+    run_all(commands)
 
 
 def test_recipes_and_fine_tuning_train_on_a_folder(tmp_path, digits_dir):
