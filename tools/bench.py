@@ -222,7 +222,10 @@ def summarise(row: Row, rates: dict[str, Any]) -> dict[str, Any]:
 
 def weights_of(model: str) -> Any:
     """The spec of the article's weights, ImageNet-1k only, where the default ones are others."""
-    tags = {"convnext_tiny": "fb_in1k", "swin_tiny_patch4_window7_224": "ms_in1k", "resnet50": "a1_in1k"}
+    tags = {
+        "convnext_tiny": "fb_in1k", "swin_tiny_patch4_window7_224": "ms_in1k", "resnet50": "a1_in1k",
+        "tf_efficientnet_b0": "aa_in1k",
+    }  # fmt: skip
     return model_spec(f"{model}.{tags[model]}" if model in tags else model)
 
 
