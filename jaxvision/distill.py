@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from jaxvision.config import Config
 from jaxvision.errors import UserError
 from jaxvision.model import build_module
 from jaxvision.models.registry import ModelSpec, model_spec
-from jaxvision.runs import run_weights
+from jaxvision.runs import weights_source
 from jaxvision.variables import init_variables
 
 # (base losses, student's logits, images, teacher's variables) to losses, all per example.
@@ -47,10 +46,7 @@ def load_teacher(config: Config, student: ModelSpec, num_classes: int, dtype: An
     if not t.name:
         return None
     module = build_module(t.name, num_classes=num_classes, image_size=config.model.image_size, dtype=dtype)
-    source: Any = Path(t.weights).expanduser()
-    if source.is_dir():
-        source = run_weights(source, ema=True)[0]
-    state = loading.read(module, source)
+    state = loading.read(module, weights_source(t.weights))
     classes = loading.classes(module, 3, state)
     if classes not in (None, num_classes):
         raise UserError(f"the teacher {t.name} of {t.weights} has {classes} classes, the data {num_classes}")

@@ -8,7 +8,6 @@ import math
 import os
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -31,7 +30,7 @@ from jaxvision.model import build_module
 from jaxvision.models.registry import ModelSpec, model_spec
 from jaxvision.models.resnest import ResNeSt
 from jaxvision.optim import make_optimizer
-from jaxvision.runs import run_weights
+from jaxvision.runs import weights_source
 from jaxvision.schedules import make_schedule
 from jaxvision.state import TrainState, create_state
 from jaxvision.step import MixFn, make_eval_step, make_train_step
@@ -185,11 +184,9 @@ def load_initial_weights(config: Config, network: Network, state: TrainState, me
     A file, as :func:`jaxvision.load_weights` takes it, or the workdir of a run, whose average is taken. A
     classifier for another number of classes stays fresh.
     """
-    source: Any = Path(config.model.weights).expanduser()
-    if source.is_dir():
-        source = run_weights(source, ema=True)[0]
+    state_dict = loading.read(network.module, weights_source(config.model.weights))
     fresh = {"params": sharding.fetch(state.params), "batch_stats": sharding.fetch(state.batch_stats)}
-    loaded = loading.fill(network.module, fresh, 3, loading.read(network.module, source), fresh_classifier=True)
+    loaded = loading.fill(network.module, fresh, 3, state_dict, fresh_classifier=True)
     new = sharding.replicate(mesh, (loaded, loaded))
     return state.replace(
         params=new[0]["params"],

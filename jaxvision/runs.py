@@ -11,6 +11,12 @@ from jaxvision.errors import UserError
 from jaxvision.weights import State, torch_layout
 
 
+def weights_source(text: str) -> Path | State:
+    """What :func:`jaxvision.load_weights` takes, of a config's text: a file, or the average of a run's workdir."""
+    path = Path(text).expanduser()
+    return run_weights(path, ema=True)[0] if path.is_dir() else path
+
+
 def run_weights(workdir: Path, *, ema: bool, step: int | None = None) -> tuple[State, dict[str, Any], int]:
     """A run's weights under timm's names, its config, and their step.
 

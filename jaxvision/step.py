@@ -92,7 +92,7 @@ def make_train_step(
         losses = loss(of_labels, targets)
         if distill is not None:
             losses = distill(losses, of_teacher, images, teacher)
-        logits = (of_labels + of_teacher) / 2
+        logits = (of_labels + of_teacher) / 2 if heads else logits
         values = {"loss": losses, "accuracy": in_top_k(logits, labels, 1)}
         return losses.mean(), (updated.get("batch_stats", {}), batch_sums(values, jnp.ones(labels.shape, bool)))
 

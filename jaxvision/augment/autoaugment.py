@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.augment import pil
-from jaxvision.augment.policies import TIMM_OPS, Policy, Transform, timm_values
+from jaxvision.augment.policies import TIMM_OPS, Policy, Transform, mean_fill, timm_values
 from jaxvision.augment.randaugment import TF_OPS, tf_apply, tf_argument, tf_signed
 
 Operation = tuple[str, float, int]
@@ -74,6 +74,23 @@ POLICIES: dict[str, tuple[tuple[Operation, Operation], ...]] = {
 }
 
 
+def pair_tables(name: str, operations: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A policy's indices into ``operations``, probabilities and magnitudes, each (pairs, 2)."""
+    pairs = POLICIES[name]
+    index = np.array([[operations.index(op) for op, _, _ in pair] for pair in pairs])
+    probs = np.array([[prob for _, prob, _ in pair] for pair in pairs], np.float32)
+    return index, probs, np.array([[level for _, _, level in pair] for pair in pairs])
+
+
+def draw_pair(u: jax.Array, layer: int, probs: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The pair of each image, whether its operation of this layer is applied, and the uniform of its sign.
+
+    ``u`` is (B, 5): the pair, and for each layer application and sign.
+    """
+    pair = (u[:, 0] * len(probs)).astype(jnp.int32)
+    return pair, u[:, 1 + 2 * layer] < jnp.asarray(probs)[pair, layer], u[:, 2 + 2 * layer]
+
+
 def timm_autoaugment(name: str, *, mean: tuple[float, float, float], interpolation: str) -> Policy:
     """One of 25 pairs of operations per image, each applied with its own probability at its own magnitude.
 
@@ -85,24 +102,20 @@ def timm_autoaugment(name: str, *, mean: tuple[float, float, float], interpolati
       mean: of the normalisation, for the fill.
       interpolation: of the geometry.
     """
-    pairs = POLICIES[name]
-    table = np.array([[TIMM_OPS.index(op) for op, _, _ in pair] for pair in pairs])
-    probs = np.array([[prob for _, prob, _ in pair] for pair in pairs], np.float32)
-    levels = np.array([[level for _, _, level in pair] for pair in pairs], np.float32)
+    table, probs, levels = pair_tables(name, TIMM_OPS)
     kinds = np.array([pil.KINDS.index(op) for op in TIMM_OPS])
 
     def draw(u: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-        pair = (u[:, 0] * len(pairs)).astype(jnp.int32)
+        pair, applied, coin = draw_pair(u, layer, probs)
         index = jnp.asarray(table)[pair, layer]
-        values = timm_values(jnp.asarray(levels)[pair, layer], u[:, 2 + 2 * layer] < 0.5, False, height, width)
+        level = jnp.asarray(levels, jnp.float32)[pair, layer]
+        values = timm_values(level, coin < 0.5, False, height, width)
         if name == "original":
             values["Posterize"] = values["Posterize"] + 4
         value = jnp.take_along_axis(jnp.stack([values[op] for op in TIMM_OPS], 1), index[:, None], 1)[:, 0]
-        applied = u[:, 1 + 2 * layer] < jnp.asarray(probs)[pair, layer]
         return jnp.where(applied, jnp.asarray(kinds)[index], 0), value
 
-    fill = tuple(min(255, round(255 * m)) for m in mean)
-    return Policy(5, 2, draw, fill, interpolation)
+    return Policy(5, 2, draw, mean_fill(mean), interpolation)
 
 
 def tf_autoaugment(*, translate_const: float = 250.0, cutout_const: float = 100.0) -> Transform:
@@ -113,19 +126,17 @@ def tf_autoaugment(*, translate_const: float = 250.0, cutout_const: float = 100.
     Args:
       translate_const, cutout_const: as in :func:`randaugment.tf_randaugment`.
     """
-    pairs = POLICIES["v0"]
-    index = np.array([[TF_OPS.index(op) for op, _, _ in pair] for pair in pairs])
-    probs = np.array([[prob for _, prob, _ in pair] for pair in pairs], np.float32)
+    index, probs, _ = pair_tables("v0", TF_OPS)
     values = np.array(
-        [[tf_argument(op, level, translate_const, cutout_const) for op, _, level in pair] for pair in pairs], np.float32
+        [[tf_argument(op, level, translate_const, cutout_const) for op, _, level in pair] for pair in POLICIES["v0"]],
+        np.float32,
     )
 
     def apply(images: jax.Array, u: jax.Array) -> jax.Array:
-        pair = (u[:, 0] * len(pairs)).astype(jnp.int32)
         for layer in range(2):
+            pair, applied, coin = draw_pair(u, layer, probs)
             op = jnp.asarray(index)[pair, layer]
-            value = tf_signed(op, jnp.asarray(values)[pair, layer], u[:, 2 + 2 * layer])
-            applied = u[:, 1 + 2 * layer] < jnp.asarray(probs)[pair, layer]
+            value = tf_signed(op, jnp.asarray(values)[pair, layer], coin)
             # v0 has no cutout, so its centre is never used.
             images = tf_apply(images, jnp.where(applied, op, -1), value, jnp.zeros((len(u), 2)))
         return images

@@ -130,7 +130,7 @@ def timm_randaugment(text: str, *, mean: tuple[float, float, float], interpolati
     """
     a = parse_rand(text)
     kinds = np.array([pil.KINDS.index(name) for name in TIMM_OPS])
-    fill = tuple(min(255, round(255 * m)) for m in mean)
+    fill = mean_fill(mean)
 
     def draw(uniforms: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
         u = uniforms[:, 4 * layer : 4 * layer + 4]
@@ -147,6 +147,11 @@ def timm_randaugment(text: str, *, mean: tuple[float, float, float], interpolati
         return jnp.where(applied, jnp.asarray(kinds)[index], 0), value
 
     return Policy(4 * a.layers, a.layers, draw, fill, interpolation)
+
+
+def mean_fill(mean: tuple[float, float, float]) -> tuple[int, int, int]:
+    """timm's fill: the normalisation's mean as a colour."""
+    return tuple(min(255, round(255 * m)) for m in mean)
 
 
 def timm_values(

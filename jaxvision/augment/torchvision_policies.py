@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.augment import pil
-from jaxvision.augment.autoaugment import POLICIES
+from jaxvision.augment.autoaugment import draw_pair, pair_tables
 from jaxvision.augment.policies import Policy
 from jaxvision.errors import UserError
 
@@ -76,18 +76,14 @@ def torchvision_autoaugment(*, interpolation: str = "bilinear") -> Policy:
 
     One of 25 pairs per image, each operation applied with its own probability, its sign a coin.
     """
-    pairs = POLICIES["original"]
-    index = np.array([[OPS.index(op) for op, _, _ in pair] for pair in pairs])
-    probs = np.array([[prob for _, prob, _ in pair] for pair in pairs], np.float32)
-    bins = np.array([[bin_ for _, _, bin_ in pair] for pair in pairs])
+    index, probs, bins = pair_tables("original", OPS)
     kinds = np.array([pil.KINDS.index(name) for name in OPS])
 
     def draw(u: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-        pair = (u[:, 0] * len(pairs)).astype(jnp.int32)
-        sign = (u[:, 2 + 2 * layer] < 0.5).astype(jnp.int32)
+        pair, applied, coin = draw_pair(u, layer, probs)
+        sign = (coin < 0.5).astype(jnp.int32)
         chosen = jnp.asarray(index)[pair, layer]
         value = jnp.asarray(_narrow(AUTO_BINS, height, width))[chosen, sign, jnp.asarray(bins)[pair, layer]]
-        applied = u[:, 1 + 2 * layer] < jnp.asarray(probs)[pair, layer]
         return jnp.where(applied, jnp.asarray(kinds)[chosen], 0), value
 
     return Policy(5, 2, draw, BLACK, interpolation)
