@@ -39,11 +39,11 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, Path]:
     if not Path(file).is_file():
         raise UserError(f"no config file {file}.{did_you_mean(file, map(str, Path('configs').glob('*.py')))}")
 
-    known = config_lib.flatten(_load(path, []))
+    known = config_lib.flatten(load_config(path, []))
     overrides = {name.removeprefix("config."): text for name, text in tokens.items() if name.startswith("config.")}
     if problems := unknown_fields(overrides, known):
         raise UserError("\n".join(problems))
-    config = _load(path, [f"--config.{name}={text}" for name, text in overrides.items()])
+    config = load_config(path, [f"--config.{name}={text}" for name, text in overrides.items()])
     config_lib.validate(config)
     stem = Path(file).stem + (f"_{variant}" if variant else "")
     return config, Path(tokens.get("workdir") or f"runs/{stem.replace('=', '_').replace('/', '_')}").expanduser()
@@ -58,8 +58,12 @@ def unknown_fields(names: Iterable[str], known: Iterable[str]) -> list[str]:
     ]
 
 
-def _load(path: str, overrides: list[str]) -> config_lib.Config:
-    """The config of a file through ml_collections, with its typed overrides."""
+def load_config(path: str, overrides: list[str]) -> config_lib.Config:
+    """The config of a file, "configs/deit_s.py:ti", through ml_collections, with its typed overrides.
+
+    Raises:
+      UserError: what is wrong with the file, its argument or an override, in one message.
+    """
     arguments = ["jaxvision", f"--config={path}", *overrides]
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)

@@ -14,5 +14,5 @@ from tools import parity_steps
     ("convnext_t", "convnext_atto"),  # AdamW, no batch normalisation
 ])  # fmt: skip
 def test_ten_steps_equal_timm(name, model):
-    row = parity_steps.compare(name, "", model, 40, narrow=False)
+    row = parity_steps.compare(name, model, 40, narrow=False)
     assert row["equal"], row

@@ -1,6 +1,5 @@
 """Each recipe's config: its values, its arguments, and a few steps of it on the digits."""
 
-import importlib.util
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 from jaxvision import config as config_lib
 from jaxvision import optim, schedules
 from jaxvision.errors import UserError
+from jaxvision.main import load_config
 from jaxvision.model import build_module
 from jaxvision.runs import run_weights
 from jaxvision.variables import flat_shapes
@@ -37,10 +37,7 @@ CASES = [(name, argument) for name, arguments in RECIPES.items() for argument in
 
 
 def load(name, argument=""):
-    spec = importlib.util.spec_from_file_location(name, cli.ROOT / "configs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(argument)
+    return load_config(f"{cli.ROOT}/configs/{name}.py" + (f":{argument}" if argument else ""), [])
 
 
 @pytest.mark.parametrize(("name", "argument"), CASES)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import importlib.util
 import json
 import os
 import platform
@@ -31,6 +30,7 @@ import numpy as np
 from jaxvision import experiment
 from jaxvision.config import Config
 from jaxvision.data.sources import SyntheticSource
+from jaxvision.main import load_config
 from tools.model_args import replace_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,10 +42,7 @@ RECIPES = (
 
 def load(name: str, batch: int) -> Config:
     """A recipe's config at another batch size."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    c = module.get_config("")
+    c = load_config(str(ROOT / "configs" / f"{name}.py"), [])
     c.batch_size, c.steps, c.eval.image_size = batch, 100, c.model.image_size
     return c
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import importlib.util
 import json
 import platform
 import re
@@ -36,6 +35,7 @@ import numpy as np
 import jaxvision
 from jaxvision import experiment
 from jaxvision.config import Config
+from jaxvision.main import load_config
 from jaxvision.model import build_module
 from jaxvision.models.registry import model_spec
 from jaxvision.state import create_state
@@ -50,34 +50,31 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS, BATCH, LAMBDA = 10, 8, 0.7
 LIMIT = 1e-4
 RUN = experiment.Lengths(total=40, per_epoch=2.0, warmup=4, eval_every=100, log_every=1, save_every=0)
-# recipe, its argument, small relative of its model, pixels
+# recipe, small relative of its model, pixels
 RECIPES = (
-    ("resnet_rs50", "", "resnetrs50", 64),
-    ("resnet50_a1", "", "resnet10t", 64),
-    ("resnet50_a2", "", "resnet10t", 64),
-    ("resnet50_tv2", "", "resnet10t", 64),
-    ("resnet50d_a1", "", "resnet18d", 64),
-    ("seresnext50", "", "seresnet18", 64),
-    ("resnest50", "", "resnest14d", 64),
-    ("efficientnet_b0", "", "tf_efficientnet_b0", 64),
-    ("efficientnetv2_b0", "", "tf_efficientnetv2_b0", 64),
-    ("convnext_t", "", "convnext_atto", 64),
-    ("swin_t", "", "swin_tiny_patch4_window7_224", 64),
-    ("deit_s", "", "deit_tiny_patch16_224", 64),
-    ("deit3_s", "", "deit3_small_patch16_224", 64),
+    ("resnet_rs50", "resnetrs50", 64),
+    ("resnet50_a1", "resnet10t", 64),
+    ("resnet50_a2", "resnet10t", 64),
+    ("resnet50_tv2", "resnet10t", 64),
+    ("resnet50d_a1", "resnet18d", 64),
+    ("seresnext50", "seresnet18", 64),
+    ("resnest50", "resnest14d", 64),
+    ("efficientnet_b0", "tf_efficientnet_b0", 64),
+    ("efficientnetv2_b0", "tf_efficientnetv2_b0", 64),
+    ("convnext_t", "convnext_atto", 64),
+    ("swin_t", "swin_tiny_patch4_window7_224", 64),
+    ("deit_s", "deit_tiny_patch16_224", 64),
+    ("deit3_s", "deit3_small_patch16_224", 64),
 )
 
 
-def quiet(name: str, argument: str) -> Config:
+def quiet(name: str) -> Config:
     """A config of configs/ with everything random off and its learning rate scaled to the batch, as for the digits.
 
     SGD's is a hundredth of that: its steps grow with the gradient, and from these weights ResNet-50 is chaotic
     otherwise (at batch 8, 1e-14 in the loss of the first step is 2e-2 in that of the tenth).
     """
-    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    c = module.get_config(argument)
+    c = load_config(str(ROOT / "configs" / f"{name}.py"), [])
     c.model.drop_rate = c.model.drop_path_rate = c.model.drop_block_rate = 0.0
     share = BATCH / c.batch_size
     factor = share**0.5 if c.optimizer.name in ("adamw", "lamb") else share
@@ -236,10 +233,10 @@ def difference(
     return {key: float(value) for key, value in errors.items()}
 
 
-def compare(name: str, argument: str, model: str | None, size: int, *, narrow: bool) -> dict[str, Any]:
+def compare(name: str, model: str | None, size: int, *, narrow: bool) -> dict[str, Any]:
     """A row: the recipe's ten steps in float64 and, with ``narrow``, in float32."""
     began = time.perf_counter()
-    c = quiet(name, argument)
+    c = quiet(name)
     c.model.name = model or c.model.name
     schedule = experiment.run_schedule(c, RUN)
     rates = [float(schedule(i)) for i in range(STEPS)]
@@ -279,8 +276,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not chosen:
         parser.error(f"no recipe matches {' '.join(args.patterns)}; there are: {', '.join(r[0] for r in RECIPES)}")
     rows = []
-    for name, argument, small, size in chosen:
-        row = compare(name, argument, small if args.small else None, size, narrow=not args.small)
+    for name, small, size in chosen:
+        row = compare(name, small if args.small else None, size, narrow=not args.small)
         rows.append(row)
         worst = max(row["float64"].values())
         print(f"{name} ({row['model']}): float64 {worst:.1e}, {row['seconds']} s", flush=True)
@@ -290,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         versions = f"python {platform.python_version()}, jax {jax.__version__}, torch {torch.__version__}"
         title = (
             f"# Ten training steps beside timm, {date.today()}\n\n{versions}, timm {timm.__version__}, "
-            f"{jax.default_backend()}, batch {BATCH}, {RECIPES[0][3]} px, trained-like weights. Largest relative "
+            f"{jax.default_backend()}, batch {BATCH}, {RECIPES[0][2]} px, trained-like weights. Largest relative "
             f"differences of loss / change of each parameter / BN statistics / average after {STEPS} steps; equal: "
             f"all below {LIMIT:g} in float64. Command: `python tools/parity_steps.py {' '.join(sys.argv[1:])}`\n\n"
         )
