@@ -35,16 +35,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from jaxvision.models.registry import list_models, model_spec
+from tools.bench_models import ARTICLE
 from tools.model_args import replace_file
 from tools.plot_tradeoff import bench_table, plot_all
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ("XLA_FLAGS", "TORCH_LOGS", "OMP_NUM_THREADS")
-# The article's models, by the weights it used.
-ARTICLE = (
-    "tf_efficientnetv2_b0", "tf_efficientnet_b0", "resnet50", "resnet50d", "resnetrs50", "seresnext50_32x4d",
-    "convnext_tiny", "resnest50d", "swin_tiny_patch4_window7_224", "deit_small_patch16_224",
-)  # fmt: skip
 # What each side is measured with; "+" joins settings of a worker.
 VARIANTS = {
     ("cpu", "infer"): {"jaxvision": ["plain", "fused"], "timm": ["eager", "compile"]},

@@ -24,8 +24,6 @@ import numpy as np
 BUFFERS = 4  # different inputs in turn, so that no cache holds the answer
 SIZE = 224
 CLASSES = 1000
-# SGD with momentum: what both sides train with.
-RATE, MOMENTUM, DECAY = 0.1, 0.9, 1e-4
 
 
 def inputs(batch: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -68,8 +66,11 @@ class Jax:
             program = jax.jit(lambda model, x: model(x)).lower(model, fixed[0][0]).compile()
             self.call: Callable[[int], Any] = lambda i: program(model, fixed[i % BUFFERS][0])
         else:
-            state, program = self._train_program(model, fixed)
-            holder = [state]
+            from tools.bench_models import training
+
+            state, train = training(model)
+            holder = [jax.device_put(state)]
+            program = jax.jit(train, donate_argnums=0).lower(holder[0], *fixed[0]).compile()
 
             def step(i: int) -> Any:
                 holder[0], _ = program(holder[0], *fixed[i % BUFFERS])
@@ -85,22 +86,6 @@ class Jax:
             "device": jax.devices()[0].device_kind, "version": f"jax {jax.__version__}",
             "build_s": built, "compile_s": seconds, "flops": cost.get("flops"), "bytes": cost.get("bytes accessed"),
         }  # fmt: skip
-
-    def _train_program(self, model: Any, fixed: list) -> tuple[Any, Any]:
-        from jaxvision.config import KERNELS_ONLY
-        from jaxvision.optim import make_optimizer
-        from jaxvision.state import create_state
-        from jaxvision.step import make_train_step
-
-        jax = self.jax
-        optimizer = make_optimizer(
-            model.variables["params"], name="sgd", momentum=MOMENTUM, weight_decay=DECAY, decay_rules=KERNELS_ONLY
-        )
-        # The average is part of our step and not of timm's: it is left on, so ours does a little more.
-        step = make_train_step(model.module, optimizer, lambda step: RATE, seed=0)
-        state = jax.device_put(create_state(model.variables, optimizer))
-        program = jax.jit(step, donate_argnums=0).lower(state, *fixed[0]).compile()
-        return state, program
 
     def run(self, calls: int) -> float:
         jax, began = self.jax, time.perf_counter()
@@ -186,6 +171,8 @@ class Timm:
         return call
 
     def _train(self, forward: Any, fixed: list, cast: Callable[[], Any]) -> Callable[[int], Any]:
+        from tools.bench_models import DECAY, MOMENTUM, RATE
+
         torch = self.torch
         model = getattr(forward, "_orig_mod", forward)
         groups = [

@@ -39,6 +39,7 @@ from jax.experimental import topologies
 
 import jaxvision
 from jaxvision.models.convolution import formulation
+from tools.bench_models import ARTICLE, training
 
 # NVIDIA's figures for the H200 SXM.
 H200 = """
@@ -53,10 +54,6 @@ platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } runtime_version { 
 device_description_str: "NVIDIA H200"
 """
 BANDWIDTH, LAUNCH = 4.3e12, 2.5e-6  # bytes/s measured on an H200 (shared/perf.md), s of a kernel at least
-MODELS = (
-    "tf_efficientnetv2_b0", "tf_efficientnet_b0", "resnet50", "resnet50d", "resnetrs50", "seresnext50_32x4d",
-    "convnext_tiny", "resnest50d", "swin_tiny_patch4_window7_224", "deit_small_patch16_224",
-)  # fmt: skip
 BATCHES = {"infer": 32, "train": 256}
 SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "u16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8}
 # Instructions that are no kernels.
@@ -142,18 +139,9 @@ def compile_program(model: str, mode: str, batch: int, size: int, device: Any) -
             program = jax.jit(lambda variables, x: built.module.apply(variables, x, train=False), out_shardings=place)
             lowered = program.lower(shapes(fused.variables), images)
         else:
-            from jaxvision.config import KERNELS_ONLY
-            from jaxvision.optim import make_optimizer
-            from jaxvision.state import create_state
-            from jaxvision.step import make_train_step
-
-            optimizer = make_optimizer(
-                built.variables["params"], name="sgd", momentum=0.9, weight_decay=1e-4, decay_rules=KERNELS_ONLY
-            )
-            step = make_train_step(built.module, optimizer, lambda step: 0.1, seed=0)
+            state, step = training(built)
             labels = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=place)
-            state = shapes(create_state(built.variables, optimizer))
-            lowered = jax.jit(step, donate_argnums=0, out_shardings=place).lower(state, images, labels)
+            lowered = jax.jit(step, donate_argnums=0, out_shardings=place).lower(shapes(state), images, labels)
         compiled = lowered.compile()
     return compiled.as_text(), compiled.memory_analysis()
 
@@ -199,7 +187,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default=",".join(MODELS), help="names, also with *; default: the article's")
+    parser.add_argument("--models", default=",".join(ARTICLE), help="names, also with *; default: the article's")
     parser.add_argument("--modes", default="infer,train")
     parser.add_argument("--batch", type=int, default=0, help="default: 32, training 256")
     parser.add_argument("--size", type=int, default=224)
