@@ -1,13 +1,16 @@
 """Image classification in JAX: ResNets, their modern rivals, and the recipes behind the numbers."""
 
-from jaxvision.model import Model, create_model, fuse, load_weights, to_nnx, to_torch
+from jaxvision.cpu import keep_memory
+from jaxvision.model import Model, compile, create_model, fuse, load_weights, to_nnx, to_torch
 from jaxvision.models.registry import ModelSpec, list_models, model_spec
 
 __all__ = [
     "Model",
     "ModelSpec",
+    "compile",
     "create_model",
     "fuse",
+    "keep_memory",
     "list_models",
     "load_weights",
     "model_spec",

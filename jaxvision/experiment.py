@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxvision import augment, loading, losses, sharding
+from jaxvision import augment, cpu, loading, losses, sharding
 from jaxvision.augment.mix import Mix
 from jaxvision.config import Config
 from jaxvision.data import sources
@@ -235,7 +235,13 @@ def train_program(
     mix = make_mix(config)
     step = train_step(config, network, optimizer, run, mix=mix if mix else None, teacher=teacher)
     full, cut = sharding.replicated(mesh), sharding.batch_sharded(mesh)
-    return jax.jit(step, in_shardings=(full, cut, cut, full), out_shardings=full, donate_argnums=0)
+    return jax.jit(
+        step,
+        in_shardings=(full, cut, cut, full),
+        out_shardings=full,
+        donate_argnums=0,
+        compiler_options=cpu.compiler_options(network.module),
+    )
 
 
 def train_step(
@@ -319,7 +325,8 @@ def eval_program(network: Network, mesh: Mesh) -> Callable:
     def program(params: Any, stats: Any, batch: dict[str, jax.Array], sums: Any) -> Any:
         return step(params, stats, normalise(batch["image"]), batch["label"], batch["mask"], sums)
 
-    return jax.jit(program, out_shardings=sharding.replicated(mesh))
+    options = cpu.compiler_options(network.module)
+    return jax.jit(program, out_shardings=sharding.replicated(mesh), compiler_options=options)
 
 
 def compile_program(program: Callable, *arguments: Any, what: str) -> Callable:

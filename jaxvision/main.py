@@ -111,7 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if config.deterministic:
             os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
         # Only now: importing JAX's users costs seconds that a typo should not.
-        from jaxvision import evaluate, train
+        from jaxvision import cpu, evaluate, train
+
+        if cpu.expected():
+            cpu.keep_memory()
 
         return evaluate.run(config, workdir) if config.mode == "eval" else train.run(config, workdir)
     except UserError as error:

@@ -12,7 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxvision import folding, loading
+from jaxvision import cpu, folding, loading
 from jaxvision import models as _families  # noqa: F401  (fills the registry)
 from jaxvision import weights as _weights
 from jaxvision.errors import UserError
@@ -259,6 +259,44 @@ def fuse(model: Model) -> Model:
         return model
     variables = folding.fold(model.module, model.variables, model.in_chans)
     return model.replace(variables=folding.cast(model.module, variables, model.in_chans), fused=True)
+
+
+class Compiled:
+    """A model as one program, for inference; made by :func:`compile`."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = fuse(model)
+        # A flat list of leaves: JAX walks through it on each call.
+        self._leaves, structure = jax.tree.flatten(self.model.variables)
+        module = self.model.module
+
+        def program(leaves: list[jax.Array], images: jax.Array) -> jax.Array:
+            return module.apply(jax.tree.unflatten(structure, leaves), images, train=False)
+
+        self._program = jax.jit(program, compiler_options=cpu.compiler_options(module))
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Logits (N, num_classes), float32, of normalised float images (N, H, W, C)."""
+        check_images(images, self.model.in_chans)
+        return self._program(self._leaves, images)
+
+    def lower(self, images: jax.Array | jax.ShapeDtypeStruct) -> jax.stages.Lowered:
+        """The program of images of this shape, to compile ahead or to look at; it takes (leaves, images)."""
+        return self._program.lower(self._leaves, images)
+
+
+def compile(model: Model) -> Compiled:
+    """The fastest way to classify: the model fused, and compiled with the backend's best options.
+
+    Like ``jax.jit``, it compiles once for each shape of images. Inside a program of your own use :func:`fuse` and give
+    its outermost ``jax.jit`` :func:`jaxvision.cpu.compiler_options`. On a CPU call :func:`jaxvision.keep_memory` first.
+
+    Example::
+
+      classify = jaxvision.compile(model)
+      logits = classify(images)
+    """
+    return Compiled(model)
 
 
 def to_torch(model: Model) -> dict[str, Any]:

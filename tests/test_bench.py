@@ -59,7 +59,7 @@ def test_bench_writes_its_files_and_a_failing_side_is_a_row(tmp_path):
     (path,) = tmp_path.glob("bench_cpu*.json")
     document = json.loads(path.read_text())
     first, second = document["summary"]
-    assert set(first["images_per_s"]) == {"jaxvision plain", "jaxvision fused", "timm eager"}
+    assert set(first["images_per_s"]) == {"jaxvision plain", "jaxvision compiled+keep", "timm eager"}
     samples = document["rows"][0]["variants"]["timm eager"]["seconds_per_call"]
     assert len(samples) == 3 and first["images_per_s"]["timm eager"] == pytest.approx(2 / np.median(samples))
     ours = max(v for k, v in first["images_per_s"].items() if k.startswith("jaxvision"))

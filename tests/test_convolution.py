@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reference import relative_error
 
-from jaxvision.models import convolution
+from jaxvision.models import convolution, layers
 
 # height, width, in, out, kernel, stride, padding, groups
 SHAPES = {
@@ -28,6 +28,10 @@ SHAPES = {
     "small output": (5, 5, 6, 4, 3, 1, 1, 1),
     "dense": (12, 12, 6, 4, 3, 1, 1, 1),
     "dense, SAME": (12, 13, 6, 4, 3, 2, "same", 1),
+    "Winograd": (14, 16, 64, 96, 3, 1, 1, 1),
+    "Winograd, tiles stand over": (15, 17, 64, 64, 3, 1, 1, 1),
+    "Winograd, no padding": (17, 16, 64, 64, 3, 1, 0, 1),
+    "Winograd in groups": (14, 14, 128, 128, 3, 1, 1, 2),
 }
 
 
@@ -46,7 +50,9 @@ def test_value_and_gradients(shape, backend):
     height, width, inputs, outputs, kernel, stride, padding, groups = SHAPES[shape]
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, height, width, inputs), np.float32)
+    # Outputs of size one: the loss's cosine would magnify the rounding of large ones.
     weight = rng.standard_normal((outputs, kernel, kernel, inputs // groups), np.float32)
+    weight /= np.float32(np.sqrt(weight[0].size))
 
     def ours(x, weight):
         with convolution.formulation(backend):
@@ -84,3 +90,16 @@ def test_the_form_follows_the_backend():
 
     assert "conv_general_dilated" not in text("cpu")
     assert "conv_general_dilated" in text("gpu") and "feature_group_count=8" in text("gpu")
+
+
+def test_the_pooling_of_slices_is_the_window_s_also_among_equal_values():
+    x = jnp.maximum(np.random.default_rng(0).standard_normal((2, 13, 12, 5), np.float32), 0.0)  # half of it is zero
+    g = np.random.default_rng(1).standard_normal((2, 7, 6, 5), np.float32)
+
+    def pooled(backend):
+        with convolution.formulation(backend):
+            y, back = jax.vjp(layers.max_pool_3x3, x)
+            return y, back(g)[0]
+
+    for ours, expected in zip(pooled("cpu"), pooled("gpu"), strict=True):
+        np.testing.assert_array_equal(ours, expected)

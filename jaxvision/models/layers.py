@@ -49,15 +49,43 @@ def avg_pool_3x3(x: jax.Array) -> jax.Array:
 
 
 def max_pool_3x3(x: jax.Array) -> jax.Array:
-    """3x3 max pooling, stride 2, padding 1."""
+    """3x3 max pooling, stride 2, padding 1; among equal values the first has the gradient, as in torch."""
+    return _max_pool_sliced(x) if target() == "cpu" else _max_pool_window(x)
+
+
+def _max_pool_window(x: jax.Array) -> jax.Array:
     # A numpy scalar: JAX recognises the max monoid, and so its gradient, only from a constant.
     lowest = np.array(-np.inf, x.dtype)
     return lax.reduce_window(x, lowest, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
 
 
+@jax.custom_vjp
+def _max_pool_sliced(x: jax.Array) -> jax.Array:
+    """The same as the largest of three slices, twice: a quarter of the time on CPU. Its gradient is the other's."""
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    for axis in (1, 2):
+        out = (x.shape[axis] - 3) // 2 + 1
+        parts = [lax.slice_in_dim(x, i, i + 2 * out - 1, 2, axis) for i in range(3)]
+        x = functools.reduce(jnp.maximum, parts)
+    return x
+
+
+def _max_pool_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    return jax.vjp(_max_pool_window, x)[1](gradient)
+
+
+_max_pool_sliced.defvjp(lambda x: (_max_pool_sliced(x), x), _max_pool_backward)
+
+
 def global_avg_pool(x: jax.Array) -> jax.Array:
     """Mean over height and width, summed in float32: (N, H, W, C) to (N, C) of ``x``'s dtype."""
-    return jnp.mean(x, axis=(1, 2), dtype=accumulator(x.dtype)).astype(x.dtype)
+    if target() != "cpu":
+        return jnp.mean(x, axis=(1, 2), dtype=accumulator(x.dtype)).astype(x.dtype)
+    # As a product, which there is five times as fast as XLA's reduction over inner axes.
+    n, height, width, channels = x.shape
+    share = jnp.full((n, 1, height * width), 1 / (height * width), accumulator(x.dtype))
+    pixels = x.reshape(n, height * width, channels).astype(share.dtype)
+    return lax.dot_general(share, pixels, (((2,), (1,)), ((0,), (0,))))[:, 0].astype(x.dtype)
 
 
 def drop_path(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:

@@ -1,0 +1,51 @@
+"""What makes programs fast on a CPU beside the forms of their operations: XLA's options, and memory that is kept."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+
+# glibc's malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
+
+
+def compiler_options(module: nn.Module) -> dict[str, str]:
+    """For the ``compiler_options`` of the outermost ``jax.jit`` around a network: nothing but on a CPU.
+
+    There XLA hands products, convolutions and reductions to its library YNNPACK. In convolutional networks that is
+    slower than XLA's own kernels, and undoes fusions; the empty list turns it off. Attention networks keep it, for
+    their many layer norms (docs/performance.md).
+    """
+    # Networks that are built for one size of images are those with attention.
+    if jax.default_backend() != "cpu" or hasattr(module, "image_size"):
+        return {}
+    return {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+
+def keep_memory() -> bool:
+    """Lets this process keep memory that it frees, for programs that run on a CPU; True where that is possible.
+
+    XLA allocates a program's temporary memory on every call and gives it back after it. The system hands it out again
+    page by page, and in a virtual machine that can take longer than the arithmetic. Call it first: XLA's threads
+    choose their allocator when JAX starts them. The process stays as large as its largest program. Other than glibc's
+    allocator, this does nothing. The same for any program from outside, here and in PyTorch::
+
+      GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=-1:glibc.malloc.arena_max=1
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = {_ARENA_MAX: 1, _MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 64 << 20}
+    return all([mallopt(name, value) == 1 for name, value in settings.items()])
+
+
+def expected() -> bool:
+    """Whether JAX will compute on the CPU, as far as can be said without starting it."""
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        return platforms == "cpu"
+    return not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd", "/dev/accel0", "/dev/vfio/0"))

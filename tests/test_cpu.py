@@ -1,0 +1,48 @@
+"""What makes programs fast on a CPU: the compiled model, and memory that is kept."""
+
+import subprocess
+import sys
+
+import cli
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import relative_error, trained_like
+
+import jaxvision
+from jaxvision import cpu
+from jaxvision.errors import UserError
+from jaxvision.model import build_module
+
+
+def test_a_compiled_model_gives_the_model_s_logits():
+    reference = trained_like("resnet10t", num_classes=7)
+    model = jaxvision.create_model("resnet10t", num_classes=7, weights=reference.state_dict())
+    x = np.random.default_rng(0).standard_normal((2, 96, 96, 3), np.float32)
+    classify = jaxvision.compile(model)
+    assert relative_error(classify(x), model(x)) < 1e-4
+    assert classify.lower(jax.ShapeDtypeStruct((5, 64, 64, 3), jnp.float32)).compile() is not None
+    with pytest.raises(UserError, match="NCHW"):
+        classify(x.transpose(0, 3, 1, 2))
+    assert cpu.compiler_options(model.module) and not cpu.compiler_options(build_module("swin_tiny_patch4_window7_224"))
+
+
+def test_a_process_that_keeps_its_memory_asks_for_none_anew():
+    """The pages that repeated calls touch for the first time, without and with."""
+    program = (
+        "import sys, resource, jaxvision; kept = sys.argv[1] == 'keep' and jaxvision.keep_memory()\n"
+        "import jax, jax.numpy as jnp; f = jax.jit(lambda x: jnp.sin(x) @ x); x = jnp.ones((3000, 3000))\n"
+        "def faults(): f(x).block_until_ready(); return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(9): faults()\n"
+        "before = faults(); after = [faults() for _ in range(9)][-1]; print(kept, after - before)"
+    )
+    faults = {}
+    for argument in ("plain", "keep"):
+        run = subprocess.run(
+            [sys.executable, "-c", program, argument], env=cli.environment(), capture_output=True, text=True
+        )
+        kept, count = run.stdout.split()
+        assert kept == str(argument == "keep")
+        faults[argument] = int(count)
+    assert faults["keep"] < faults["plain"] / 5
