@@ -14,11 +14,11 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def compiler_options(module: nn.Module) -> dict[str, str]:
-    """For the ``compiler_options`` of the outermost ``jax.jit`` around a network: nothing but on a CPU.
+    """For the ``compiler_options`` of the outermost ``jax.jit`` around a network that infers: nothing but on a CPU.
 
     There XLA hands products, convolutions and reductions to its library YNNPACK. In convolutional networks that is
     slower than XLA's own kernels, and undoes fusions; the empty list turns it off. Attention networks keep it, for
-    their many layer norms (docs/performance.md).
+    their many layer norms, and so does training, for the sums of batch normalisation (docs/performance.md).
     """
     # Networks that are built for one size of images are those with attention.
     if jax.default_backend() != "cpu" or hasattr(module, "image_size"):

@@ -71,13 +71,11 @@ class Jax:
             program = jax.jit(lambda model, x: model(x)).lower(model, fixed[0][0]).compile()
             self.call = lambda i: program(model, fixed[i % BUFFERS][0])
         else:
-            from jaxvision.cpu import compiler_options
             from tools.bench_models import training
 
             state, train = training(model)
             holder = [jax.device_put(state)]
-            jitted = jax.jit(train, donate_argnums=0, compiler_options=compiler_options(model.module))
-            program = jitted.lower(holder[0], *fixed[0]).compile()
+            program = jax.jit(train, donate_argnums=0).lower(holder[0], *fixed[0]).compile()
 
             def step(i: int) -> Any:
                 holder[0], _ = program(holder[0], *fixed[i % BUFFERS])
