@@ -201,7 +201,7 @@ def _check(step: int, report: dict[str, Any], config: Config, plan: Plan) -> Non
     in_row = int(report["bad_in_row"].addressable_data(0))
     if in_row < config.max_bad_steps:
         return
-    whole = Plan(plan.num_examples, plan.batch_size, seed=plan.seed, train=True)
+    whole = plan.whole()
     lines = []
     for bad in range(step - in_row, step):
         ids = whole.ids(bad)

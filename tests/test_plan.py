@@ -72,3 +72,11 @@ def test_bad_sizes_are_errors():
         Plan(0, 4, seed=0, train=True)
     with pytest.raises(ValueError, match="cannot be dealt"):
         Plan(10, 5, seed=0, train=True, shards=2)
+
+
+def test_the_whole_plan_is_all_shares_together():
+    shares = [Plan(50, 12, seed=3, train=True, shard=i, shards=3, repeats=3, deal=2) for i in range(3)]
+    for step in (0, 7):
+        together = np.concatenate([share.ids(step) for share in shares])
+        np.testing.assert_array_equal(shares[1].whole().ids(step), together)
+        assert len(set(together)) <= 6  # most of them three times

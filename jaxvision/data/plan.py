@@ -60,6 +60,17 @@ class Plan:
         self.shard = shard
         self.shards = shards
 
+    def whole(self) -> Plan:
+        """The same plan of all processes' shares together."""
+        return Plan(
+            self.num_examples,
+            self.batch_size,
+            seed=self.seed,
+            train=self.train,
+            repeats=self.repeats,
+            deal=self.deal,
+        )
+
     @property
     def local_batch_size(self) -> int:
         """Examples per step of this process."""
