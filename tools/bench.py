@@ -8,6 +8,7 @@ graphs. Both fold batch normalisation. On a CPU "keep" is the same for both: ``j
 
   make bench                                                            # a GPU if there is one, else the CPU
   make bench ARGS="--models resnet50,convnext_tiny --modes infer --batch 64 --out /tmp/bench"
+  make bench ARGS=--pipeline                                            # and JPEGs on disk to augmented batches
   python tools/bench.py --val imagenet/val --weights checkpoints/       # top-1 measured here, not published
 """
 
@@ -37,21 +38,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jaxvision.models.registry import list_models, model_spec
 from tools.bench_models import ARTICLE
+from tools.bench_pipeline import measure_all
 from tools.model_args import replace_file
 from tools.plot_tradeoff import bench_table, plot_all
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ("XLA_FLAGS", "TORCH_LOGS", "OMP_NUM_THREADS")
-# What each side is measured with; "+" joins settings of a worker.
+# What each side is measured with, its default first; "+" joins settings of a worker. (python -m jaxvision.main keeps
+# memory by itself.)
 VARIANTS = {
     ("cpu", "infer"): {
         "jaxvision": ["plain", "compiled+keep"], "timm": ["eager", "compile", "eager+keep", "compile+keep"]
     },
-    ("cpu", "train"): {"jaxvision": ["plain", "plain+keep"], "timm": ["eager", "eager+keep"]},
+    ("cpu", "train"): {"jaxvision": ["plain+keep"], "timm": ["eager", "eager+keep"]},
     ("gpu", "infer"): {"jaxvision": ["plain", "compiled"], "timm": ["eager", "pure", "pure+graph", "compile"]},
     ("gpu", "train"): {"jaxvision": ["plain"], "timm": ["eager", "compile"]},
 }  # fmt: skip
-DEFAULT = {"jaxvision": "plain", "timm": "eager"}
 BATCHES = {("cpu", "infer"): 32, ("cpu", "train"): 16, ("gpu", "infer"): 32, ("gpu", "train"): 256}
 LEAST_BATCH = 4
 
@@ -195,7 +197,7 @@ def summarise(row: Row, rates: dict[str, Any]) -> dict[str, Any]:
         side: max((key for key in speed if key.startswith(side)), key=speed.get, default=None)
         for side in ("jaxvision", "timm")
     }
-    default = {side: f"{side} {variant}" for side, variant in DEFAULT.items()}
+    default = {side: next((key for key in row.variants if key.startswith(side)), "") for side in best}
     for name, pair in (("best", best), ("default", default)):
         if all(key in speed for key in pair.values()):
             ours, theirs = (row.variants[key]["seconds_per_call"] for key in pair.values())
@@ -276,6 +278,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--val", type=Path, help="ImageNet's validation images in class folders: measure top-1")
     parser.add_argument("--weights", type=Path, help="with --val: a folder of MODEL.safetensors or MODEL.pth")
+    parser.add_argument(
+        "--pipeline", action="store_true", help="also JPEGs to augmented batches; see bench_pipeline.py"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/bench_input"), help="with --pipeline: images, made there"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args(argv)
     patterns = args.models.split(",")
@@ -353,6 +361,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "rounds": args.rounds, "top1": published, "minutes": (time.monotonic() - began) / 60,
         "summary": summaries, "rows": [dataclasses.asdict(row) for row in rows],
     }  # fmt: skip
+    if args.pipeline:
+        document["pipeline"] = measure_all(args.data, images=1024, rounds=3, timeout=args.timeout)
     name = (here["gpu"] or f"cpu{here['cpus']}").split(",")[0].replace("NVIDIA ", "").replace(" ", "_").lower()
     path = args.out / f"bench_{name}_{document['date']}.json"
     replace_file(path, lambda part: part.write_text(json.dumps(document, indent=1) + "\n"))

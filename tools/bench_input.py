@@ -27,10 +27,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import psutil
 from PIL import Image
+
+if TYPE_CHECKING:
+    import psutil
 
 SIZE, BATCH, WORKERS = 224, 128, 2
 SYNSETS = ("n01440764", "n01443537", "n01484850", "n01491361")
@@ -45,6 +50,18 @@ PIPELINES = (
     f"timm PIL {RAND}, folder",
     "timm ReaderTfds, TFRecord",
 )
+
+
+def make_images(folder: Path, count: int) -> None:
+    """Writes ``count`` JPEGs as a class folder, where :func:`make_data` has not done so."""
+    if (folder / "done").exists() or (folder / "images" / "done").exists():
+        return
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        wnid = SYNSETS[i % len(SYNSETS)]
+        (folder / "images" / "train" / wnid).mkdir(parents=True, exist_ok=True)
+        (folder / "images" / "train" / wnid / f"{wnid}_{i}.JPEG").write_bytes(photo(rng))
+    (folder / "images" / "done").touch()
 
 
 def make_data(folder: Path, count: int) -> None:
@@ -93,8 +110,8 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
-def jaxvision_batches(pipeline: str, folder: Path) -> Iterator[int]:
-    """Batch sizes of our loader, endless."""
+def jaxvision_batches(pipeline: str, folder: Path, threads: int = WORKERS) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of our loader, endless."""
     from jaxvision.data import decode, loader, plan, sources
 
     if "TFRecord" in pipeline:
@@ -105,13 +122,12 @@ def jaxvision_batches(pipeline: str, folder: Path) -> Iterator[int]:
         size=SIZE, law="torch", area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), resize=pipeline.split()[1].strip(","),
         crop_pct=0.875, interpolation="bicubic")  # fmt: skip
     order = plan.Plan(len(source), BATCH, seed=0, train=True)
-    batches = loader.Loader(source, order, transform, size=SIZE, threads=WORKERS).batches(0, 1 << 30)
-    return (len(batch["label"]) for batch in batches)
+    return loader.Loader(source, order, transform, size=SIZE, threads=threads).batches(0, 1 << 30)
 
 
-def timm_batches(pipeline: str, folder: Path) -> Iterator[int]:
-    """Batch sizes of timm's loader (uint8 batches by its own fast collate), endless."""
-    from torch_reference import timm, torch
+def timm_loader(pipeline: str, folder: Path, *, workers: int, device: Any) -> Any:
+    """timm's loader and its prefetcher, which normalises on the device."""
+    from tools.torch_reference import timm
 
     options = {"root": str(folder / "images" / "train")}
     name = ""
@@ -119,10 +135,17 @@ def timm_batches(pipeline: str, folder: Path) -> Iterator[int]:
         options = {"root": str(folder / "tfds"), "split": "train", "is_training": True, "batch_size": BATCH}
         name = "tfds/imagenet2012"
     dataset = timm.data.create_dataset(name, **options)
-    loader = timm.data.create_loader(
+    return timm.data.create_loader(
         dataset, (3, SIZE, SIZE), BATCH, is_training=True, no_aug=False, hflip=0.5, color_jitter=0.0,
-        auto_augment=RAND if RAND in pipeline else None, interpolation="bilinear", num_workers=WORKERS,
-        use_prefetcher=True, persistent_workers=True, device=torch.device("cpu"))  # fmt: skip
+        auto_augment=RAND if RAND in pipeline else None, interpolation="bilinear", num_workers=workers,
+        use_prefetcher=True, persistent_workers=True, device=device)  # fmt: skip
+
+
+def timm_batches(pipeline: str, folder: Path) -> Iterator[int]:
+    """Batch sizes of timm's loader (uint8 batches by its own fast collate), endless."""
+    from tools.torch_reference import torch
+
+    loader = timm_loader(pipeline, folder, workers=WORKERS, device=torch.device("cpu"))
     while True:
         # Below the prefetcher, whose normalisation is device work.
         for images, _ in loader.loader:
@@ -132,8 +155,10 @@ def timm_batches(pipeline: str, folder: Path) -> Iterator[int]:
 def worker(pipeline: str, folder: Path, images: int) -> dict[str, float]:
     """Measures one pipeline in this process: CPU-seconds of the tree, wall time, peak proportional memory."""
     began = time.perf_counter()
-    make: Callable[[str, Path], Iterator[int]] = jaxvision_batches if pipeline.startswith("jax") else timm_batches
-    batches = make(pipeline, folder)
+    if pipeline.startswith("jax"):
+        batches = (len(batch["label"]) for batch in jaxvision_batches(pipeline, folder))
+    else:
+        batches = timm_batches(pipeline, folder)
     next(batches)
     first = time.perf_counter() - began
     peak = [0.0]
@@ -157,12 +182,16 @@ def worker(pipeline: str, folder: Path, images: int) -> dict[str, float]:
 
 def tree() -> list[psutil.Process]:
     """This process and its descendants."""
+    import psutil
+
     me = psutil.Process()
     return [me, *me.children(recursive=True)]
 
 
 def memory(process: psutil.Process) -> float:
     """Proportional set size: shared pages are divided among their users."""
+    import psutil
+
     try:
         return process.memory_full_info().pss
     except psutil.Error:

@@ -6,6 +6,7 @@ python tools/plot_tradeoff.py benchmarks/results/bench_cpu2_2026-11-22.json --ou
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tools.bench_pipeline import pipeline_table
 from tools.model_args import replace_file
 
 # The article's own runs: RTX 2070, PyTorch 1.10, 224 px, inference at batch 32; images per second and top-1.
@@ -59,7 +61,27 @@ def bench_table(document: dict[str, Any]) -> str:
         lines.append("")
         for s in rows:
             lines += [f"- {s['model']} {mode}, {key}: {text}" for key, text in s["errors"].items()]
+    if "pipeline" in document:
+        lines += ["", pipeline_table(document)]
+    lines += ["", article_table()]
     return "\n".join(lines).rstrip()
+
+
+def article_table() -> str:
+    """The article's own tables, beside which ours stands."""
+    lines = [
+        "## The article's tables, for reference",
+        "",
+        "Its own runs: RTX 2070, PyTorch 1.10, timm's weights, 224 px, inference at batch 32. Its literature table: "
+        "ImageNet-1k without extra data.",
+        "",
+        "| own runs | img/s | top-1 % | literature | img/s | top-1 % |",
+        "|---" * 6 + "|",
+    ]
+    for own, read in itertools.zip_longest(ARTICLE_RUNS.items(), ARTICLE_LITERATURE.items()):
+        cells = [f"{name} | {speed} | {top1}" for name, (speed, top1) in filter(None, (own, read))]
+        lines.append(f"| {' | '.join(cells)} |" if len(cells) == 2 else f"| {cells[0]} | | | |")
+    return "\n".join(lines)
 
 
 def _line(s: dict[str, Any], document: dict[str, Any]) -> str:
