@@ -56,6 +56,7 @@ VARIANTS = {
 }  # fmt: skip
 BATCHES = {("cpu", "infer"): 32, ("cpu", "train"): 16, ("gpu", "infer"): 32, ("gpu", "train"): 256}
 LEAST_BATCH = 4
+PAUSE = 0.3  # seconds before each sample: the other side's threads may still spin for more work
 
 
 class Worker:
@@ -165,6 +166,7 @@ def run_rounds(row: Row, workers: dict[str, Worker], args: argparse.Namespace) -
     for i in range(args.rounds):
         # Every second round the other way round: what runs first is not always the same.
         for key in list(workers) if i % 2 == 0 else list(workers)[::-1]:
+            time.sleep(PAUSE)
             if (seconds := ask(key, "run", calls=calls[key])) is not None:
                 row.variants[key]["seconds_per_call"].append(seconds / calls[key])
     for key in list(workers):
@@ -321,7 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began, here = time.monotonic(), machine()
     kind = "gpu" if here["gpu"] else "cpu"
     args.dtype = args.dtype or ("bfloat16" if kind == "gpu" else "float32")
-    worker = Worker("rates", timeout=args.timeout, dtype=args.dtype)
+    worker = Worker("rates", timeout=args.timeout, dtype=args.dtype, variant="keep" if kind == "cpu" else "plain")
     rates = worker.ask("setup").get("result") or {"flops_per_s": float("nan"), "bytes_per_s": float("nan")}
     worker.close()
     jobs = [(model, mode) for model in args.models for mode in args.modes]
