@@ -27,7 +27,9 @@ import numpy as np
 from rich.progress import track
 
 import jaxvision
-from jaxvision.models import convolution
+from jaxvision import cpu
+from jaxvision.model import build_module
+from jaxvision.models import convolution, layers
 
 MODELS = (
     "resnet50", "seresnext50_32x4d", "resnest50d", "efficientnet_b0", "tf_efficientnetv2_b0", "convnext_tiny",
@@ -44,6 +46,23 @@ CONVOLUTIONS = {
     "32 groups of 4, 56x56x128": (56, 128, 3, 1, 32),
     "32 groups of 32, 7x7x1024": (7, 1024, 3, 1, 32),
     "2 groups, 28x28x256": (28, 256, 3, 1, 2),
+    "3x3, 56x56x64": (56, 64, 3, 1, 1),
+    "3x3, 28x28x128": (28, 128, 3, 1, 1),
+    "3x3, 14x14x256": (14, 256, 3, 1, 1),
+}
+
+
+def _normalised_depthwise(x: jax.Array) -> jax.Array:
+    y = convolution.conv2d(x, jnp.full((x.shape[-1], 7, 7, 1), 0.1), padding=3, groups=x.shape[-1])
+    centred = y - jnp.mean(y, -1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), -1, keepdims=True) + 1e-6)
+
+
+# name: size, channels, what is done with the map
+OPERATIONS: dict[str, tuple[int, int, Callable[[jax.Array], jax.Array]]] = {
+    "depthwise 7x7 and layer norm, 56x56x96": (56, 96, _normalised_depthwise),
+    "max pooling, 112x112x64": (112, 64, layers.max_pool_3x3),
+    "global pooling, 28x28x512": (28, 512, layers.global_avg_pool),
 }
 
 
@@ -61,13 +80,13 @@ def interleaved(programs: dict[str, Callable[[], Any]], rounds: int) -> dict[str
     return times
 
 
-def both_forms(make: Callable[[], tuple[Callable, tuple]]) -> dict[str, Callable[[], Any]]:
+def both_forms(make: Callable[[], tuple[Callable, tuple]], options: dict[str, str]) -> dict[str, Callable[[], Any]]:
     """The program traced in this backend's forms and in plain ones; fresh functions, as JAX caches by identity."""
     programs = {}
     for name, backend in (("ours", jax.default_backend()), ("plain", "gpu")):
         with convolution.formulation(backend):
             function, arguments = make()
-            compiled = jax.jit(function).lower(*arguments).compile()
+            compiled = jax.jit(function, compiler_options=options).lower(*arguments).compile()
         programs[name] = lambda compiled=compiled, arguments=arguments: compiled(*arguments)
     return programs
 
@@ -92,7 +111,7 @@ def model_programs(name: str, batch: int, size: int, train: bool) -> dict[str, C
 
         return (gradient if train else infer), (model.variables, x)
 
-    return both_forms(make)
+    return both_forms(make, {} if train else cpu.compiler_options(model.module))
 
 
 def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dict[str, Callable[[], Any]]:
@@ -112,7 +131,19 @@ def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dic
 
         return (backward if train else forward), (x, weight)
 
-    return both_forms(make)
+    return both_forms(make, {} if train else convolutional())
+
+
+def operation_programs(name: str, batch: int) -> dict[str, Callable[[], Any]]:
+    """One of ``OPERATIONS``."""
+    size, channels, function = OPERATIONS[name]
+    x = np.random.default_rng(0).standard_normal((batch, size, size, channels), np.float32)
+    return both_forms(lambda: (lambda x: function(x), (x,)), convolutional())
+
+
+def convolutional() -> dict[str, str]:
+    """The options of a convolutional network's inference."""
+    return cpu.compiler_options(build_module("resnet50"))
 
 
 def row(name: str, what: str, times: dict[str, list[float]]) -> dict[str, Any]:
@@ -135,10 +166,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, help="write a table (.md) and all samples beside it (.json)")
     args = parser.parse_args()
+    if cpu.expected():
+        cpu.keep_memory()
     work: list[tuple[str, str, Callable[[], dict]]] = []
     for name, shape in CONVOLUTIONS.items():
         for what, train in (("forward", False), ("gradients", True)):
             work.append((name, what, lambda s=shape, t=train: convolution_programs(s, args.batch, t)))
+    work += [(name, "forward", lambda n=name: operation_programs(n, args.batch)) for name in OPERATIONS]
     for name in args.models:
         for what, train in (("inference, fused", False), ("gradients", True)):
             work.append((name, what, lambda n=name, t=train: model_programs(n, args.batch, args.size, t)))
