@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools import bench, gpu_program, plot_tradeoff
+from tools import bench, bench_pipeline, bench_startup, gpu_program, plot_tradeoff
 
 HLO = """HloModule jit_f, is_scheduled=true
 
@@ -90,3 +90,28 @@ def test_intervals_and_out_of_memory():
     assert bench.out_of_memory("RESOURCE_EXHAUSTED: Out of memory") and not bench.out_of_memory("KeyError: x")
     with pytest.raises(SystemExit):
         bench.parse_args(["--models", "resnet5"])
+
+
+def test_the_pipeline_s_table_names_what_limits_training():
+    parts = {"host": 2e-3, "augmentation": 1e-3, "train step": 2e-3}
+    assert bench_pipeline.bottleneck(parts, shared=True) == ("host", pytest.approx(200.0))
+    assert bench_pipeline.bottleneck(parts, shared=False) == ("train step", pytest.approx(1000 / 3))
+    assert bench_pipeline.bottleneck(parts | {"host": 4e-3}, shared=False) == ("host", pytest.approx(250.0))
+    document = {
+        "machine": {"cpus": 2}, "device": "cpu",
+        "summary": [
+            {"model": "m", "mode": "train", "images_per_s": {"jaxvision a": 10.0}, "jaxvision": {"variant": "a"}}
+        ],
+        "pipeline": {
+            "settings": {"size": 224, "batch": 128, "augmentation": "rand", "rounds": 1}, "errors": {"timm": "boom"},
+            "medians": {"jaxvision": {"augment_s": 0.05, "host_cpu_s": 0.004, "whole_s": 0.06, "whole_cpu_s": 0.11}},
+        },
+    }  # fmt: skip
+    table = bench_pipeline.pipeline_table(document)
+    assert "| jaxvision | 17 | 9 | 250 | 50.00 |" in table and "timm: boom" in table
+    assert "| m | 6.6, train step |" in table  # 2 + 50 + 100 ms
+
+
+def test_a_call_s_overhead_is_measured_with_a_whole_state():
+    found = bench_startup.python_overhead("resnet10t", 5)
+    assert found["leaves"] > 100 and 0 < found["median_ms"] <= found["p90_ms"]

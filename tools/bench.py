@@ -364,7 +364,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "summary": summaries, "rows": [dataclasses.asdict(row) for row in rows],
     }  # fmt: skip
     if args.pipeline:
-        document["pipeline"] = measure_all(args.data, images=1024, rounds=3, timeout=args.timeout)
+        document["pipeline"] = measure_all(args.data, images=2048, rounds=2, timeout=args.timeout)
     name = (here["gpu"] or f"cpu{here['cpus']}").split(",")[0].replace("NVIDIA ", "").replace(" ", "_").lower()
     path = args.out / f"bench_{name}_{document['date']}.json"
     replace_file(path, lambda part: part.write_text(json.dumps(document, indent=1) + "\n"))
