@@ -1,0 +1,93 @@
+"""XLA's compiler options on a CPU: inference (fused) and training steps with its library YNNPACK on and off.
+
+  python tools/bench_cpu_options.py --models resnet50 swin_tiny_patch4_window7_224 --out FILE.md
+
+Programs of one model run interleaved in one process that keeps its memory; medians. "off" is what
+``jaxvision.compile`` asks for where the network is convolutional.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+
+import jaxvision
+from jaxvision import cpu
+from jaxvision.model import build_module
+from tools.bench_models import training
+from tools.bench_worker import inputs
+
+MODELS = ("resnet50", "resnest50d", "convnext_tiny", "tf_efficientnet_b0", "swin_tiny_patch4_window7_224")
+
+
+def programs(name: str, mode: str, batch: int) -> dict[str, Callable[[], Any]]:
+    """The model's call, or its training step, with YNNPACK "on" (XLA's default) and "off"."""
+    model = jaxvision.create_model(name, key=jax.random.key(0), num_classes=1000)
+    x, y = jax.device_put(inputs(batch, 224)[0])
+    calls: dict[str, Callable[[], Any]] = {}
+    for key, options in {"on": {}, "off": cpu.compiler_options(build_module("resnet50"))}.items():
+        if mode == "infer":
+            fused = jaxvision.fuse(model)
+            compiled = jax.jit(lambda m, x: m(x), compiler_options=options).lower(fused, x).compile()
+            calls[key] = lambda compiled=compiled, fused=fused: compiled(fused, x)
+        else:
+            state, step = training(model)
+            compiled = jax.jit(step, compiler_options=options).lower(state, x, y).compile()
+            calls[key] = lambda compiled=compiled, state=state: compiled(state, x, y)
+    return calls
+
+
+def measure(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, in turn, after two calls of each."""
+    times: dict[str, list[float]] = {key: [] for key in calls}
+    for i in range(rounds + 2):
+        for key, call in calls.items():
+            began = time.perf_counter()
+            jax.block_until_ready(call())
+            if i >= 2:
+                times[key].append(time.perf_counter() - began)
+    return {key: statistics.median(values) for key, values in times.items()}
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--modes", nargs="+", default=["infer", "train"], choices=["infer", "train"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="write the table")
+    args = parser.parse_args()
+    cpu.keep_memory()
+    lines = ["| model | | batch | YNNPACK on, ms | off, ms | on / off |", "|---" * 6 + "|"]
+    for mode in args.modes:
+        batch = {"infer": 32, "train": 16}[mode]
+        for name in args.models:
+            found = measure(programs(name, mode, batch), args.rounds)
+            on, off = 1e3 * found["on"], 1e3 * found["off"]
+            lines.append(f"| {name} | {mode} | {batch} | {on:.0f} | {off:.0f} | {on / off:.2f} |")
+            print(lines[-1], flush=True)
+            jax.clear_caches()
+    if args.out:
+        head = (
+            f"# XLA's YNNPACK on and off, {date.today()}\n\n224 px, float32, {args.rounds} interleaved rounds, medians, "
+            f"memory kept; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end, python "
+            f"{platform.python_version()}, jax {jax.__version__}. Command: `python {' '.join(sys.argv)}`.\n\n"
+        )
+        args.out.write_text(head + "\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
