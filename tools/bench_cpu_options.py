@@ -81,8 +81,8 @@ def main() -> int:
             jax.clear_caches()
     if args.out:
         head = (
-            f"# XLA's YNNPACK on and off, {date.today()}\n\n224 px, float32, {args.rounds} interleaved rounds, medians, "
-            f"memory kept; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end, python "
+            f"# XLA's YNNPACK on and off, {date.today()}\n\n224 px, float32, {args.rounds} interleaved rounds, "
+            f"medians, memory kept; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end, python "
             f"{platform.python_version()}, jax {jax.__version__}. Command: `python {' '.join(sys.argv)}`.\n\n"
         )
         args.out.write_text(head + "\n".join(lines) + "\n")
