@@ -326,8 +326,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     worker = Worker("rates", timeout=args.timeout, dtype=args.dtype, variant="keep" if kind == "cpu" else "plain")
     rates = worker.ask("setup").get("result") or {"flops_per_s": float("nan"), "bytes_per_s": float("nan")}
     worker.close()
-    jobs = [(model, mode) for model in args.models for mode in args.modes]
-    rows, summaries = [], []
+    jobs = [(model, mode) for mode in args.modes for model in args.models]
+    document: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(), "machine": here, "device": kind, "dtype": args.dtype,
+        "versions": {}, "command": " ".join(["tools/bench.py", *(argv or sys.argv[1:])]), "rates": rates,
+        "rounds": args.rounds, "top1": dict.fromkeys(args.models, "published"), "minutes": 0.0, "summary": [],
+        "rows": [],
+    }  # fmt: skip
+    summaries = document["summary"]
+    name = (here["gpu"] or f"cpu{here['cpus']}").split(",")[0].replace("NVIDIA ", "").replace(" ", "_").lower()
+    path = args.out / f"bench_{name}_{document['date']}.json"
+
+    def write() -> None:
+        document["minutes"] = (time.monotonic() - began) / 60
+        replace_file(path, lambda part: part.write_text(json.dumps(document, indent=1) + "\n"))
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -343,31 +356,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.timm:
                 chosen["timm"] = args.timm.split(",")
             row = measure(model, mode, args.batch or BATCHES[kind, mode], chosen, args)
-            rows.append(row)
+            document["rows"].append(dataclasses.asdict(row))
+            document["versions"] |= {k: v["version"] for k, v in row.variants.items() if "version" in v}
             summaries.append(summarise(row, rates))
+            write()  # a run that is cut off leaves what it measured
             speeds = ", ".join(f"{key} {value:.1f}" for key, value in summaries[-1]["images_per_s"].items())
             errors = "; ".join(f"{key}: {text}" for key, text in summaries[-1]["errors"].items())
             print(f"{model} {mode}, batch {row.batch}: {speeds} img/s {errors}", flush=True)
             progress.advance(task)
-    published = {s["model"]: "published" for s in summaries}
     if args.val:
         for model, value in measured_top1(args.models, args).items():
-            published[model] = "measured"
+            document["top1"][model] = "measured"
             for summary in summaries:
                 if summary["model"] == model:
                     summary["top1"] = value
-    versions = {k: v["version"] for row in rows[:1] for k, v in row.variants.items() if "version" in v}
-    document = {
-        "date": datetime.date.today().isoformat(), "machine": here, "device": kind, "dtype": args.dtype,
-        "versions": versions, "command": " ".join(["tools/bench.py", *(argv or sys.argv[1:])]), "rates": rates,
-        "rounds": args.rounds, "top1": published, "minutes": (time.monotonic() - began) / 60,
-        "summary": summaries, "rows": [dataclasses.asdict(row) for row in rows],
-    }  # fmt: skip
     if args.pipeline:
         document["pipeline"] = measure_all(args.data, images=2048, rounds=2, timeout=args.timeout)
-    name = (here["gpu"] or f"cpu{here['cpus']}").split(",")[0].replace("NVIDIA ", "").replace(" ", "_").lower()
-    path = args.out / f"bench_{name}_{document['date']}.json"
-    replace_file(path, lambda part: part.write_text(json.dumps(document, indent=1) + "\n"))
+    write()
     table = bench_table(document)
     print("\n" + table)
     replace_file(path.with_suffix(".md"), lambda part: part.write_text(table + "\n"))
