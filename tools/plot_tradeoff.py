@@ -1,6 +1,6 @@
 """Table and plots of a result of ``tools/bench.py``: the article's scatter, and jaxvision against timm per model.
 
-python tools/plot_tradeoff.py benchmarks/results/bench_cpu2_2026-11-22.json --out /tmp/plots
+python tools/plot_tradeoff.py benchmarks/results/bench_cpu2_2026-11-23.json --out /tmp/plots
 """
 
 from __future__ import annotations
