@@ -165,16 +165,21 @@ def depthwise(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.A
     Returns:
       (N, H', W', C).
     """
+    wide, taps = jnp.promote_types(x.dtype, jnp.float32), weight.shape[1] * weight.shape[2]
+    if taps < MANY_TAPS:
+        return _depthwise_direct(x, weight, stride, pads)
+    padded = _padded(x, pads).astype(wide)
+    return _sum_in_runs(padded, weight.astype(wide).transpose(1, 2, 0), stride).astype(x.dtype)
+
+
+def _depthwise_direct(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.Array:
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    many = weight.shape[1] * weight.shape[2] >= MANY_TAPS
-    padded = (_padded(x, pads) if many else jnp.pad(x, ((0, 0), *pads, (0, 0)))).astype(wide)
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0))).astype(wide)
     return _shifted_sum(padded, weight.astype(wide).transpose(1, 2, 0), stride).astype(x.dtype)
 
 
 def _shifted_sum(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
     """The sum over all taps (KH, KW, C) of shifted products, where they fit into ``x`` (N, H, W, C)."""
-    if taps.shape[0] * taps.shape[1] >= MANY_TAPS:
-        return _sum_in_runs(x, taps, stride)
     height, width = ((x.shape[i + 1] - taps.shape[i]) // stride + 1 for i in (0, 1))
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
     total: jax.Array | float = 0.0
@@ -228,7 +233,8 @@ def _padded(x: jax.Array, pads: Pads) -> jax.Array:
 def _depthwise_forward(
     x: jax.Array, weight: jax.Array, stride: int, pads: Pads
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return depthwise(x, weight, stride, pads), (x, weight)
+    # Runs of pixels pay in inference only.
+    return _depthwise_direct(x, weight, stride, pads), (x, weight)
 
 
 def _depthwise_backward(

@@ -33,7 +33,7 @@ def winograd(x: jax.Array, weight: jax.Array, pads: Pads) -> jax.Array:
     2.25 times less arithmetic for more traffic in memory, so it pays for many channels. In float32 as exact as the
     direct sum (6e-7 of the largest value), because the transforms only add, subtract and halve.
 
-    The input's gradient is the same form again; the weight's is XLA's convolution, which is faster there.
+    Where it is differentiated it is XLA's convolution instead: training is up to 1.3 times as fast with that.
 
     Args:
       x: (N, H, W, I).
@@ -61,18 +61,16 @@ def winograd(x: jax.Array, weight: jax.Array, pads: Pads) -> jax.Array:
     return out.reshape(x.shape[0], 2 * down, 2 * across, -1)[:, :height, :width]
 
 
+def _direct(x: jax.Array, weight: jax.Array, pads: Pads) -> jax.Array:
+    return lax.conv_general_dilated(x, weight, (1, 1), pads, dimension_numbers=("NHWC", "OHWI", "NHWC"))
+
+
 def _forward(x: jax.Array, weight: jax.Array, pads: Pads) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return winograd(x, weight, pads), (x, weight)
+    return _direct(x, weight, pads), (x, weight)
 
 
 def _backward(pads: Pads, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, weight = saved
-    turned = weight[:, ::-1, ::-1].transpose(3, 1, 2, 0)
-    of_input = winograd(g, turned, ((2 - pads[0][0], 2 - pads[0][1]), (2 - pads[1][0], 2 - pads[1][1])))
-    direct = functools.partial(
-        lax.conv_general_dilated, x, window_strides=(1, 1), padding=pads, dimension_numbers=("NHWC", "OHWI", "NHWC")
-    )
-    return of_input, jax.vjp(direct, weight)[1](g)[0]
+    return jax.vjp(lambda x, weight: _direct(x, weight, pads), *saved)[1](g)
 
 
 winograd.defvjp(_forward, _backward)
