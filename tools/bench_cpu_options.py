@@ -13,7 +13,6 @@ import os
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -25,7 +24,7 @@ import jax
 
 import jaxvision
 from jaxvision import cpu
-from jaxvision.model import build_module
+from tools.bench_formulations import convolutional, interleaved
 from tools.bench_models import training
 from tools.bench_worker import inputs
 
@@ -37,7 +36,7 @@ def programs(name: str, mode: str, batch: int) -> dict[str, Callable[[], Any]]:
     model = jaxvision.create_model(name, key=jax.random.key(0), num_classes=1000)
     x, y = jax.device_put(inputs(batch, 224)[0])
     calls: dict[str, Callable[[], Any]] = {}
-    for key, options in {"on": {}, "off": cpu.compiler_options(build_module("resnet50"))}.items():
+    for key, options in {"on": {}, "off": convolutional()}.items():
         if mode == "infer":
             fused = jaxvision.fuse(model)
             compiled = jax.jit(lambda m, x: m(x), compiler_options=options).lower(fused, x).compile()
@@ -47,18 +46,6 @@ def programs(name: str, mode: str, batch: int) -> dict[str, Callable[[], Any]]:
             compiled = jax.jit(step, compiler_options=options).lower(state, x, y).compile()
             calls[key] = lambda compiled=compiled, state=state: compiled(state, x, y)
     return calls
-
-
-def measure(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, in turn, after two calls of each."""
-    times: dict[str, list[float]] = {key: [] for key in calls}
-    for i in range(rounds + 2):
-        for key, call in calls.items():
-            began = time.perf_counter()
-            jax.block_until_ready(call())
-            if i >= 2:
-                times[key].append(time.perf_counter() - began)
-    return {key: statistics.median(values) for key, values in times.items()}
 
 
 def main() -> int:
@@ -74,8 +61,8 @@ def main() -> int:
     for mode in args.modes:
         batch = {"infer": 32, "train": 16}[mode]
         for name in args.models:
-            found = measure(programs(name, mode, batch), args.rounds)
-            on, off = 1e3 * found["on"], 1e3 * found["off"]
+            times = interleaved(programs(name, mode, batch), args.rounds)
+            on, off = (1e3 * statistics.median(times[key]) for key in ("on", "off"))
             lines.append(f"| {name} | {mode} | {batch} | {on:.0f} | {off:.0f} | {on / off:.2f} |")
             print(lines[-1], flush=True)
             jax.clear_caches()

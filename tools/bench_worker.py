@@ -65,7 +65,6 @@ class Jax:
         if args.mode == "infer" and "compiled" in args.variant:
             compiled = jaxvision.compile(model)
             program = compiled.lower(fixed[0][0]).compile()
-            compiled(fixed[0][0])
             self.call: Callable[[int], Any] = lambda i: compiled(fixed[i % BUFFERS][0])
         elif args.mode == "infer":
             program = jax.jit(lambda model, x: model(x)).lower(model, fixed[0][0]).compile()
