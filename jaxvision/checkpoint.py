@@ -24,6 +24,7 @@ import logging
 import math
 import shutil
 import sys
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,6 +39,7 @@ from jaxvision.errors import UserError
 FORMAT = 1
 _PREFIX = "step"
 _TRASH = ".trash"
+_WRITERS_END_S = 5.0
 
 Flat = Mapping[str, np.ndarray]
 
@@ -54,6 +56,7 @@ class Checkpointer:
 
     def __init__(self, directory: Path, *, keep: int, warn: Callable[[str], None], read_only: bool = False) -> None:
         absl_logging.set_verbosity(absl_logging.FATAL)  # what Orbax has to say is in its exceptions
+        _silence_closed_loops()
         self.directory, self.warn = directory, warn
         self.best: int | None = None  # known after close(): the step with the highest score
         self._saving: int | None = None
@@ -101,6 +104,8 @@ class Checkpointer:
         )
         # Nothing is being deleted now; what was would stand in the way of a step that is deleted a second time.
         shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
+        if self._last_failed:
+            self._remove_debris()
         try:
             if step in self._manager.all_steps():
                 self._manager.delete(step)
@@ -154,7 +159,7 @@ class Checkpointer:
             try:
                 return *self._restore_one(candidate, target), candidate
             except _DamagedError as error:
-                _silence_abandoned_work()
+                logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # complains of each abandoned task
                 damage.append(f"checkpoint of step {candidate} is damaged: {error}")
                 self.warn(damage[-1] + "; trying the one before")
         if damage:
@@ -196,7 +201,7 @@ class Checkpointer:
 
     def _failed(self, error: Exception) -> None:
         step, self._saving, self._last_failed = self._saving, None, True
-        _silence_abandoned_work()
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # complains of each abandoned task
         self._remove_debris()
         full = "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
         reason = "no space left on the disk" if full else _first_line(error)
@@ -214,9 +219,17 @@ class Checkpointer:
                 file.write_text("{}")
 
     def _remove_debris(self) -> None:
-        """Deletes uncommitted folders; Orbax leaves them where a save failed, and they keep filling the disk."""
-        for folder in self.directory.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Deletes uncommitted folders; Orbax leaves them where a save failed, and they keep filling the disk.
+
+        Its abandoned writers may go on for a moment and put a file into a folder that is just being emptied.
+        """
+        deadline = time.monotonic() + _WRITERS_END_S
+        while folders := list(self.directory.glob("*.orbax-checkpoint-tmp*")):
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            if time.monotonic() > deadline:
+                return  # the next save tries again
+            time.sleep(0.05)
 
 
 class _DamagedError(Exception):
@@ -266,9 +279,11 @@ def _first_line(error: BaseException) -> str:
     return line if len(line) <= 200 else line[:200] + "..."
 
 
-def _silence_abandoned_work() -> None:
-    """After a failed save or restore, Orbax's abandoned work complains piece by piece that its event loop is closed."""
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+def _silence_closed_loops() -> None:
+    """After a failed save or restore, Orbax's abandoned writers complain that their event loop is closed.
+
+    They do so before the failure is known here, so this stands from the start.
+    """
     inner = sys.unraisablehook
     if getattr(inner, "filters_closed_loops", False):
         return
