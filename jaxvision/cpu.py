@@ -18,12 +18,14 @@ def compiler_options(module: nn.Module) -> dict[str, str]:
 
     There XLA hands products, convolutions and reductions to its library YNNPACK. In convolutional networks that is
     slower than XLA's own kernels, and undoes fusions; the empty list turns it off. Attention networks keep it, for
-    their many layer norms, and so does training, for the sums of batch normalisation (docs/performance.md).
+    their many layer norms, and so does training, for the sums of batch normalisation (docs/performance.md). Loops
+    take AVX-512's whole width, where there is one; LLVM's choice is half of it.
     """
-    # Networks that are built for one size of images are those with attention.
-    if jax.default_backend() != "cpu" or hasattr(module, "image_size"):
+    if jax.default_backend() != "cpu":
         return {}
-    return {"xla_cpu_experimental_ynn_fusion_type": ""}
+    options = {"xla_cpu_prefer_vector_width": "512"}
+    # Networks that are built for one size of images are those with attention.
+    return options if hasattr(module, "image_size") else options | {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def keep_memory() -> bool:

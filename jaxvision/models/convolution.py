@@ -22,8 +22,6 @@ from jaxvision.models.winograd import winograd
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
-MANY_TAPS = 25  # from a 5x5 kernel on, depthwise sums are taken in runs of pixels
-
 _TARGET: contextvars.ContextVar[str | None] = contextvars.ContextVar("formulation", default=None)
 
 
@@ -178,14 +176,6 @@ def depthwise(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.A
     Returns:
       (N, H', W', C).
     """
-    if weight.shape[1] * weight.shape[2] < MANY_TAPS:
-        return _depthwise_direct(x, weight, stride, pads)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    padded = _padded(x, pads).astype(wide)
-    return _sum_in_runs(padded, weight.astype(wide).transpose(1, 2, 0), stride).astype(x.dtype)
-
-
-def _depthwise_direct(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.Array:
     wide = jnp.promote_types(x.dtype, jnp.float32)
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0))).astype(wide)
     return _shifted_sum(padded, weight.astype(wide).transpose(1, 2, 0), stride).astype(x.dtype)
@@ -195,59 +185,32 @@ def _shifted_sum(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
     """The sum over all taps (KH, KW, C) of shifted products, where they fit into ``x`` (N, H, W, C)."""
     height, width = ((x.shape[i + 1] - taps.shape[i]) // stride + 1 for i in (0, 1))
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
+    taps = _stored(taps, 2)  # else every product gathers its weight from the layout they come in: 3 times as slow
     total: jax.Array | float = 0.0
     for i in range(taps.shape[0]):
         for j in range(taps.shape[1]):
             total += x[:, i : i + rows : stride, j : j + columns : stride] * taps[i, j]
-    return jnp.asarray(total)
+    # A layer norm uses it three times; few products are cheaper than the way through memory.
+    many = taps.shape[0] * taps.shape[1] > 25
+    return _stored(jnp.asarray(total), 1) if many else jnp.asarray(total)
 
 
-def _sum_in_runs(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
-    """The same where there are many taps: 2 to 3 times as fast, because XLA's loop has more to do at a stretch.
+def _stored(x: jax.Array, axis: int) -> jax.Array:
+    """``x``, computed once, before its users: XLA would do it again in the loop of each of them.
 
-    A row's pixels and channels are one axis, cut into runs of several pixels, which meet the taps repeated as often.
-    Columns of the same place within the stride are a row of their own.
+    It does not for what is written in place, here in two halves of ``axis``; an optimization barrier is gone before
+    it fuses.
     """
-    n, full, _, channels = x.shape
-    height, width = ((x.shape[i + 1] - taps.shape[i]) // stride + 1 for i in (0, 1))
-    run = next((d for d in range(2, width + 1) if width % d == 0), 1)
-    repeated = jnp.tile(taps, (1, 1, run))
-    phases = [x[:, :, b::stride].reshape(n, full, -1) for b in range(stride)]
-    total: jax.Array | float = 0.0
-    for i in range(taps.shape[0]):
-        for j in range(taps.shape[1]):
-            first = j // stride * channels
-            rows = phases[j % stride][:, i : i + stride * (height - 1) + 1 : stride, first : first + width * channels]
-            total += rows.reshape(n, height, width // run, run * channels) * repeated[i, j]
-    total = jnp.asarray(total).reshape(n, height, width, channels)
-    return _stored(total) if taps.shape[0] * taps.shape[1] > MANY_TAPS else total
-
-
-def _stored(x: jax.Array) -> jax.Array:
-    """``x``, computed once: XLA repeats cheap arithmetic in each of its users, and a layer norm has three.
-
-    It does not for what is written in place; an optimization barrier is gone before it fuses.
-    """
-    half = x.shape[1] // 2
-    return jnp.zeros_like(x).at[:, :half].set(x[:, :half]).at[:, half:].set(x[:, half:])
-
-
-def _padded(x: jax.Array, pads: Pads) -> jax.Array:
-    """Zeros around ``x``, which is computed in its own shape and not while it is read flat."""
-    (top, bottom), (left, right) = pads
-    n, height, width, channels = x.shape
-    half = height // 2
-    out = jnp.zeros((n, height + top + bottom, width + left + right, channels), x.dtype)
-    columns = slice(left, left + width)
-    out = out.at[:, top : top + half, columns].set(x[:, :half])
-    return out.at[:, top + half : top + height, columns].set(x[:, half:])
+    low, high = jnp.split(x, [x.shape[axis] // 2], axis)
+    start = [0] * x.ndim
+    start[axis] = low.shape[axis]
+    return lax.dynamic_update_slice(lax.dynamic_update_slice(jnp.zeros_like(x), low, [0] * x.ndim), high, start)
 
 
 def _depthwise_forward(
     x: jax.Array, weight: jax.Array, stride: int, pads: Pads
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    # Runs of pixels pay in inference only.
-    return _depthwise_direct(x, weight, stride, pads), (x, weight)
+    return depthwise(x, weight, stride, pads), (x, weight)
 
 
 def _depthwise_backward(
