@@ -13,19 +13,20 @@ import jax
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
-def compiler_options(module: nn.Module) -> dict[str, str]:
-    """For the ``compiler_options`` of the outermost ``jax.jit`` around a network that infers: nothing but on a CPU.
+def compiler_options(module: nn.Module, *, train: bool = False) -> dict[str, str]:
+    """For the ``compiler_options`` of the outermost ``jax.jit`` around a network or its train step; none on a GPU.
 
-    There XLA hands products, convolutions and reductions to its library YNNPACK. In convolutional networks that is
-    slower than XLA's own kernels, and undoes fusions; the empty list turns it off. Attention networks keep it, for
-    their many layer norms, and so does training, for the sums of batch normalisation (docs/performance.md). Loops
-    take AVX-512's whole width, where there is one; LLVM's choice is half of it.
+    On a CPU XLA hands products, convolutions and reductions to its library YNNPACK. In convolutional networks that is
+    slower than XLA's own kernels, and undoes fusions; an empty list turns it off. Training keeps it for reductions,
+    the sums of batch normalisation, and attention networks keep it whole. Loops take AVX-512's full width, where
+    there is one; LLVM's choice is half of it. docs/performance.md has the figures.
     """
     if jax.default_backend() != "cpu":
         return {}
     options = {"xla_cpu_prefer_vector_width": "512"}
-    # Networks that are built for one size of images are those with attention.
-    return options if hasattr(module, "image_size") else options | {"xla_cpu_experimental_ynn_fusion_type": ""}
+    if hasattr(module, "image_size"):  # networks that are built for one size of images are those with attention
+        return options
+    return options | {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE" if train else ""}
 
 
 def keep_memory() -> bool:

@@ -235,7 +235,13 @@ def train_program(
     mix = make_mix(config)
     step = train_step(config, network, optimizer, run, mix=mix if mix else None, teacher=teacher)
     full, cut = sharding.replicated(mesh), sharding.batch_sharded(mesh)
-    return jax.jit(step, in_shardings=(full, cut, cut, full), out_shardings=full, donate_argnums=0)
+    return jax.jit(
+        step,
+        in_shardings=(full, cut, cut, full),
+        out_shardings=full,
+        donate_argnums=0,
+        compiler_options=cpu.compiler_options(network.module, train=True),
+    )
 
 
 def train_step(

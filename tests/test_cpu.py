@@ -25,7 +25,13 @@ def test_a_compiled_model_gives_the_model_s_logits():
     assert classify.lower(jax.ShapeDtypeStruct((5, 64, 64, 3), jnp.float32)).compile() is not None
     with pytest.raises(UserError, match="NCHW"):
         classify(x.transpose(0, 3, 1, 2))
-    assert cpu.compiler_options(model.module) and not cpu.compiler_options(build_module("swin_tiny_patch4_window7_224"))
+
+
+def test_ynnpack_is_off_in_convolutional_inference_and_sums_in_its_training():
+    flag, network = "xla_cpu_experimental_ynn_fusion_type", build_module("resnet10t")
+    assert cpu.compiler_options(network)[flag] == ""
+    assert cpu.compiler_options(network, train=True)[flag] == "LIBRARY_FUSION_TYPE_REDUCE"
+    assert flag not in cpu.compiler_options(build_module("swin_tiny_patch4_window7_224"))
 
 
 def test_a_process_that_keeps_its_memory_asks_for_none_anew():

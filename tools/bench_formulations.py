@@ -111,7 +111,7 @@ def model_programs(name: str, batch: int, size: int, train: bool) -> dict[str, C
 
         return (gradient if train else infer), (model.variables, x)
 
-    return both_forms(make, {} if train else cpu.compiler_options(model.module))
+    return both_forms(make, cpu.compiler_options(model.module, train=train))
 
 
 def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dict[str, Callable[[], Any]]:
@@ -131,19 +131,19 @@ def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dic
 
         return (backward if train else forward), (x, weight)
 
-    return both_forms(make, {} if train else convolutional())
+    return both_forms(make, convolutional(train))
 
 
 def operation_programs(name: str, batch: int) -> dict[str, Callable[[], Any]]:
     """One of ``OPERATIONS``."""
     size, channels, function = OPERATIONS[name]
     x = np.random.default_rng(0).standard_normal((batch, size, size, channels), np.float32)
-    return both_forms(lambda: (lambda x: function(x), (x,)), convolutional())
+    return both_forms(lambda: (lambda x: function(x), (x,)), convolutional(False))
 
 
-def convolutional() -> dict[str, str]:
+def convolutional(train: bool) -> dict[str, str]:
     """The options of a convolutional network's inference."""
-    return cpu.compiler_options(build_module("resnet50"))
+    return cpu.compiler_options(build_module("resnet50"), train=train)
 
 
 def row(name: str, what: str, times: dict[str, list[float]]) -> dict[str, Any]:

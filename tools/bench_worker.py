@@ -52,6 +52,7 @@ class Jax:
         import jax.numpy as jnp
 
         import jaxvision
+        from jaxvision import cpu
 
         jax, args = self.jax, self.args
         began = time.perf_counter()
@@ -74,7 +75,8 @@ class Jax:
 
             state, train = training(model)
             holder = [jax.device_put(state)]
-            program = jax.jit(train, donate_argnums=0).lower(holder[0], *fixed[0]).compile()
+            options = cpu.compiler_options(model.module, train=True)  # as jaxvision.main compiles it
+            program = jax.jit(train, donate_argnums=0, compiler_options=options).lower(holder[0], *fixed[0]).compile()
 
             def step(i: int) -> Any:
                 holder[0], _ = program(holder[0], *fixed[i % BUFFERS])
