@@ -39,7 +39,7 @@ from jaxvision.errors import UserError
 FORMAT = 1
 _PREFIX = "step"
 _TRASH = ".trash"
-_WRITERS_END_S = 5.0
+_WRITERS_END_S = 5.0  # how long the writers of a failed save may go on
 
 Flat = Mapping[str, np.ndarray]
 
@@ -159,7 +159,7 @@ class Checkpointer:
             try:
                 return *self._restore_one(candidate, target), candidate
             except _DamagedError as error:
-                logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # complains of each abandoned task
+                _silence_abandoned_tasks()
                 damage.append(f"checkpoint of step {candidate} is damaged: {error}")
                 self.warn(damage[-1] + "; trying the one before")
         if damage:
@@ -201,7 +201,7 @@ class Checkpointer:
 
     def _failed(self, error: Exception) -> None:
         step, self._saving, self._last_failed = self._saving, None, True
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # complains of each abandoned task
+        _silence_abandoned_tasks()
         self._remove_debris()
         full = "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
         reason = "no space left on the disk" if full else _first_line(error)
@@ -277,6 +277,11 @@ def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     line = text[0] if text else type(error).__name__
     return line if len(line) <= 200 else line[:200] + "..."
+
+
+def _silence_abandoned_tasks() -> None:
+    """After a failed save or restore, asyncio logs each task that Orbax abandoned."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def _silence_closed_loops() -> None:

@@ -142,7 +142,7 @@ def operation_programs(name: str, batch: int) -> dict[str, Callable[[], Any]]:
 
 
 def convolutional(train: bool) -> dict[str, str]:
-    """The options of a convolutional network's inference."""
+    """The options of a convolutional network, in inference or training."""
     return cpu.compiler_options(build_module("resnet50"), train=train)
 
 

@@ -191,9 +191,9 @@ def _shifted_sum(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
     for i in range(taps.shape[0]):
         for j in range(taps.shape[1]):
             total += x[:, i : i + rows : stride, j : j + columns : stride] * taps[i, j]
+    total = jnp.asarray(total)
     # A layer norm uses it three times; few products are cheaper than the way through memory.
-    many = taps.shape[0] * taps.shape[1] > 25
-    return _stored(jnp.asarray(total), 1) if many else jnp.asarray(total)
+    return _stored(total, 1) if taps.shape[0] * taps.shape[1] > 25 else total
 
 
 def _stored(x: jax.Array, axis: int) -> jax.Array:
