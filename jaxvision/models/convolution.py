@@ -179,7 +179,9 @@ def depthwise(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.A
     """
     wide = jnp.promote_types(x.dtype, jnp.float32)
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0))).astype(wide)
-    return _shifted_sum(padded, weight.astype(wide).transpose(1, 2, 0), stride).astype(x.dtype)
+    total = _shifted_sum(padded, weight.astype(wide).transpose(1, 2, 0), stride).astype(x.dtype)
+    # A layer norm uses it three times; few products are cheaper than the way through memory.
+    return _stored(total, 1) if weight[0].size > 25 else total
 
 
 def _shifted_sum(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
@@ -191,9 +193,7 @@ def _shifted_sum(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
     for i in range(taps.shape[0]):
         for j in range(taps.shape[1]):
             total += x[:, i : i + rows : stride, j : j + columns : stride] * taps[i, j]
-    total = jnp.asarray(total)
-    # A layer norm uses it three times; few products are cheaper than the way through memory.
-    return _stored(total, 1) if taps.shape[0] * taps.shape[1] > 25 else total
+    return jnp.asarray(total)
 
 
 def _stored(x: jax.Array, axis: int) -> jax.Array:
@@ -255,20 +255,51 @@ def _depthwise_input_gradient(
 
 
 def _depthwise_weight_gradient(g: jax.Array, x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.Array:
-    """dw, accumulated over output rows: a reduction per tap would read the whole map for each."""
-    channels, kh, kw = weight.shape
+    """dw: each of the ``stride`` x ``stride`` phases of the padded input meets taps of its own, all with stride 1."""
+    _, kh, kw = weight.shape
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    columns = stride * (g.shape[2] - 1) + 1
+    zero = jnp.zeros((), jnp.promote_types(x.dtype, jnp.float32))
 
-    def row(r: jax.Array, total: jax.Array) -> jax.Array:
-        of_g = lax.dynamic_index_in_dim(g, r, 1, keepdims=False).astype(wide)
-        of_x = lax.dynamic_slice_in_dim(padded, r * stride, kh, 1).astype(wide)
-        taps = [jnp.sum(of_g * of_x[:, i, j : j + columns : stride], (0, 1)) for i in range(kh) for j in range(kw)]
-        return total + jnp.stack(taps)
+    def placed(taps: int, first: int, size: int) -> tuple[int, int, int]:
+        return first, size - first - (stride * (taps - 1) + 1), stride - 1
 
-    total = lax.fori_loop(0, g.shape[1], row, jnp.zeros((kh * kw, channels), wide))
-    return total.T.reshape(weight.shape).astype(weight.dtype)
+    total = jnp.broadcast_to(zero, (kh, kw, x.shape[3]))
+    for a in range(min(stride, kh)):
+        for b in range(min(stride, kw)):
+            taps = -(-(kh - a) // stride), -(-(kw - b) // stride)
+            sums = _tap_sums(g, padded[:, a::stride, b::stride], taps, zero.dtype)
+            total += lax.pad(sums, zero, (placed(taps[0], a, kh), placed(taps[1], b, kw), (0, 0, 0)))
+    return total.transpose(2, 0, 1).astype(weight.dtype)
+
+
+def _tap_sums(g: jax.Array, x: jax.Array, taps: tuple[int, int], dtype: jnp.dtype) -> jax.Array:
+    """The sums over pixels of ``g`` (N, H, W, C) times ``x`` shifted by each of ``taps``: (KH, KW, C).
+
+    A reduction would run channel by channel. Here a loop over blocks of 8 rows (of several images, where maps are
+    small) adds their products to one sum for each tap, column and channel, pixel after pixel along the channels.
+    """
+    n, height, width, channels = g.shape
+    blocks = -(-height // 8)
+    rows = -(-height // blocks)
+    images = max(i for i in range(1, 9) if n % i == 0 and i * rows <= 8)
+    below = ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0))
+    g, x = jnp.pad(g, below), jnp.pad(x, below)
+
+    def add(block: jax.Array, totals: list[jax.Array]) -> list[jax.Array]:
+        start = lax.div(block, blocks) * images, lax.rem(block, blocks) * rows, 0, 0
+        # Stored: fused into the sums, a slice that starts anywhere keeps them from using vectors.
+        of_g = _stored(lax.dynamic_slice(g, start, (images, rows, width, channels)).astype(dtype), 2)
+        size = images, rows + taps[0] - 1, width + taps[1] - 1, channels
+        of_x = _stored(lax.dynamic_slice(x, start, size).astype(dtype), 2)
+        pixels = [(i, r) for i in range(images) for r in range(rows)]
+        return [
+            functools.reduce(lambda s, p: s + of_g[p] * of_x[p[0], p[1] : p[1] + taps[0], j : j + width], pixels, total)
+            for j, total in enumerate(totals)
+        ]
+
+    totals = [jnp.zeros((taps[0], width, channels), dtype)] * taps[1]
+    totals = lax.fori_loop(0, n // images * blocks, add, totals)
+    return jnp.stack([jnp.sum(total, 1) for total in totals], 1)
 
 
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
