@@ -59,22 +59,50 @@ def _max_pool_window(x: jax.Array) -> jax.Array:
     return lax.reduce_window(x, lowest, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
 
 
-@jax.custom_vjp
 def _max_pool_sliced(x: jax.Array) -> jax.Array:
-    """The same as the largest of three slices, twice: a quarter of the time on CPU. Its gradient is the other's."""
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
-    for axis in (1, 2):
-        out = (x.shape[axis] - 3) // 2 + 1
-        parts = [lax.slice_in_dim(x, i, i + 2 * out - 1, 2, axis) for i in range(3)]
-        x = functools.reduce(jnp.maximum, parts)
-    return x
+    """The same as the largest of three slices, twice, on CPU a quarter of the time.
+
+    Columns first: then the first row among equal rows, and in it the first column, are the window's first.
+    """
+    return _largest_of_three(_largest_of_three(x, 2), 1)
 
 
-def _max_pool_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    return jax.vjp(_max_pool_window, x)[1](gradient)
+def _threes(x: jax.Array, axis: int) -> list[jax.Array]:
+    pads = [(1, 1) if a == axis else (0, 0) for a in range(x.ndim)]
+    x = jnp.pad(x, pads, constant_values=-np.inf)
+    outputs = (x.shape[axis] - 3) // 2 + 1
+    return [lax.slice_in_dim(x, i, i + 2 * outputs - 1, 2, axis) for i in range(3)]
 
 
-_max_pool_sliced.defvjp(lambda x: (_max_pool_sliced(x), x), _max_pool_backward)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _largest_of_three(x: jax.Array, axis: int) -> jax.Array:
+    """Max pooling along one axis: size 3, stride 2, padding 1."""
+    return functools.reduce(jnp.maximum, _threes(x, axis))
+
+
+def _largest_forward(x: jax.Array, axis: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y = _largest_of_three(x, axis)
+    return y, (x, y)
+
+
+def _largest_backward(axis: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
+    """An even place is the middle of its window; an odd one the last of its window and the first of the next.
+
+    Slices again: XLA's pair of reduce-window and scatter takes ten times as long.
+    """
+    x, y = saved
+    before, middle, _ = _threes(x, axis)
+    is_first = before == y
+    is_middle = ~is_first & (middle == y)
+    to_first = jnp.where(is_first, g, 0)
+    shift = [(-1, 1, 0) if a == axis else (0, 0, 0) for a in range(g.ndim)]
+    to_next = lax.pad(to_first, jnp.zeros((), g.dtype), shift)
+    places = jnp.stack([jnp.where(is_middle, g, 0), jnp.where(is_first | is_middle, 0, g) + to_next], axis + 1)
+    shape = [*y.shape[:axis], -1, *y.shape[axis + 1 :]]
+    return (lax.slice_in_dim(places.reshape(shape), 0, x.shape[axis], axis=axis),)
+
+
+_largest_of_three.defvjp(_largest_forward, _largest_backward)
 
 
 def global_avg_pool(x: jax.Array) -> jax.Array:
