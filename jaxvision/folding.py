@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.models.layers import BatchNorm, Conv, Linear
+from jaxvision.models.layers import BatchNorm, Conv, Linear, Projections
 from jaxvision.variables import Variables
 
 Path = tuple[str, ...]
@@ -57,7 +57,7 @@ def cast(module: nn.Module, variables: Variables, in_chans: int) -> Variables:
     params, layers = _copied(variables["params"]), {}
 
     def watch(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if context.method_name == "__call__" and isinstance(context.module, Conv | Linear):
+        if context.method_name == "__call__" and isinstance(context.module, Conv | Linear | Projections):
             layers[context.module.path] = context.module
         return call(*args, **kwargs)
 

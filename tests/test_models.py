@@ -12,6 +12,7 @@ from reference import nchw, random_images, relative_error, timm, trained_like
 import jaxvision
 from jaxvision.errors import UserError
 from jaxvision.model import build_module
+from jaxvision.models import layers
 from jaxvision.models.convolution import formulation
 from jaxvision.variables import flat_shapes
 from tools import parity
@@ -281,3 +282,17 @@ def test_nnx_bridge_calls_the_same_network():
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param))) == sum(
         leaf.size for leaf in jax.tree.leaves(model.variables["params"])
     )
+
+
+def test_gelu_and_its_gradient_are_torchs():
+    """Also far out, where the two forms of the distribution function differ most; bfloat16 to its own rounding."""
+    x = np.concatenate([np.random.default_rng(0).standard_normal(200) * 3, np.linspace(-12, 12, 97), [0.0]])
+    g = np.random.default_rng(1).standard_normal(x.size)
+    reference = torch.tensor(x, requires_grad=True)
+    y = torch.nn.functional.gelu(reference)
+    y.backward(torch.tensor(g))
+    for dtype, tolerance in ((jnp.float32, 1e-6), (jnp.bfloat16, 2e-2)):
+        ours, back = jax.vjp(layers.gelu, jnp.asarray(x, dtype))
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(np.float64(ours), y.detach().numpy(), rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(np.float64(back(jnp.asarray(g, dtype))[0]), reference.grad, atol=4 * tolerance)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
-from jaxvision.models.layers import DType, Linear
+from jaxvision.models.layers import DType, Linear, Projections
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float | None = None) -> jax.Array:
@@ -52,12 +52,10 @@ class Attention(nn.Module):
           Like ``x``.
         """
         width = x.shape[-1]
-        qkv = self._linear(3 * width, "qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.heads, width // self.heads), -3, 0)
-        return self._linear(width, "proj")(attend(q, k, v, bias).reshape(x.shape))
-
-    def _linear(self, features: int, name: str) -> Linear:
-        return Linear(features, self.dtype, weight_law=self.weight_law, bias_law=init.zeros, name=name)
+        laws = {"weight_law": self.weight_law, "bias_law": init.zeros}
+        qkv = Projections(width, 3, self.dtype, **laws, name="qkv")(x)
+        q, k, v = (part.reshape(*x.shape[:-1], self.heads, width // self.heads) for part in qkv)
+        return Linear(width, self.dtype, **laws, name="proj")(attend(q, k, v, bias).reshape(x.shape))
 
 
 def relative_position_bias(table: jax.Array, window: tuple[int, int]) -> jax.Array:

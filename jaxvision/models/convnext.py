@@ -21,6 +21,7 @@ from jaxvision.models.layers import (
     Linear,
     Mlp,
     drop_path,
+    gelu,
     global_avg_pool,
     linear_rates,
     require_size,
@@ -147,7 +148,7 @@ class ConvNeXt(nn.Module):
         x = global_avg_pool(norm(name="norm_pre")(x)) if self.norm_first else norm(name="head.norm")(global_avg_pool(x))
         linear = functools.partial(Linear, dtype=self.dtype, weight_law=_NORMAL, bias_law=init.zeros)
         if self.head_width:
-            x = nn.gelu(linear(self.head_width, name="head.pre_logits.fc")(x), approximate=False)
+            x = gelu(linear(self.head_width, name="head.pre_logits.fc")(x))
         if output == "embed":
             return x
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
@@ -162,7 +163,7 @@ class ConvNeXt(nn.Module):
         first = (width // 2 + 4) // 8 * 8 if self.stem == "overlap_tiered" else width
         act = self.stem == "overlap_act"
         x = conv(first, 3, stride=2, padding=1, name="stem.0")(x)
-        x = nn.gelu(x, approximate=False) if act else x
+        x = gelu(x) if act else x
         x = conv(width, 3, stride=2, padding=1, name=f"stem.{1 + act}")(x)
         return norm(name=f"stem.{2 + act}")(x)
 
