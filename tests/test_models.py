@@ -12,7 +12,7 @@ from reference import nchw, random_images, relative_error, timm, trained_like
 import jaxvision
 from jaxvision.errors import UserError
 from jaxvision.model import build_module
-from jaxvision.models import layers
+from jaxvision.models import activations
 from jaxvision.models.convolution import formulation
 from jaxvision.variables import flat_shapes
 from tools import parity
@@ -292,7 +292,7 @@ def test_gelu_and_its_gradient_are_torchs():
     y = torch.nn.functional.gelu(reference)
     y.backward(torch.tensor(g))
     for dtype, tolerance in ((jnp.float32, 1e-6), (jnp.bfloat16, 2e-2)):
-        ours, back = jax.vjp(layers.gelu, jnp.asarray(x, dtype))
+        ours, back = jax.vjp(activations.gelu, jnp.asarray(x, dtype))
         assert ours.dtype == dtype
         np.testing.assert_allclose(np.float64(ours), y.detach().numpy(), rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(np.float64(back(jnp.asarray(g, dtype))[0]), reference.grad, atol=4 * tolerance)

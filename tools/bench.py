@@ -52,7 +52,9 @@ VARIANTS = {
         "jaxvision": ["plain", "compiled+keep"], "timm": ["eager", "compile", "eager+keep", "compile+keep"]
     },
     ("cpu", "train"): {"jaxvision": ["plain+keep"], "timm": ["eager", "eager+keep"]},
-    ("gpu", "infer"): {"jaxvision": ["plain", "compiled"], "timm": ["eager", "pure", "pure+graph", "compile"]},
+    ("gpu", "infer"): {
+        "jaxvision": ["plain", "compiled", "compiled+fusion"], "timm": ["eager", "pure", "pure+graph", "compile"]
+    },
     ("gpu", "train"): {"jaxvision": ["plain"], "timm": ["eager", "compile"]},
 }  # fmt: skip
 BATCHES = {("cpu", "infer"): 32, ("cpu", "train"): 16, ("gpu", "infer"): 32, ("gpu", "train"): 256}

@@ -64,7 +64,8 @@ class Jax:
         flops = self._forward_flops(model, fixed[0][0])
         began = time.perf_counter()
         if args.mode == "infer" and "compiled" in args.variant:
-            compiled = jaxvision.compile(model)
+            fusion = {"xla_gpu_experimental_enable_conv_fusion": True} if "fusion" in args.variant else {}
+            compiled = jaxvision.compile(model, compiler_options=fusion)
             program = compiled.lower(fixed[0][0]).compile()
             self.call: Callable[[int], Any] = lambda i: compiled(fixed[i % BUFFERS][0])
         elif args.mode == "infer":

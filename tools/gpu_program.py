@@ -124,7 +124,9 @@ def kernels(hlo: str) -> list[Kernel]:
     return visit(entry)
 
 
-def compile_program(model: str, mode: str, batch: int, size: int, device: Any) -> tuple[str, Any]:
+def compile_program(
+    model: str, mode: str, batch: int, size: int, device: Any, options: dict[str, str | bool]
+) -> tuple[str, Any]:
     """The compiled program's text and its memory analysis."""
     place = jax.sharding.SingleDeviceSharding(device)
 
@@ -142,14 +144,16 @@ def compile_program(model: str, mode: str, batch: int, size: int, device: Any) -
             state, step = training(built)
             labels = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=place)
             lowered = jax.jit(step, donate_argnums=0, out_shardings=place).lower(shapes(state), images, labels)
-        compiled = lowered.compile()
+        compiled = lowered.compile(options)
     return compiled.as_text(), compiled.memory_analysis()
 
 
-def measure(model: str, mode: str, batch: int, size: int, device: Any) -> tuple[dict[str, Any], list[Kernel]]:
+def measure(
+    model: str, mode: str, batch: int, size: int, device: Any, options: dict[str, str | bool]
+) -> tuple[dict[str, Any], list[Kernel]]:
     """A row of the table, and its kernels."""
     began = time.perf_counter()
-    text, memory = compile_program(model, mode, batch, size, device)
+    text, memory = compile_program(model, mode, batch, size, device, options)
     found = kernels(text)
     total, floor = sum(k.bytes for k in found), sum(k.floor for k in found)
     kinds = collections.Counter(k.kind for k in found)
@@ -192,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=0, help="default: 32, training 256")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--kernels", action="store_true", help="list each program's kernels, the largest first")
-    parser.add_argument("--hlo", type=Path, help="folder for the programs' text")
+    parser.add_argument("--options", default="", help="XLA's compiler options, NAME=VALUE,..., beside its own choice")
     parser.add_argument("--out", type=Path, help="write the table here, and the rows beside it as .json")
     args = parser.parse_args(argv)
     try:
@@ -200,6 +204,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NotImplementedError:
         print("error: JAX's CUDA packages are missing here: make gpu-program (python 3.12)", file=sys.stderr)
         return 2
+    pairs = [option.partition("=") for option in args.options.split(",") if option]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        parser.error(f"--options expects NAME=VALUE,..., got {', '.join(wrong)}")
+    options = {name: {"true": True, "false": False}.get(value, value) for name, _, value in pairs}
     known = jaxvision.list_models()
     names = [n for p in args.models.split(",") for n in (fnmatch.filter(known, p) if "*" in p else [p])]
     rows = []
@@ -207,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in names:
             batch = args.batch or BATCHES[mode]
             try:
-                row, found = measure(name, mode, batch, args.size, topology.devices[0])
+                row, found = measure(name, mode, batch, args.size, topology.devices[0], options)
             except Exception as error:  # one model must not end the others
                 row = {"model": name, "mode": mode, "batch": batch, "error": f"{type(error).__name__}: {error}"[:200]}
                 found = []

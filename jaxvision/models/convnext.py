@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
+from jaxvision.models.activations import gelu
 from jaxvision.models.layers import (
     Conv,
     DType,
@@ -21,7 +22,6 @@ from jaxvision.models.layers import (
     Linear,
     Mlp,
     drop_path,
-    gelu,
     global_avg_pool,
     linear_rates,
     require_size,

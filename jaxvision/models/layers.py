@@ -19,6 +19,7 @@ from jax import lax
 
 from jaxvision.errors import UserError
 from jaxvision.models import initializers as init
+from jaxvision.models.activations import gelu
 from jaxvision.models.convolution import conv2d, target
 
 DType = jnp.dtype | type
@@ -389,27 +390,6 @@ class EfficientChannelAttention(nn.Module):
         channels = x.shape[-1]
         gate = sum(means[:, i : i + channels] * weight[0, 0, i] for i in range(size))
         return x * nn.sigmoid(gate)[:, None, None]
-
-
-@jax.custom_vjp
-def gelu(x: jax.Array) -> jax.Array:
-    """The exact GELU (Hendrycks & Gimpel 2016), x times the normal distribution function at x.
-
-    Its gradient is computed from ``x`` alone. JAX's keeps a second map from the forward pass, the distribution
-    function, which on a GPU is 6 % of what training a ConvNeXt-T reads and writes.
-    """
-    return nn.gelu(x, approximate=False)
-
-
-def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
-    wide = x.astype(accumulator(x.dtype))
-    # erf, where the forward pass has erfc: the same expression would be taken from there, and kept.
-    distribution = 0.5 * (1 + lax.erf(wide * math.sqrt(0.5)))
-    density = jnp.exp(-0.5 * jnp.square(wide)) * math.sqrt(0.5 / math.pi)
-    return (((distribution + wide * density) * g.astype(wide.dtype)).astype(x.dtype),)
-
-
-gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
 class Mlp(nn.Module):

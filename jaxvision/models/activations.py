@@ -1,0 +1,33 @@
+"""Activations whose gradient is computed from their input alone.
+
+JAX's own keep a second map from the forward pass, which costs more to write and read than to compute again.
+"""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU (Hendrycks & Gimpel 2016), x times the normal distribution function at x.
+
+    Any float dtype; the gradient is computed in float32 or wider.
+    """
+    return nn.gelu(x, approximate=False)
+
+
+def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    # erf, where the forward pass has erfc: the same expression would be taken from there, and kept.
+    distribution = 0.5 * (1 + lax.erf(wide * math.sqrt(0.5)))
+    density = jnp.exp(-0.5 * jnp.square(wide)) * math.sqrt(0.5 / math.pi)
+    return (((distribution + wide * density) * g.astype(wide.dtype)).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
