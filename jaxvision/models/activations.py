@@ -1,6 +1,7 @@
-"""Activations whose gradient is computed from their input alone.
+"""The GELU, with a gradient that is computed from its input alone.
 
-JAX's own keep a second map from the forward pass, which costs more to write and read than to compute again.
+JAX's own keeps a second map from the forward pass, which costs more to write and read than to compute again. Not so for
+SiLU, whose gate XLA computes again by itself: the same form of it made training EfficientNets move a fifth more bytes.
 """
 
 from __future__ import annotations
