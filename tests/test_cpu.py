@@ -25,6 +25,8 @@ def test_a_compiled_model_gives_the_model_s_logits():
     assert classify.lower(jax.ShapeDtypeStruct((5, 64, 64, 3), jnp.float32)).compile() is not None
     with pytest.raises(UserError, match="NCHW"):
         classify(x.transpose(0, 3, 1, 2))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_no_such_option"):  # options reach the compiler
+        jaxvision.compile(model, compiler_options={"xla_no_such_option": "1"})(x)
 
 
 def test_ynnpack_is_off_in_convolutional_inference_and_sums_in_its_training():
