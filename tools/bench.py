@@ -4,8 +4,8 @@ For each model and mode every variant of both sides is built in a process of its
 after round, each call on inputs that lie on the device. Medians with their spread; ratios of medians with a
 bootstrapped 95 % interval. Compared is like with like: "default" is jaxvision under a plain ``jax.jit`` against timm
 eager; "best" is each side's fastest setting: ``jaxvision.compile`` against ``torch.compile``, eager and, on a GPU, CUDA
-graphs. Both fold batch normalisation. Training is compiled as ``jaxvision.main`` does. On a
-CPU "keep" is the same for both: ``jaxvision.keep_memory``.
+graphs. Both fold batch normalisation. Training is compiled as ``jaxvision.main`` does. On a CPU "keep" is the same for
+both: ``jaxvision.keep_memory``. On a GPU "fusion" is XLA's experimental convolution fusion.
 
   make bench                                                            # a GPU if there is one, else the CPU
   make bench ARGS="--models resnet50,convnext_tiny --modes infer --batch 64 --out /tmp/bench"

@@ -166,7 +166,7 @@ def depthwise(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.A
     """One filter per channel, for CPU: a sum of shifted products, which XLA fuses into one loop.
 
     Its gradients are written out, because differentiating the sum is slower than XLA's own
-    convolution: the input's is again such a sum, the weight's accumulates row by row.
+    convolution: the input's is again such a sum, the weight's accumulates over blocks of rows.
 
     Args:
       x: (N, H, W, C).
@@ -291,9 +291,9 @@ def _tap_sums(g: jax.Array, x: jax.Array, taps: tuple[int, int], dtype: jnp.dtyp
         of_g = _stored(lax.dynamic_slice(g, start, (images, rows, width, channels)).astype(dtype), 2)
         size = images, rows + taps[0] - 1, width + taps[1] - 1, channels
         of_x = _stored(lax.dynamic_slice(x, start, size).astype(dtype), 2)
-        pixels = [(i, r) for i in range(images) for r in range(rows)]
+        of_rows = [(i, r) for i in range(images) for r in range(rows)]
         return [
-            functools.reduce(lambda s, p: s + of_g[p] * of_x[p[0], p[1] : p[1] + taps[0], j : j + width], pixels, total)
+            sum((of_g[i, r] * of_x[i, r : r + taps[0], j : j + width] for i, r in of_rows), total)
             for j, total in enumerate(totals)
         ]
 
