@@ -7,11 +7,14 @@ SiLU, whose gate XLA computes again by itself: the same form of it made training
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+Activation = Callable[[jax.Array], jax.Array]
 
 
 @jax.custom_vjp

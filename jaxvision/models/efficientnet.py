@@ -24,6 +24,7 @@ from jaxvision.models.layers import (
     GroupNorm,
     Linear,
     SqueezeExcite,
+    conv_norm,
     drop_path,
     global_avg_pool,
 )
@@ -125,36 +126,38 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         width = x.shape[-1]
         inner = round_channels(width * self.expand)
+        unit = functools.partial(conv_norm, train=train)
+        residual = self.stride == 1 and width == self.out
+        dropped = train and self.drop_path_rate
         if self.kind == "conv":
-            y = self.conv(self.out, self.kernel, stride=self.stride, name="conv")(x)
-            y = nn.silu(self.norm(name="bn1")(y, train=train))
-        elif self.kind == "fused":
-            y = self.conv(inner, self.kernel, stride=self.stride, name="conv_exp")(x)
-            y = self._gate(nn.silu(self.norm(name="bn1")(y, train=train)), width)
-            y = self.conv(self.out, 1, name="conv_pwl")(y)
-            y = self.norm(name="bn2")(y, train=train)
-        elif self.kind == "separable":
-            y = self._spatial(x, width)
-            y = self._gate(nn.silu(self.norm(name="bn1")(y, train=train)), width)
-            y = self.conv(self.out, 1, name="conv_pw")(y)
-            y = self.norm(name="bn2")(y, train=train)
+            layers = self.conv(self.out, self.kernel, stride=self.stride, name="conv"), self.norm(name="bn1")
+            y = unit(x, *layers, activation=nn.silu)
         else:
-            y = self.conv(inner, 1, name="conv_pw")(x)
-            y = nn.silu(self.norm(name="bn1")(y, train=train))
-            y = self._spatial(y, inner)
-            y = self._gate(nn.silu(self.norm(name="bn2")(y, train=train)), width)
-            y = self.conv(self.out, 1, name="conv_pwl")(y)
-            y = self.norm(name="bn3")(y, train=train)
-        if self.stride > 1 or width != self.out:
+            if self.kind == "fused":
+                wide = self.conv(inner, self.kernel, stride=self.stride, name="conv_exp")
+                y = unit(x, wide, self.norm(name="bn1"), activation=nn.silu)
+                last = self.conv(self.out, 1, name="conv_pwl"), self.norm(name="bn2")
+            elif self.kind == "separable":
+                y = unit(x, self._spatial(width), self.norm(name="bn1"), activation=nn.silu)
+                last = self.conv(self.out, 1, name="conv_pw"), self.norm(name="bn2")
+            else:
+                y = unit(x, self.conv(inner, 1, name="conv_pw"), self.norm(name="bn1"), activation=nn.silu)
+                y = unit(y, self._spatial(inner), self.norm(name="bn2"), activation=nn.silu)
+                last = self.conv(self.out, 1, name="conv_pwl"), self.norm(name="bn3")
+            y = self._gate(y, width)
+            if residual and not dropped:
+                return unit(y, *last, add=x)
+            y = unit(y, *last)
+        if not residual:
             return y
-        if train and self.drop_path_rate:
+        if dropped:
             y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
         return x + y
 
-    def _spatial(self, x: jax.Array, channels: int) -> jax.Array:
+    def _spatial(self, channels: int) -> Conv:
         groups = channels // self.group_size
         law = init.kaiming_normal_fan_out_grouped(groups)
-        return self.conv(channels, self.kernel, stride=self.stride, groups=groups, weight_law=law, name="conv_dw")(x)
+        return self.conv(channels, self.kernel, stride=self.stride, groups=groups, weight_law=law, name="conv_dw")
 
     def _gate(self, x: jax.Array, width: int) -> jax.Array:
         if not self.se:
@@ -242,8 +245,10 @@ class EfficientNet(nn.Module):
             norm=norm,
             dtype=self.dtype,
         )
-        x = conv(self._scaled(self.stem_width), 3, stride=2, name="conv_stem")(x.astype(self.dtype))
-        x = nn.silu(norm(name="bn1")(x, train=train))
+        unit = functools.partial(conv_norm, train=train, activation=nn.silu)
+        x = unit(
+            x.astype(self.dtype), conv(self._scaled(self.stem_width), 3, stride=2, name="conv_stem"), norm(name="bn1")
+        )
         maps = []
         rates = self._drop_path_rates()
         for s, stage in enumerate(self.stages):
@@ -263,8 +268,7 @@ class EfficientNet(nn.Module):
         if output == "features":
             return maps
 
-        x = conv(self.num_features, 1, name="conv_head")(x)
-        x = nn.silu(norm(name="bn2")(x, train=train))
+        x = unit(x, conv(self.num_features, 1, name="conv_head"), norm(name="bn2"))
         x = global_avg_pool(x)
         if output == "embed":
             return x

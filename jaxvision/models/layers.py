@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ from jax import lax
 
 from jaxvision.errors import UserError
 from jaxvision.models import initializers as init
-from jaxvision.models.activations import gelu
+from jaxvision.models.activations import Activation, gelu
 from jaxvision.models.convolution import conv2d, target
 
 DType = jnp.dtype | type
@@ -77,8 +77,25 @@ def _threes(x: jax.Array, axis: int) -> list[jax.Array]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _largest_of_three(x: jax.Array, axis: int) -> jax.Array:
-    """Max pooling along one axis: size 3, stride 2, padding 1."""
-    return functools.reduce(jnp.maximum, _threes(x, axis))
+    """Max pooling along one axis: size 3, stride 2, padding 1.
+
+    The windows at the ends have two places, and are computed apart: padding would copy the map first.
+    """
+    n = x.shape[axis]
+
+    def largest(start: int, windows: int, size: int) -> jax.Array:
+        stop = start + 2 * windows - 1
+        return functools.reduce(jnp.maximum, [lax.slice_in_dim(x, start + i, stop + i, 2, axis) for i in range(size)])
+
+    if n == 1:
+        return x
+    inside = (n - 2) // 2
+    parts = [largest(0, 1, 2)]
+    if inside:
+        parts.append(largest(1, inside, 3))
+    if n % 2:
+        parts.append(largest(n - 2, 1, 2))
+    return lax.concatenate(parts, axis)
 
 
 def _largest_forward(x: jax.Array, axis: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -146,6 +163,7 @@ def drop_block(x: jax.Array, rate: jax.Array | float, key: jax.Array, size: int 
 class Conv(nn.Module):
     """Convolution with timm's parameter names; see :func:`~jaxvision.models.convolution.conv2d`.
 
+    Called with ``add`` and ``activation`` it computes ``activation(conv(x) + bias + add)``.
     A bias is also added where the variables hold one that the module did not declare:
     that is how :func:`jaxvision.fuse` hands over a folded normalisation. It is added in
     the compute dtype, because cuDNN fuses nothing else.
@@ -162,20 +180,25 @@ class Conv(nn.Module):
     bias_law: init.Law | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, add: jax.Array | None = None, activation: Activation | None = None
+    ) -> jax.Array:
         shape = (self.features, self.kernel, self.kernel, x.shape[-1] // self.groups)
         weight = self.param("weight", init.declare(self.weight_law), shape)
-        y = conv2d(
+        bias = None
+        if self.bias or (not self.is_initializing() and self.has_variable("params", "bias")):
+            law = self.bias_law or init.uniform_fan_in(shape[1] * shape[2] * shape[3])
+            bias = self.param("bias", init.declare(law), (self.features,)).astype(self.dtype)
+        return conv2d(
             x.astype(self.dtype),
             weight.astype(self.dtype),
+            bias,
+            add,
+            activation,
             stride=self.stride,
             padding=self.padding,
             groups=self.groups,
         )
-        if self.bias or (not self.is_initializing() and self.has_variable("params", "bias")):
-            law = self.bias_law or init.uniform_fan_in(shape[1] * shape[2] * shape[3])
-            y = y + self.param("bias", init.declare(law), (self.features,)).astype(self.dtype)
-        return y
 
 
 class Linear(nn.Module):
@@ -317,11 +340,9 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        channels = x.shape[-1]
-        if not self.is_initializing() and not self.has_variable("params", "weight"):
-            if train:
-                raise ValueError("a fused model cannot be trained: its normalisation is folded into the convolutions")
+        if self.folded(train):
             return x
+        channels = x.shape[-1]
         scale = self.param("weight", init.declare(self.scale_law), (channels,))
         bias = self.param("bias", init.declare(init.zeros), (channels,))
         running_mean = self.variable("batch_stats", "running_mean", lambda: jnp.zeros((channels,), jnp.float32))
@@ -349,6 +370,41 @@ class BatchNorm(nn.Module):
         y = grouped * multiplier.reshape(spread) + offset.reshape(spread)
         return y.reshape(x.shape).astype(self.dtype)
 
+    def folded(self, train: bool) -> bool:
+        """Whether :func:`jaxvision.fuse` took the variables away; raises where they are needed, in training."""
+        gone = not self.is_initializing() and not self.has_variable("params", "weight")
+        if gone and train:
+            raise ValueError("a fused model cannot be trained: its normalisation is folded into the convolutions")
+        return gone
+
+
+def conv_norm(
+    x: jax.Array,
+    conv: Conv,
+    norm: BatchNorm | GroupNorm,
+    *,
+    train: bool,
+    add: jax.Array | None = None,
+    activation: Activation | None = None,
+) -> jax.Array:
+    """``activation(norm(conv(x)) + add)``; of a fused model one call of the convolution, which may fuse the rest.
+
+    Args:
+      x: (N, H, W, I).
+      conv, norm: the layers, with their names.
+      train: see :class:`BatchNorm`.
+      add: (N, H', W', O), a residual block's shortcut.
+      activation: elementwise.
+
+    Returns:
+      (N, H', W', O).
+    """
+    if isinstance(norm, BatchNorm) and norm.folded(train):
+        return conv(x, add=add, activation=activation)
+    y = norm(conv(x), train=train)
+    y = y if add is None else y + add
+    return y if activation is None else activation(y)
+
 
 class SqueezeExcite(nn.Module):
     """Squeeze-and-excitation (Hu et al. 2018): channel gates from the pooled map, as timm's ``SEModule``.
@@ -362,7 +418,7 @@ class SqueezeExcite(nn.Module):
     dtype: DType = jnp.float32
     weight_law: init.Law = init.kaiming_normal_fan_out
     bias_law: init.Law | None = None
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    activation: Activation = nn.relu
     names: tuple[str, str] = ("fc1", "fc2")
 
     @nn.compact

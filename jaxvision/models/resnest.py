@@ -6,6 +6,7 @@ Source: Zhang et al. 2020 (arXiv 2004.08955). Names and structure follow timm's
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
-from jaxvision.models.layers import Conv, DType, avg_pool_3x3, drop_block, drop_path, global_avg_pool
+from jaxvision.models.layers import Conv, DType, avg_pool_3x3, conv_norm, drop_block, drop_path, global_avg_pool
 from jaxvision.models.registry import register
 from jaxvision.models.resnet import Norm, ResNet, shortcut
 
@@ -31,17 +32,20 @@ class SplitAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, drop_rate: jax.Array | float | None = None) -> jax.Array:
         radix, groups = self.radix, self.groups
-        x = self.conv(self.channels * radix, 3, padding=1, groups=groups * radix, name="conv")(x)
-        x = self.norm(name="bn0")(x, train=train)
+        layers = (
+            self.conv(self.channels * radix, 3, padding=1, groups=groups * radix, name="conv"),
+            self.norm(name="bn0"),
+        )
         if train and drop_rate is not None:
-            x = drop_block(x, drop_rate, self.make_rng("drop_path"))
-        x = nn.relu(x)
+            x = nn.relu(drop_block(conv_norm(x, *layers, train=train), drop_rate, self.make_rng("drop_path")))
+        else:
+            x = conv_norm(x, *layers, train=train, activation=nn.relu)
         # Channel r * C + c is channel c of branch r.
         x = x.reshape(*x.shape[:3], radix, self.channels)
         gate = global_avg_pool(jnp.sum(x, 3))[:, None, None]
         reduced = max(32, int(self.channels * radix * 0.25 + 4) // 8 * 8)
-        gate = self.conv(reduced, 1, groups=groups, bias=True, name="fc1")(gate)
-        gate = nn.relu(self.norm(name="bn1")(gate, train=train))
+        first = self.conv(reduced, 1, groups=groups, bias=True, name="fc1")
+        gate = conv_norm(gate, first, self.norm(name="bn1"), train=train, activation=nn.relu)
         gate = self.conv(self.channels * radix, 1, groups=groups, bias=True, name="fc2")(gate)
         if radix == 1:
             return x[:, :, :, 0] * nn.sigmoid(gate)
@@ -66,18 +70,18 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, drop_rate: jax.Array | float | None = None) -> jax.Array:
         out = 4 * self.width
-        y = self.conv(self.inner, 1, name="conv1")(x)
-        y = nn.relu(self.norm(name="bn1")(y, train=train))
+        unit = functools.partial(conv_norm, train=train)
+        y = unit(x, self.conv(self.inner, 1, name="conv1"), self.norm(name="bn1"), activation=nn.relu)
         if self.stride > 1 and self.pool_first:
             y = avg_pool_3x3(y)
         y = SplitAttention(self.inner, self.radix, self.groups, self.conv, self.norm, name="conv2")(y, train, drop_rate)
         if self.stride > 1 and not self.pool_first:
             y = avg_pool_3x3(y)
-        y = self.conv(out, 1, name="conv3")(y)
-        y = self.norm(scale_law=init.zeros, name="bn3")(y, train=train)
+        last = self.conv(out, 1, name="conv3"), self.norm(scale_law=init.zeros, name="bn3")
+        skip = shortcut(x, out, self.stride, True, self.conv, self.norm, train)
         if train and self.drop_path_rate:
-            y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
-        return nn.relu(y + shortcut(x, out, self.stride, True, self.conv, self.norm, train))
+            return nn.relu(drop_path(unit(y, *last), self.drop_path_rate, self.make_rng("drop_path")) + skip)
+        return unit(y, *last, add=skip, activation=nn.relu)
 
 
 class ResNeSt(ResNet):

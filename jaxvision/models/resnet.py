@@ -26,6 +26,7 @@ from jaxvision.models.layers import (
     Linear,
     SqueezeExcite,
     avg_pool_2x2,
+    conv_norm,
     drop_path,
     global_avg_pool,
     linear_rates,
@@ -66,18 +67,21 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         out = self.width * (4 if self.bottleneck else 1)
+        unit = functools.partial(conv_norm, train=train)
         if self.bottleneck:
-            y = self.conv(self.inner, 1, name="conv1")(x)
-            y = nn.relu(self.norm(name="bn1")(y, train=train))
-            y = self.conv(self.inner, 3, stride=self.stride, padding=1, groups=self.groups, name="conv2")(y)
-            y = nn.relu(self.norm(name="bn2")(y, train=train))
-            y = self.conv(out, 1, name="conv3")(y)
-            y = self.norm(scale_law=init.zeros, name="bn3")(y, train=train)
+            y = unit(x, self.conv(self.inner, 1, name="conv1"), self.norm(name="bn1"), activation=nn.relu)
+            spatial = self.conv(self.inner, 3, stride=self.stride, padding=1, groups=self.groups, name="conv2")
+            y = unit(y, spatial, self.norm(name="bn2"), activation=nn.relu)
+            last = self.conv(out, 1, name="conv3"), self.norm(scale_law=init.zeros, name="bn3")
         else:
-            y = self.conv(out, 3, stride=self.stride, padding=1, name="conv1")(x)
-            y = nn.relu(self.norm(name="bn1")(y, train=train))
-            y = self.conv(out, 3, padding=1, name="conv2")(y)
-            y = self.norm(scale_law=init.zeros, name="bn2")(y, train=train)
+            first = self.conv(out, 3, stride=self.stride, padding=1, name="conv1")
+            y = unit(x, first, self.norm(name="bn1"), activation=nn.relu)
+            last = self.conv(out, 3, padding=1, name="conv2"), self.norm(scale_law=init.zeros, name="bn2")
+        skip = shortcut(x, out, self.stride, self.avg_down, self.conv, self.norm, train)
+        dropped = train and self.drop_path_rate
+        if not (self.se_ratio or self.eca or dropped):
+            return unit(y, *last, add=skip, activation=nn.relu)
+        y = unit(y, *last)
         if self.se_ratio:
             y = SqueezeExcite(
                 se_channels(out, self.se_ratio),
@@ -88,9 +92,9 @@ class Block(nn.Module):
             )(y)
         if self.eca:
             y = EfficientChannelAttention(self.dtype, name="se")(y)
-        if train and self.drop_path_rate:
+        if dropped:
             y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
-        return nn.relu(y + shortcut(x, out, self.stride, self.avg_down, self.conv, self.norm, train))
+        return nn.relu(y + skip)
 
 
 def shortcut(
@@ -103,12 +107,10 @@ def shortcut(
     if stride == 1 and x.shape[-1] == out:
         return x
     if not avg_down:
-        x = conv(out, 1, stride=stride, name="downsample.0")(x)
-        return norm(name="downsample.1")(x, train=train)
+        return conv_norm(x, conv(out, 1, stride=stride, name="downsample.0"), norm(name="downsample.1"), train=train)
     if stride == 2:
         x = avg_pool_2x2(x)
-    x = conv(out, 1, name="downsample.1")(x)
-    return norm(name="downsample.2")(x, train=train)
+    return conv_norm(x, conv(out, 1, name="downsample.1"), norm(name="downsample.2"), train=train)
 
 
 class ResNet(nn.Module):
@@ -232,22 +234,19 @@ class ResNet(nn.Module):
         }
 
     def _stem(self, x: jax.Array, conv: Callable[..., Conv], norm: Norm, train: bool) -> jax.Array:
+        unit = functools.partial(conv_norm, train=train, activation=nn.relu)
         if self.stem == "7x7":
-            x = conv(64, 7, stride=2, padding=3, name="conv1")(x)
-            out = 64
+            out, last = 64, conv(64, 7, stride=2, padding=3, name="conv1")
         else:
             first = 3 * (self.stem_width // 4) if self.stem == "tiered" else self.stem_width
             out = 2 * self.stem_width
-            x = conv(first, 3, stride=2, padding=1, name="conv1.0")(x)
-            x = nn.relu(norm(name="conv1.1")(x, train=train))
-            x = conv(self.stem_width, 3, padding=1, name="conv1.3")(x)
-            x = nn.relu(norm(name="conv1.4")(x, train=train))
-            x = conv(out, 3, padding=1, name="conv1.6")(x)
-        x = nn.relu(norm(name="bn1")(x, train=train))
+            x = unit(x, conv(first, 3, stride=2, padding=1, name="conv1.0"), norm(name="conv1.1"))
+            x = unit(x, conv(self.stem_width, 3, padding=1, name="conv1.3"), norm(name="conv1.4"))
+            last = conv(out, 3, padding=1, name="conv1.6")
+        x = unit(x, last, norm(name="bn1"))
         if self.stem_pool == "max":
             return max_pool_3x3(x)
-        x = conv(out, 3, stride=2, padding=1, name="maxpool.0")(x)
-        return nn.relu(norm(name="maxpool.1")(x, train=train))
+        return unit(x, conv(out, 3, stride=2, padding=1, name="maxpool.0"), norm(name="maxpool.1"))
 
     def _drop_path_rates(self) -> tuple[tuple[float, ...], ...]:
         if self.drop_path_law == "stage":
