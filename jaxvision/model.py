@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from jaxvision import cpu, folding, loading
 from jaxvision import models as _families  # noqa: F401  (fills the registry)
 from jaxvision import weights as _weights
 from jaxvision.errors import UserError
+from jaxvision.hoist import hoist
+from jaxvision.models import onednn
 from jaxvision.models.registry import ModelSpec, lookup, model_spec
 from jaxvision.resize_tables import resized
 from jaxvision.variables import Variables, classifier_names, init_variables
@@ -264,44 +267,67 @@ def fuse(model: Model) -> Model:
 class Compiled:
     """A model as one program, for inference; made by :func:`compile`."""
 
-    def __init__(self, model: Model, compiler_options: Mapping[str, str | bool]) -> None:
+    def __init__(self, model: Model, compiler_options: Mapping[str, str | bool], use_onednn: bool) -> None:
         self.model = fuse(model)
         # A flat list of leaves: JAX walks through it on each call.
         self._leaves, structure = jax.tree.flatten(self.model.variables)
         module = self.model.module
+        self.uses_onednn = use_onednn and onednn.available()
 
         def program(leaves: list[jax.Array], images: jax.Array) -> jax.Array:
-            return module.apply(jax.tree.unflatten(structure, leaves), images, train=False)
+            with onednn.enabled() if self.uses_onednn else contextlib.nullcontext():
+                return module.apply(jax.tree.unflatten(structure, leaves), images, train=False)
 
-        self._program = jax.jit(program, compiler_options=cpu.compiler_options(module) | dict(compiler_options))
+        self._program = program
+        self._options = cpu.compiler_options(module) | dict(compiler_options)
+        self._parts: dict[Any, tuple[list[jax.Array], Callable]] = {}
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits (N, num_classes), float32, of normalised float images (N, H, W, C)."""
-        check_images(images, self.model.in_chans)
-        return self._program(self._leaves, images)
+        if isinstance(images, jax.core.Tracer):
+            return self.model(images)
+        prepared, run = self._part(images)
+        return run(prepared, images)
 
     def lower(self, images: jax.Array | jax.ShapeDtypeStruct) -> jax.stages.Lowered:
-        """The program of images of this shape, to compile ahead or to look at; it takes (leaves, images)."""
-        return self._program.lower(self._leaves, images)
+        """The program of images of this shape, to look at; what depends on the weights alone is computed before it."""
+        prepared, run = self._part(images)
+        return run.lower(prepared, images)
+
+    def _part(self, images: jax.Array | jax.ShapeDtypeStruct) -> tuple[list[jax.Array], Callable]:
+        """The prepared weights and the program for images of this shape."""
+        key = images.shape, images.dtype
+        if key not in self._parts:
+            check_images(images, self.model.in_chans)
+            prepare, run = hoist(self._program, self._leaves, jax.ShapeDtypeStruct(*key))
+            jit = onednn.jit if self.uses_onednn else jax.jit
+            self._parts[key] = jax.jit(prepare)(self._leaves), jit(run, compiler_options=self._options)
+        return self._parts[key]
 
 
-def compile(model: Model, *, compiler_options: Mapping[str, str | bool] | None = None) -> Compiled:
+def compile(
+    model: Model, *, compiler_options: Mapping[str, str | bool] | None = None, use_onednn: bool = True
+) -> Compiled:
     """The fastest way to classify: the model fused, and compiled with the backend's best options.
 
-    Like ``jax.jit``, it compiles once for each shape of images. Inside a program of your own use :func:`fuse` and give
-    its outermost ``jax.jit`` :func:`jaxvision.cpu.compiler_options`. On a CPU call :func:`jaxvision.keep_memory` first.
+    Like ``jax.jit``, it compiles once for each shape of images; what depends on the weights alone is computed then, and
+    kept. Inside a program of your own, or differentiated, it is the fused model: give the outermost ``jax.jit``
+    :func:`jaxvision.cpu.compiler_options`. On a CPU call :func:`jaxvision.keep_memory` first.
 
     Args:
       model: as it was created or loaded.
       compiler_options: of ``jax.jit``, over the backend's. On a GPU ``{"xla_gpu_experimental_enable_conv_fusion":
         True}`` draws SiLU into the convolutions of EfficientNets, by XLA's experimental path.
+      use_onednn: on a CPU, let oneDNN compute float32 convolutions where this jaxlib has it
+        (:mod:`jaxvision.models.onednn`). Such a program compiles faster, but cannot be serialised, so JAX's persistent
+        cache does not keep it.
 
     Example::
 
       classify = jaxvision.compile(model)
       logits = classify(images)
     """
-    return Compiled(model, compiler_options or {})
+    return Compiled(model, compiler_options or {}, use_onednn)
 
 
 def to_torch(model: Model) -> dict[str, Any]:

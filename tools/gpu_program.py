@@ -38,6 +38,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 
 import jaxvision
+from jaxvision.hoist import hoist
 from jaxvision.models.convolution import formulation
 from tools.bench_models import ARTICLE, training
 
@@ -137,9 +138,15 @@ def compile_program(
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.bfloat16, sharding=place)
     with formulation("gpu"):
         if mode == "infer":
-            fused = jaxvision.fuse(built)
-            program = jax.jit(lambda variables, x: built.module.apply(variables, x, train=False), out_shardings=place)
-            lowered = program.lower(shapes(fused.variables), images)
+            # As jaxvision.compile does it, with the weights prepared.
+            leaves, structure = jax.tree.flatten(jaxvision.fuse(built).variables)
+
+            def forward(leaves: list[jax.Array], images: jax.Array) -> jax.Array:
+                return built.module.apply(jax.tree.unflatten(structure, leaves), images, train=False)
+
+            prepare, run = hoist(forward, leaves, jax.ShapeDtypeStruct(images.shape, images.dtype))
+            prepared = shapes(jax.eval_shape(prepare, leaves))
+            lowered = jax.jit(run, out_shardings=place).lower(prepared, images)
         else:
             state, step = training(built)
             labels = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=place)

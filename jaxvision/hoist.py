@@ -1,0 +1,75 @@
+"""Cuts a program in two: what depends on the weights alone, computed once, and what every call computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import JaxprEqn, Literal, Var
+
+Program = Callable[[list[jax.Array], jax.Array], jax.Array]
+
+
+def hoist(
+    program: Program, leaves: Sequence[jax.Array], images: jax.Array | jax.ShapeDtypeStruct
+) -> tuple[Callable[[Sequence[jax.Array]], list[jax.Array]], Program]:
+    """``prepare`` and ``run`` with ``run(prepare(leaves), images)`` equal to ``program(leaves, images)``.
+
+    To ``prepare`` go the operations on weights whose results are at most twice as large as what goes in: transposed and
+    transformed kernels, casts, tables of position biases; not a bias spread over a map, nor a split
+    matrix.
+
+    Args:
+      program: what JAX can trace: a function of a flat list and one array that returns an array.
+      leaves: the weights.
+      images: an array of the shape that ``run`` will take, or its shape and dtype.
+    """
+    closed = jax.make_jaxpr(program)(list(leaves), images)
+    jaxpr = closed.jaxpr
+    constants = dict(zip(jaxpr.constvars, closed.consts, strict=True))
+    *weights, image = jaxpr.invars
+    of_weights = set(weights)
+    early: list[JaxprEqn] = []
+    late: list[JaxprEqn] = []
+    for equation in jaxpr.eqns:
+        inputs = _variables(equation.invars)
+        hoisted = of_weights.intersection(inputs) and of_weights.issuperset(v for v in inputs if v not in constants)
+        small = sum(v.aval.size for v in equation.outvars) <= 2 * sum(v.aval.size for v in inputs)
+        # XLA for GPUs joins products with the parts of one matrix (q, k and v), but only where it sees the split.
+        if hoisted and small and not equation.effects and equation.primitive.name != "split":
+            early.append(equation)
+            of_weights.update(equation.outvars)
+        else:
+            late.append(equation)
+    needed = [v for equation in late for v in _variables(equation.invars)] + _variables(jaxpr.outvars)
+    handed = list(dict.fromkeys(v for v in needed if v in of_weights))
+
+    def prepare(leaves: Sequence[jax.Array]) -> list[jax.Array]:
+        return _evaluated(early, constants | dict(zip(weights, leaves, strict=True)), handed)
+
+    def run(prepared: list[jax.Array], images: jax.Array) -> jax.Array:
+        known = constants | dict(zip(handed, prepared, strict=True)) | {image: images}
+        return _evaluated(late, known, jaxpr.outvars)[0]
+
+    return prepare, run
+
+
+def _variables(atoms: Sequence[Var | Literal]) -> list[Var]:
+    return [atom for atom in atoms if not isinstance(atom, Literal)]
+
+
+def _evaluated(equations: Sequence[JaxprEqn], known: dict[Var, Any], wanted: Sequence[Var | Literal]) -> list[Any]:
+    """The values of ``wanted`` after ``equations`` have been applied to what is ``known``."""
+    known = dict(known)
+
+    def read(atom: Var | Literal) -> Any:
+        return atom.val if isinstance(atom, Literal) else known[atom]
+
+    for equation in equations:
+        parameters = equation.primitive.get_bind_params(equation.params)
+        with equation.ctx.manager:
+            results = equation.primitive.bind(*map(read, equation.invars), **parameters)
+        results = results if equation.primitive.multiple_results else [results]
+        known.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in wanted]

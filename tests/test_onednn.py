@@ -1,0 +1,145 @@
+"""oneDNN's convolutions inside XLA's programs: equal to XLA's own, and only where they are meant to be."""
+
+import subprocess
+import sys
+import threading
+
+import cli
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import relative_error, trained_like
+from test_convolution import SHAPES, plain
+
+import jaxvision
+from jaxvision.models import convolution, onednn
+
+TARGET = "__onednn$convolution"
+
+
+def operands(shape):
+    """x, weight, bias and what is added; stride, padding and groups."""
+    height, width, inputs, outputs, kernel, *settings = SHAPES[shape]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, height, width, inputs), np.float32)
+    weight = rng.standard_normal((outputs, kernel, kernel, inputs // settings[2]), np.float32)
+    weight /= np.float32(np.sqrt(weight[0].size))
+    bias = rng.standard_normal(outputs, np.float32)
+    add = rng.standard_normal(jax.eval_shape(lambda: plain(x, weight, *settings)).shape, np.float32)
+    return (x, weight, bias, add), dict(zip(("stride", "padding", "groups"), settings, strict=True))
+
+
+def by_onednn(*arguments, **settings):
+    with onednn.enabled():
+        return convolution.conv2d(*arguments, **settings)
+
+
+def test_this_build_has_it():
+    assert onednn.available()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_xla_s_convolution_with_all_that_follows(shape):
+    (x, weight, bias, add), settings = operands(shape)
+
+    @jax.jit
+    def ours(x, weight, bias, add):
+        cases = (
+            (None, None, None),
+            (bias, None, nn.relu),
+            (bias, add, nn.relu),
+            (bias, None, nn.silu),
+            (None, add, nn.gelu),
+        )
+        return [by_onednn(x, weight, *case, **settings) for case in cases]
+
+    y = plain(x, weight, *settings.values())
+    expected = y, nn.relu(y + bias), nn.relu(y + bias + add), nn.silu(y + bias), nn.gelu(y + add)
+    for one, other in zip(ours(x, weight, bias, add), expected, strict=True):
+        assert relative_error(one, other) < 1e-5
+
+
+def test_where_it_is_used():
+    def calls(x, weight, dtype=jnp.float32, backend="cpu", used=by_onednn):
+        arrays = (jax.ShapeDtypeStruct(shape, dtype) for shape in (x, weight))
+        with convolution.formulation(backend):
+            return TARGET in str(jax.make_jaxpr(lambda x, w: used(x, w, padding=weight[1] // 2))(*arrays))
+
+    assert calls((2, 14, 14, 64), (64, 3, 3, 64))
+    assert not calls((2, 14, 14, 64), (64, 3, 3, 64), used=convolution.conv2d)
+    assert not calls((2, 14, 14, 64), (64, 3, 3, 64), backend="gpu")
+    assert not calls((2, 14, 14, 64), (64, 3, 3, 64), dtype=jnp.bfloat16)
+    assert not calls((2, 14, 14, 128), (128, 3, 3, 128))  # Winograd's form is faster
+    assert not calls((2, 1, 1, 64), (64, 1, 1, 64))  # gates
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet10t", "seresnext26d_32x4d", "resnest14d", "resnetrs50", "tf_efficientnet_b0", "convnext_atto"]
+)
+def test_compiled_networks_give_the_model_s_logits(name):
+    state = trained_like(name, num_classes=7).state_dict()
+    model = jaxvision.create_model(name, num_classes=7, weights=state)
+    x = np.random.default_rng(0).standard_normal((2, 96, 96, 3), np.float32)
+    classify = jaxvision.compile(model)
+    assert classify.uses_onednn and TARGET in classify.lower(x).as_text()
+    assert relative_error(classify(x), model(x)) < 1e-4
+
+
+def test_it_can_be_left_out():
+    model = jaxvision.create_model("resnet10t", num_classes=7, key=jax.random.key(0))
+    classify = jaxvision.compile(model, use_onednn=False)
+    images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+    assert not classify.uses_onednn and TARGET not in classify.lower(images).as_text()
+
+
+def test_other_releases_are_not_trusted(monkeypatch):
+    monkeypatch.setattr(onednn.jaxlib, "__version__", "99.0.1")
+    assert not onednn.available.__wrapped__()
+    monkeypatch.undo()
+    monkeypatch.setattr(onednn.platform, "machine", lambda: "aarch64")
+    assert not onednn.available.__wrapped__()
+    monkeypatch.undo()
+    monkeypatch.setattr(onednn, "_agrees_with_xla", lambda: False)
+    with pytest.warns(UserWarning, match="does not answer oneDNN's convolution as it should"):
+        assert not onednn.available.__wrapped__()
+
+
+def test_branches_and_threads_that_run_at_once():
+    """Each of them waits for the same pool of threads."""
+    (x, weight, bias, _), settings = operands("dense")
+    weights = [np.float32(np.roll(weight, i)) for i in range(8)]
+    many = jax.jit(lambda x: sum(by_onednn(x, w, bias, **settings) for w in weights))
+    expected = sum(plain(x, w, *settings.values()) + bias for w in weights)
+    errors = []
+
+    def work():
+        errors.extend(relative_error(many(x), expected) for _ in range(50))
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(errors) == 200 and max(errors) < 1e-5
+
+
+def test_a_persistent_cache_is_no_hindrance(tmp_path):
+    """Such a program cannot be kept in it, which is nothing to warn of."""
+    program = (
+        "import sys, jax, jaxvision; jax.config.update('jax_compilation_cache_dir', sys.argv[1])\n"
+        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)\n"
+        "model = jaxvision.create_model('resnet10t', key=jax.random.key(0), num_classes=3)\n"
+        "one, other = (jaxvision.compile(model, use_onednn=use) for use in (True, False))\n"
+        "x = jax.numpy.ones((1, 32, 32, 3))\n"
+        "print(one.uses_onednn, float(abs(one(x) - other(x)).max() / abs(one(x)).max()))"
+    )
+    command = [sys.executable, "-W", "error", "-c", program, tmp_path]
+    for _ in range(2):
+        run = subprocess.run(command, env=cli.environment(quick=True), capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        used, error = run.stdout.split()
+        assert used == "True" and float(error) < 1e-4
+    names = [path.name for path in tmp_path.iterdir()]
+    assert any("jit_run" in name for name in names) and not any("onednn_program" in name for name in names)
