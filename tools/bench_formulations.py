@@ -2,13 +2,14 @@
 
     python tools/bench_formulations.py [--models NAME ...] [--batch 8] [--size 224] [--out FILE]
 
-Both programs run interleaved in one process; medians. "plain" is every convolution as XLA's
-``conv_general_dilated``, which is also what the GPU runs.
+All programs run interleaved in one process; medians. "plain" is every convolution as XLA's
+``conv_general_dilated``, which is also what the GPU runs; "oneDNN" are the forms of ``jaxvision.compile`` on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -29,7 +30,7 @@ from rich.progress import track
 import jaxvision
 from jaxvision import cpu
 from jaxvision.model import build_module
-from jaxvision.models import convolution, layers
+from jaxvision.models import convolution, layers, onednn
 
 MODELS = (
     "resnet50", "seresnext50_32x4d", "resnest50d", "efficientnet_b0", "tf_efficientnetv2_b0", "convnext_tiny",
@@ -80,13 +81,22 @@ def interleaved(programs: dict[str, Callable[[], Any]], rounds: int) -> dict[str
     return times
 
 
-def both_forms(make: Callable[[], tuple[Callable, tuple]], options: dict[str, str]) -> dict[str, Callable[[], Any]]:
-    """The program traced in this backend's forms and in plain ones; fresh functions, as JAX caches by identity."""
+def all_forms(
+    make: Callable[[], tuple[Callable, tuple]], options: dict[str, str], train: bool
+) -> dict[str, Callable[[], Any]]:
+    """The program traced in this backend's forms, in plain ones, and with oneDNN where it can be used.
+
+    Fresh functions, as JAX caches by identity.
+    """
+    here = jax.default_backend()
+    forms = [("ours", here, contextlib.nullcontext()), ("plain", "gpu", contextlib.nullcontext())]
+    if not train and onednn.available():
+        forms.append(("onednn", here, onednn.enabled()))
     programs = {}
-    for name, backend in (("ours", jax.default_backend()), ("plain", "gpu")):
-        with convolution.formulation(backend):
+    for name, backend, library in forms:
+        with convolution.formulation(backend), library:
             function, arguments = make()
-            compiled = jax.jit(function, compiler_options=options).lower(*arguments).compile()
+            compiled = onednn.jit(function, compiler_options=options).lower(*arguments).compile()
         programs[name] = lambda compiled=compiled, arguments=arguments: compiled(*arguments)
     return programs
 
@@ -111,7 +121,7 @@ def model_programs(name: str, batch: int, size: int, train: bool) -> dict[str, C
 
         return (gradient if train else infer), (model.variables, x)
 
-    return both_forms(make, cpu.compiler_options(model.module, train=train))
+    return all_forms(make, cpu.compiler_options(model.module, train=train), train)
 
 
 def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dict[str, Callable[[], Any]]:
@@ -131,14 +141,14 @@ def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dic
 
         return (backward if train else forward), (x, weight)
 
-    return both_forms(make, convolutional(train))
+    return all_forms(make, convolutional(train), train)
 
 
 def operation_programs(name: str, batch: int) -> dict[str, Callable[[], Any]]:
     """One of ``OPERATIONS``."""
     size, channels, function = OPERATIONS[name]
     x = np.random.default_rng(0).standard_normal((batch, size, size, channels), np.float32)
-    return both_forms(lambda: (lambda x: function(x), (x,)), convolutional(False))
+    return all_forms(lambda: (lambda x: function(x), (x,)), convolutional(False), False)
 
 
 def convolutional(train: bool) -> dict[str, str]:
@@ -150,7 +160,8 @@ def row(name: str, what: str, times: dict[str, list[float]]) -> dict[str, Any]:
     """Medians in milliseconds, their ratio, and the ratio's range over the rounds."""
     ratios = sorted(p / o for p, o in zip(times["plain"], times["ours"], strict=True))
     ours, plain = (1e3 * float(np.median(times[key])) for key in ("ours", "plain"))
-    return {
+    library = {"onednn_ms": round(1e3 * float(np.median(times["onednn"])), 2)} if "onednn" in times else {}
+    return library | {
         "name": name, "what": what, "ours_ms": round(ours, 2), "plain_ms": round(plain, 2),
         "ratio": round(float(np.median(ratios)), 2), "low": round(ratios[0], 2), "high": round(ratios[-1], 2),
         "samples": times,
@@ -176,12 +187,12 @@ def main() -> int:
     for name in args.models:
         for what, train in (("inference, fused", False), ("gradients", True)):
             work.append((name, what, lambda n=name, t=train: model_programs(n, args.batch, args.size, t)))
-    rows, lines = [], ["| what | | ours, ms | plain, ms | gain (range) |", "|---|---|---|---|---|"]
+    rows, lines = [], ["| what | | plain, ms | ours, ms | gain (range) | with oneDNN, ms |", "|---" * 6 + "|"]
     for name, what, programs in track(work, "measuring", disable=not sys.stderr.isatty()):
         rows.append(row(name, what, interleaved(programs(), args.rounds)))
         r = rows[-1]
         gain = f"{r['ratio']}x ({r['low']} to {r['high']})"
-        lines.append(f"| {name} | {what} | {r['ours_ms']} | {r['plain_ms']} | {gain} |")
+        lines.append(f"| {name} | {what} | {r['plain_ms']} | {r['ours_ms']} | {gain} | {r.get('onednn_ms', '')} |")
         print(lines[-1], flush=True)
         jax.clear_caches()
     if args.out:

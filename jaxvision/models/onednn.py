@@ -126,11 +126,15 @@ def convolution(
     """
     kernel = weight.shape[:2]
     height, width = ((x.shape[i + 1] + sum(pads[i]) - kernel[i]) // stride + 1 for i in (0, 1))
-    ops, alpha, operands = [], [], [x, weight]
-    for name, operand in (("BIAS", bias), ("BINARY_ADD", add)):
-        if operand is not None:
-            ops.append(name)
-            operands.append(operand)
+    ops, alpha, operands, aliases = [], [], [x, weight], {}
+    if bias is not None:
+        ops.append("BIAS")
+        operands.append(bias)
+    if add is not None:
+        # In its place: the library adds to what is there. XLA copies it before, where it is used again.
+        ops.append("SUM")
+        aliases = {len(operands): 0}
+        operands.append(add)
     if fused := _FUSED.get(activation):
         ops += fused["ops"]
         alpha += fused.get("alpha", [])
@@ -157,6 +161,7 @@ def convolution(
         jax.ShapeDtypeStruct((x.shape[0], height, width, weight.shape[3]), x.dtype),
         custom_call_api_version=2,  # without it XLA would look for a function of its typed interface
         legacy_backend_config=json.dumps({"onednn_conv_config": config}),
+        input_output_aliases=aliases,
     )
     y = call(*operands)
     return y if activation is None or fused else activation(y)
