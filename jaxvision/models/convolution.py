@@ -134,7 +134,8 @@ def _dense(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.Arra
     kernel = weight.shape[1:3]
     if kernel == (1, 1) and not any(map(sum, pads)):
         x = x[:, ::stride, ::stride] if stride > 1 else x
-        flat = lax.dot_general(x.reshape(-1, x.shape[-1]), weight[:, 0, 0], (((1,), (1,)), ((), ())))
+        # The transposition is free: part of the product, or done once by jaxvision.compile.
+        flat = x.reshape(-1, x.shape[-1]) @ weight[:, 0, 0].T
         return flat.reshape(*x.shape[:-1], -1)
     height, width = ((x.shape[i + 1] + sum(pads[i]) - kernel[i]) // stride + 1 for i in (0, 1))
     if height * width <= 64:

@@ -26,8 +26,8 @@ def _output_transform(parts: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 def kernels(weight: jax.Array) -> jax.Array:
-    """The transformed kernels (4, 4, O, I) of ``weight`` (O, 3, 3, I)."""
-    return jnp.einsum("ai,bj,oijc->aboc", _KERNEL, _KERNEL, weight, precision=lax.Precision.HIGHEST)
+    """The transformed kernels (4, 4, I, O) of ``weight`` (O, 3, 3, I)."""
+    return jnp.einsum("ai,bj,oijc->abco", _KERNEL, _KERNEL, weight, precision=lax.Precision.HIGHEST)
 
 
 def winograd(x: jax.Array, kernels: jax.Array, pads: Pads) -> jax.Array:
@@ -38,7 +38,7 @@ def winograd(x: jax.Array, kernels: jax.Array, pads: Pads) -> jax.Array:
 
     Args:
       x: (N, H, W, I).
-      kernels: (4, 4, O, I), see :func:`kernels`.
+      kernels: (4, 4, I, O), see :func:`kernels`.
       pads: zeros before and after height and width.
 
     Returns:
@@ -53,7 +53,7 @@ def winograd(x: jax.Array, kernels: jax.Array, pads: Pads) -> jax.Array:
     lines = _input_transform([x[:, i : i + 2 * down - 1 : 2] for i in range(4)])
     tiles = [_input_transform([line[:, :, j : j + 2 * across - 1 : 2] for j in range(4)]) for line in lines]
     products = [
-        [lax.dot_general(tiles[a][b], kernels[a, b], (((3,), (1,)), ((), ()))) for b in range(4)] for a in range(4)
+        [lax.dot_general(tiles[a][b], kernels[a, b], (((3,), (0,)), ((), ()))) for b in range(4)] for a in range(4)
     ]
     halves = [_output_transform(row) for row in products]
     columns = [_output_transform([half[j] for half in halves]) for j in range(2)]  # of a tile; each has its two rows
