@@ -256,12 +256,12 @@ class Projections(nn.Module):
 
 def _affine(x: jax.Array, weight: jax.Array, bias: jax.Array | None, out: DType) -> jax.Array:
     """``x`` (..., I) times ``weight`` (O, I), plus ``bias``, computed in ``x``'s dtype and returned as ``out``."""
-    # On CPU only products with float32 results reach the matrix unit, and few rows are multiplied five times as fast
-    # where jaxvision.compile has turned the matrix. On GPU wider results would cost bytes.
+    # On CPU only products with float32 results reach the matrix unit, and few float32 rows are multiplied five times as
+    # fast where jaxvision.compile has turned the matrix. On GPU wider results would cost bytes.
     product = accumulator(x.dtype) if target() == "cpu" else out
     weight = weight.astype(x.dtype)
-    if target() == "cpu":
-        y = jnp.matmul(x, weight.T, preferred_element_type=product)
+    if target() == "cpu" and x.dtype == jnp.float32:
+        y = x @ weight.T
     else:
         y = lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=product)
     if bias is not None:
