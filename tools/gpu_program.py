@@ -234,9 +234,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out:
         title = (
             f"# Programs for an H200, compiled without one, {date.today()}\n\njax {jax.__version__}, bfloat16, "
-            f"{args.size} px; inference as `jaxvision.compile` does it, training with SGD and EMA. Nothing here was timed: the "
-            f"floor is the sum over kernels of max(bytes / {BANDWIDTH / 1e12} TB/s, {1e6 * LAUNCH} us). Command: "
-            f"`tools/gpu_program.py {' '.join(argv or sys.argv[1:])}`\n\n"
+            f"{args.size} px; inference as `jaxvision.compile` does it, training with SGD and EMA. Nothing here was "
+            f"timed: the floor is the sum over kernels of max(bytes / {BANDWIDTH / 1e12} TB/s, {1e6 * LAUNCH} us). "
+            f"Command: `tools/gpu_program.py {' '.join(argv or sys.argv[1:])}`\n\n"
         )
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(title + table(rows) + "\n")
