@@ -8,24 +8,21 @@ from typing import Any
 import jax
 from jax.extend.core import JaxprEqn, Literal, Var
 
-Program = Callable[[list[jax.Array], jax.Array], jax.Array]
-
 
 def hoist(
-    program: Program, leaves: Sequence[jax.Array], images: jax.Array | jax.ShapeDtypeStruct
-) -> tuple[Callable[[Sequence[jax.Array]], list[jax.Array]], Program]:
-    """``prepare`` and ``run`` with ``run(prepare(leaves), images)`` equal to ``program(leaves, images)``.
+    program: Callable[[Any, jax.Array], jax.Array], variables: Any, images: jax.Array | jax.ShapeDtypeStruct
+) -> tuple[Callable[[Any], list[jax.Array]], Callable[[list[jax.Array], jax.Array], jax.Array]]:
+    """``prepare`` and ``run`` with ``run(prepare(variables), images)`` equal to ``program(variables, images)``.
 
     To ``prepare`` go the operations on weights whose results are at most twice as large as what goes in: transposed and
-    transformed kernels, casts, tables of position biases; not a bias spread over a map, nor a split
-    matrix.
+    transformed kernels, casts, tables of position biases; not a bias spread over a map, nor a split matrix.
 
     Args:
-      program: what JAX can trace: a function of a flat list and one array that returns an array.
-      leaves: the weights.
+      program: what JAX can trace: a function of a tree of arrays and one array that returns an array.
+      variables: the weights, a tree of arrays.
       images: an array of the shape that ``run`` will take, or its shape and dtype.
     """
-    closed = jax.make_jaxpr(program)(list(leaves), images)
+    closed = jax.make_jaxpr(program)(variables, images)
     jaxpr = closed.jaxpr
     constants = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     *weights, image = jaxpr.invars
@@ -45,8 +42,8 @@ def hoist(
     needed = [v for equation in late for v in _variables(equation.invars)] + _variables(jaxpr.outvars)
     handed = list(dict.fromkeys(v for v in needed if v in of_weights))
 
-    def prepare(leaves: Sequence[jax.Array]) -> list[jax.Array]:
-        return _evaluated(early, constants | dict(zip(weights, leaves, strict=True)), handed)
+    def prepare(variables: Any) -> list[jax.Array]:
+        return _evaluated(early, constants | dict(zip(weights, jax.tree.leaves(variables), strict=True)), handed)
 
     def run(prepared: list[jax.Array], images: jax.Array) -> jax.Array:
         known = constants | dict(zip(handed, prepared, strict=True)) | {image: images}
@@ -60,8 +57,7 @@ def _variables(atoms: Sequence[Var | Literal]) -> list[Var]:
 
 
 def _evaluated(equations: Sequence[JaxprEqn], known: dict[Var, Any], wanted: Sequence[Var | Literal]) -> list[Any]:
-    """The values of ``wanted`` after ``equations`` have been applied to what is ``known``."""
-    known = dict(known)
+    """The values of ``wanted`` after ``equations`` have been applied to what is ``known``, which is added to."""
 
     def read(atom: Var | Literal) -> Any:
         return atom.val if isinstance(atom, Literal) else known[atom]

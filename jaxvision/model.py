@@ -269,17 +269,8 @@ class Compiled:
 
     def __init__(self, model: Model, compiler_options: Mapping[str, str | bool], use_onednn: bool) -> None:
         self.model = fuse(model)
-        # A flat list of leaves: JAX walks through it on each call.
-        self._leaves, structure = jax.tree.flatten(self.model.variables)
-        module = self.model.module
         self.uses_onednn = use_onednn and onednn.available()
-
-        def program(leaves: list[jax.Array], images: jax.Array) -> jax.Array:
-            with onednn.enabled() if self.uses_onednn else contextlib.nullcontext():
-                return module.apply(jax.tree.unflatten(structure, leaves), images, train=False)
-
-        self._program = program
-        self._options = cpu.compiler_options(module) | dict(compiler_options)
+        self._options = cpu.compiler_options(model.module) | dict(compiler_options)
         self._parts: dict[Any, tuple[list[jax.Array], Callable]] = {}
 
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -299,9 +290,11 @@ class Compiled:
         key = images.shape, images.dtype
         if key not in self._parts:
             check_images(images, self.model.in_chans)
-            prepare, run = hoist(self._program, self._leaves, jax.ShapeDtypeStruct(*key))
+            program, variables = functools.partial(self.model.module.apply, train=False), self.model.variables
+            with onednn.enabled() if self.uses_onednn else contextlib.nullcontext():
+                prepare, run = hoist(program, variables, jax.ShapeDtypeStruct(*key))
             jit = onednn.jit if self.uses_onednn else jax.jit
-            self._parts[key] = jax.jit(prepare)(self._leaves), jit(run, compiler_options=self._options)
+            self._parts[key] = jax.jit(prepare)(variables), jit(run, compiler_options=self._options)
         return self._parts[key]
 
 

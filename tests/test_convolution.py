@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reference import relative_error
 
-from jaxvision.models import convolution, layers
+from jaxvision.models import convolution, pooling
 
 # height, width, in, out, kernel, stride, padding, groups
 SHAPES = {
@@ -99,7 +99,7 @@ def test_the_pooling_of_slices_is_the_window_s_also_among_equal_values():
 
     def pooled(backend):
         with convolution.formulation(backend):
-            y, back = jax.vjp(layers.max_pool_3x3, x)
+            y, back = jax.vjp(pooling.max_pool_3x3, x)
             return y, back(g)[0]
 
     for ours, expected in zip(pooled("cpu"), pooled("gpu"), strict=True):

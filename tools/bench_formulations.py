@@ -30,7 +30,7 @@ from rich.progress import track
 import jaxvision
 from jaxvision import cpu
 from jaxvision.model import build_module
-from jaxvision.models import convolution, layers, onednn
+from jaxvision.models import convolution, onednn, pooling
 
 MODELS = (
     "resnet50", "seresnext50_32x4d", "resnest50d", "efficientnet_b0", "tf_efficientnetv2_b0", "convnext_tiny",
@@ -62,8 +62,8 @@ def _normalised_depthwise(x: jax.Array) -> jax.Array:
 # name: size, channels, what is done with the map
 OPERATIONS: dict[str, tuple[int, int, Callable[[jax.Array], jax.Array]]] = {
     "depthwise 7x7 and layer norm, 56x56x96": (56, 96, _normalised_depthwise),
-    "max pooling, 112x112x64": (112, 64, layers.max_pool_3x3),
-    "global pooling, 28x28x512": (28, 512, layers.global_avg_pool),
+    "max pooling, 112x112x64": (112, 64, pooling.max_pool_3x3),
+    "global pooling, 28x28x512": (28, 512, pooling.global_avg_pool),
 }
 
 

@@ -16,6 +16,7 @@ import argparse
 import collections
 import dataclasses
 import fnmatch
+import functools
 import json
 import math
 import os
@@ -139,13 +140,10 @@ def compile_program(
     with formulation("gpu"):
         if mode == "infer":
             # As jaxvision.compile does it, with the weights prepared.
-            leaves, structure = jax.tree.flatten(jaxvision.fuse(built).variables)
-
-            def forward(leaves: list[jax.Array], images: jax.Array) -> jax.Array:
-                return built.module.apply(jax.tree.unflatten(structure, leaves), images, train=False)
-
-            prepare, run = hoist(forward, leaves, jax.ShapeDtypeStruct(images.shape, images.dtype))
-            prepared = shapes(jax.eval_shape(prepare, leaves))
+            variables = jaxvision.fuse(built).variables
+            forward = functools.partial(built.module.apply, train=False)
+            prepare, run = hoist(forward, variables, jax.ShapeDtypeStruct(images.shape, images.dtype))
+            prepared = shapes(jax.eval_shape(prepare, variables))
             lowered = jax.jit(run, out_shardings=place).lower(prepared, images)
         else:
             state, step = training(built)

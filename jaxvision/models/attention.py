@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
-from jaxvision.models.layers import DType, Linear, Projections
+from jaxvision.models.dtypes import DType
+from jaxvision.models.layers import Linear, Projections
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float | None = None) -> jax.Array:

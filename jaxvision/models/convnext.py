@@ -15,17 +15,9 @@ import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
 from jaxvision.models.activations import gelu
-from jaxvision.models.layers import (
-    Conv,
-    DType,
-    LayerNorm,
-    Linear,
-    Mlp,
-    drop_path,
-    global_avg_pool,
-    linear_rates,
-    require_size,
-)
+from jaxvision.models.dtypes import DType
+from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
+from jaxvision.models.pooling import global_avg_pool
 from jaxvision.models.registry import register
 
 _NORMAL = init.truncated_normal(0.02)

@@ -86,10 +86,11 @@ def conv2d(
         # Inputs in front of outputs: oneDNN brings that into its own order twice as fast.
         weight = weight.transpose(1, 2, 3, 0)
         return onednn.convolution(x, weight, bias, add, activation, stride=stride, pads=pads, groups=groups)
-    return _finished(_convolution(x, weight, stride, pads, groups), bias, add, activation)
+    return finished(_convolution(x, weight, stride, pads, groups), bias, add, activation)
 
 
-def _finished(y: jax.Array, bias: jax.Array | None, add: jax.Array | None, activation: Activation | None) -> jax.Array:
+def finished(y: jax.Array, bias: jax.Array | None, add: jax.Array | None, activation: Activation | None) -> jax.Array:
+    """``activation(y + bias + add)``, of those that are not None."""
     for other in (bias, add):
         y = y if other is None else y + other
     return y if activation is None else activation(y)
@@ -111,8 +112,7 @@ def _suits_onednn(x: jax.Array, weight: jax.Array, stride: int, groups: int) -> 
     """Not for the gates of squeeze-and-excitation, nor where Winograd's form does less than half of the products."""
     if x.dtype != jnp.float32 or x.shape[1] * x.shape[2] == 1:
         return False
-    few = min(x.shape[-1], weight.shape[0]) // groups < 128
-    return few or not _suits_winograd(x, weight, stride)
+    return not _suits_winograd(x, weight, stride, 128 * groups)
 
 
 def _lax_conv(x: jax.Array, weight: jax.Array, stride: int, pads: Pads, groups: int) -> jax.Array:
@@ -140,13 +140,13 @@ def _dense(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.Arra
     height, width = ((x.shape[i + 1] + sum(pads[i]) - kernel[i]) // stride + 1 for i in (0, 1))
     if height * width <= 64:
         return _patches_product(x, weight, stride, pads, height, width)
-    if _suits_winograd(x, weight, stride):
+    if _suits_winograd(x, weight, stride, 64):
         return _winograd(x, weight, kernels(weight), pads)
     return _lax_conv(x, weight, stride, pads, 1)
 
 
-def _suits_winograd(x: jax.Array, weight: jax.Array, stride: int) -> bool:
-    many = min(x.shape[-1], weight.shape[0]) >= 64 and min(x.shape[1:3]) >= 14
+def _suits_winograd(x: jax.Array, weight: jax.Array, stride: int, channels: int) -> bool:
+    many = min(x.shape[-1], weight.shape[0]) >= channels and min(x.shape[1:3]) >= 14
     return many and weight.shape[1:3] == (3, 3) and stride == 1 and x.dtype == jnp.float32
 
 

@@ -17,17 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
-from jaxvision.models.layers import (
-    BatchNorm,
-    Conv,
-    DType,
-    GroupNorm,
-    Linear,
-    SqueezeExcite,
-    conv_norm,
-    drop_path,
-    global_avg_pool,
-)
+from jaxvision.models.dtypes import DType
+from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, SqueezeExcite, conv_norm, drop_path
+from jaxvision.models.pooling import global_avg_pool
 from jaxvision.models.registry import register
 
 Norm = Callable[..., BatchNorm | GroupNorm]

@@ -17,22 +17,20 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
+from jaxvision.models.dtypes import DType
 from jaxvision.models.layers import (
     BatchNorm,
     Conv,
-    DType,
     EfficientChannelAttention,
     GroupNorm,
     Linear,
     SqueezeExcite,
-    avg_pool_2x2,
     conv_norm,
     drop_path,
-    global_avg_pool,
     linear_rates,
-    max_pool_3x3,
     se_channels,
 )
+from jaxvision.models.pooling import avg_pool_2x2, global_avg_pool, max_pool_3x3
 from jaxvision.models.registry import register
 
 WIDTHS = (64, 128, 256, 512)

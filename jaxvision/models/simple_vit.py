@@ -17,7 +17,8 @@ import numpy as np
 
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention
-from jaxvision.models.layers import Conv, DType, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
+from jaxvision.models.dtypes import DType
+from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
 from jaxvision.models.registry import register
 
 

@@ -18,18 +18,9 @@ import numpy as np
 
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention, attend, relative_position_bias
-from jaxvision.models.layers import (
-    Conv,
-    DType,
-    LayerNorm,
-    Linear,
-    Mlp,
-    accumulator,
-    drop_path,
-    global_avg_pool,
-    linear_rates,
-    require_size,
-)
+from jaxvision.models.dtypes import DType, accumulator
+from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
+from jaxvision.models.pooling import global_avg_pool
 from jaxvision.models.registry import register
 
 PATCH = 4
