@@ -90,10 +90,43 @@ def conv2d(
 
 
 def finished(y: jax.Array, bias: jax.Array | None, add: jax.Array | None, activation: Activation | None) -> jax.Array:
-    """``activation(y + bias + add)``, of those that are not None."""
-    for other in (bias, add):
-        y = y if other is None else y + other
-    return y if activation is None else activation(y)
+    """``activation(y + bias + add)``, of those that are not None; what follows a residual sum does not repeat it."""
+    if bias is not None:
+        y = y + bias
+    activation = activation or _identity
+    return activation(y) if add is None else once(lambda y, add: activation(y + add), y, add)
+
+
+def once(function: Callable[..., jax.Array], *operands: jax.Array) -> jax.Array:
+    """``function(*operands)``, stored before it is used, on a CPU.
+
+    XLA:CPU fuses what is elementwise into each of its users. So every residual sum was computed from all earlier
+    branches of its stage again, wherever it was used. It does not look into a conditional, and here it finds out
+    that the condition is constant too late. The derivative is the function's own.
+
+    Args:
+      function: of ``operands``, elementwise or so; with no array of its own.
+      operands: arrays.
+    """
+    return _once(function, *operands) if target() == "cpu" else function(*operands)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _once(function: Callable[..., jax.Array], *operands: jax.Array) -> jax.Array:
+    y = jax.eval_shape(function, *operands)
+    always = lax.optimization_barrier(jnp.array(True))
+    return lax.cond(always, function, lambda *_: jnp.zeros(y.shape, y.dtype), *operands)
+
+
+@_once.defjvp
+def _once_jvp(
+    function: Callable[..., jax.Array], operands: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
+    return _once(function, *operands), jax.jvp(function, operands, tangents)[1]
+
+
+def _identity(x: jax.Array) -> jax.Array:
+    return x
 
 
 def _convolution(x: jax.Array, weight: jax.Array, stride: int, pads: Pads, groups: int) -> jax.Array:
@@ -224,31 +257,19 @@ def depthwise(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.A
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0))).astype(wide)
     total = _shifted_sum(padded, weight.astype(wide).transpose(1, 2, 0), stride).astype(x.dtype)
     # A layer norm uses it three times; few products are cheaper than the way through memory.
-    return _stored(total, 1) if weight[0].size > 25 else total
+    return once(_identity, total) if weight[0].size > 25 else total
 
 
 def _shifted_sum(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
     """The sum over all taps (KH, KW, C) of shifted products, where they fit into ``x`` (N, H, W, C)."""
     height, width = ((x.shape[i + 1] - taps.shape[i]) // stride + 1 for i in (0, 1))
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
-    taps = _stored(taps, 2)  # else every product gathers its weight from the layout they come in: 3 times as slow
+    taps = once(_identity, taps)  # else every product gathers its weight from the layout they come in: 3 times as slow
     total: jax.Array | float = 0.0
     for i in range(taps.shape[0]):
         for j in range(taps.shape[1]):
             total += x[:, i : i + rows : stride, j : j + columns : stride] * taps[i, j]
     return jnp.asarray(total)
-
-
-def _stored(x: jax.Array, axis: int) -> jax.Array:
-    """``x``, computed once, before its users: XLA would do it again in the loop of each of them.
-
-    It does not for what is written in place, here in two halves of ``axis``; an optimization barrier is gone before
-    it fuses.
-    """
-    low, high = jnp.split(x, [x.shape[axis] // 2], axis)
-    start = [0] * x.ndim
-    start[axis] = low.shape[axis]
-    return lax.dynamic_update_slice(lax.dynamic_update_slice(jnp.zeros_like(x), low, [0] * x.ndim), high, start)
 
 
 def _depthwise_forward(
@@ -331,9 +352,9 @@ def _tap_sums(g: jax.Array, x: jax.Array, taps: tuple[int, int], dtype: jnp.dtyp
     def add(block: jax.Array, totals: list[jax.Array]) -> list[jax.Array]:
         start = lax.div(block, blocks) * images, lax.rem(block, blocks) * rows, 0, 0
         # Stored: fused into the sums, a slice that starts anywhere keeps them from using vectors.
-        of_g = _stored(lax.dynamic_slice(g, start, (images, rows, width, channels)).astype(dtype), 2)
+        of_g = once(_identity, lax.dynamic_slice(g, start, (images, rows, width, channels)).astype(dtype))
         size = images, rows + taps[0] - 1, width + taps[1] - 1, channels
-        of_x = _stored(lax.dynamic_slice(x, start, size).astype(dtype), 2)
+        of_x = once(_identity, lax.dynamic_slice(x, start, size).astype(dtype))
         of_rows = [(i, r) for i in range(images) for r in range(rows)]
         return [
             sum((of_g[i, r] * of_x[i, r : r + taps[0], j : j + width] for i, r in of_rows), total)

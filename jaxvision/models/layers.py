@@ -19,7 +19,7 @@ from jax import lax
 from jaxvision.errors import UserError
 from jaxvision.models import initializers as init
 from jaxvision.models.activations import Activation, gelu
-from jaxvision.models.convolution import conv2d, finished, target
+from jaxvision.models.convolution import conv2d, finished, once, target
 from jaxvision.models.dtypes import DType, accumulator
 from jaxvision.models.pooling import global_avg_pool
 
@@ -314,14 +314,17 @@ class SqueezeExcite(nn.Module):
     names: tuple[str, str] = ("fc1", "fc2")
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, add: jax.Array | None = None, activation: Activation | None = None
+    ) -> jax.Array:
+        """``activation(x * gate + add)``."""
         conv = functools.partial(
             Conv, kernel=1, bias=True, dtype=self.dtype, weight_law=self.weight_law, bias_law=self.bias_law
         )
         gate = global_avg_pool(x)[:, None, None]
         gate = self.activation(conv(self.reduced, name=self.names[0])(gate))
         gate = conv(x.shape[-1], name=self.names[1])(gate)
-        return x * nn.sigmoid(gate)
+        return _gated(x, nn.sigmoid(gate), add, activation)
 
 
 class EfficientChannelAttention(nn.Module):
@@ -330,14 +333,23 @@ class EfficientChannelAttention(nn.Module):
     dtype: DType = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, add: jax.Array | None = None, activation: Activation | None = None
+    ) -> jax.Array:
+        """``activation(x * gate + add)``."""
         reach = int(abs(math.log2(x.shape[-1]) + 1) / 2)
         size = max(reach if reach % 2 else reach + 1, 3)
         weight = self.param("conv.weight", init.declare(init.uniform_fan_in(size)), (1, 1, size)).astype(self.dtype)
         means = jnp.pad(global_avg_pool(x), ((0, 0), (size // 2, size // 2)))
         channels = x.shape[-1]
         gate = sum(means[:, i : i + channels] * weight[0, 0, i] for i in range(size))
-        return x * nn.sigmoid(gate)[:, None, None]
+        return _gated(x, nn.sigmoid(gate)[:, None, None], add, activation)
+
+
+def _gated(x: jax.Array, gate: jax.Array, add: jax.Array | None, activation: Activation | None) -> jax.Array:
+    if add is None:
+        return finished(x * gate, None, None, activation)
+    return once(lambda x, gate, add: finished(x * gate + add, None, None, activation), x, gate, add)
 
 
 class Mlp(nn.Module):

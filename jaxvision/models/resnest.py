@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
+from jaxvision.models.convolution import finished
 from jaxvision.models.dtypes import DType
 from jaxvision.models.layers import Conv, conv_norm, drop_block, drop_path
 from jaxvision.models.pooling import avg_pool_3x3, global_avg_pool
@@ -82,7 +83,8 @@ class Block(nn.Module):
         last = self.conv(out, 1, name="conv3"), self.norm(scale_law=init.zeros, name="bn3")
         skip = shortcut(x, out, self.stride, True, self.conv, self.norm, train)
         if train and self.drop_path_rate:
-            return nn.relu(drop_path(unit(y, *last), self.drop_path_rate, self.make_rng("drop_path")) + skip)
+            y = drop_path(unit(y, *last), self.drop_path_rate, self.make_rng("drop_path"))
+            return finished(y, None, skip, nn.relu)
         return unit(y, *last, add=skip, activation=nn.relu)
 
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
+from jaxvision.models.convolution import finished
 from jaxvision.models.dtypes import DType
 from jaxvision.models.layers import (
     BatchNorm,
@@ -76,23 +77,22 @@ class Block(nn.Module):
             y = unit(x, first, self.norm(name="bn1"), activation=nn.relu)
             last = self.conv(out, 3, padding=1, name="conv2"), self.norm(scale_law=init.zeros, name="bn2")
         skip = shortcut(x, out, self.stride, self.avg_down, self.conv, self.norm, train)
-        dropped = train and self.drop_path_rate
-        if not (self.se_ratio or self.eca or dropped):
+        gate = self._gate(out)
+        if train and self.drop_path_rate:
+            y = unit(y, *last)
+            y = drop_path(y if gate is None else gate(y), self.drop_path_rate, self.make_rng("drop_path"))
+            return finished(y, None, skip, nn.relu)
+        if gate is None:
             return unit(y, *last, add=skip, activation=nn.relu)
-        y = unit(y, *last)
-        if self.se_ratio:
-            y = SqueezeExcite(
-                se_channels(out, self.se_ratio),
-                self.dtype,
-                weight_law=self.weight_law,
-                bias_law=self.bias_law,
-                name="se",
-            )(y)
+        return gate(unit(y, *last), add=skip, activation=nn.relu)
+
+    def _gate(self, channels: int) -> SqueezeExcite | EfficientChannelAttention | None:
         if self.eca:
-            y = EfficientChannelAttention(self.dtype, name="se")(y)
-        if dropped:
-            y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
-        return nn.relu(y + skip)
+            return EfficientChannelAttention(self.dtype, name="se")
+        if not self.se_ratio:
+            return None
+        laws = {"weight_law": self.weight_law, "bias_law": self.bias_law}
+        return SqueezeExcite(se_channels(channels, self.se_ratio), self.dtype, **laws, name="se")
 
 
 def shortcut(
