@@ -1,5 +1,8 @@
 """Every formulation of a convolution equals XLA's own, in value and gradients."""
 
+import re
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +21,7 @@ SHAPES = {
     "depthwise, kernel 1": (5, 5, 8, 8, 1, 2, 0, 8),
     "groups of 4": (20, 20, 128, 128, 3, 1, 1, 32),
     "groups of 4, stride 2": (21, 20, 64, 128, 3, 2, 1, 16),
+    "groups of 16, stride 2": (11, 12, 64, 64, 3, 2, 1, 4),
     "groups, small map": (7, 7, 64, 64, 3, 1, 1, 2),
     "many groups": (9, 9, 160, 160, 3, 1, 1, 20),
     "two wide groups": (20, 20, 64, 32, 3, 1, 1, 2),
@@ -104,3 +108,33 @@ def test_the_pooling_of_slices_is_the_window_s_also_among_equal_values():
 
     for ours, expected in zip(pooled("cpu"), pooled("gpu"), strict=True):
         np.testing.assert_array_equal(ours, expected)
+
+
+def residual_stage(x, weights):
+    for weight in weights:
+        x = convolution.finished(x @ weight, None, x, nn.relu)
+    return x
+
+
+def test_residual_sums_are_computed_once():
+    x, weights = jnp.ones((64, 512)), [jnp.ones((512, 512))] * 5
+    program = jax.jit(residual_stage).lower(x, weights).compile().as_text()
+    fused = re.findall(r"fusion\(([^)]*)\), kind", program)
+    assert len(fused) >= 5 and max(names.count("%") for names in fused) <= 2, fused
+
+
+def test_a_value_computed_once_has_the_function_s_derivatives():
+    rng = np.random.default_rng(0)
+    x, *weights = [jnp.asarray(rng.standard_normal((6, 6), np.float32)) for _ in range(4)]
+
+    def loss(backend):
+        def of(x, weights):
+            with convolution.formulation(backend):
+                return jnp.sum(jnp.sin(residual_stage(x, weights)))
+
+        return jax.jit(jax.value_and_grad(of, (0, 1)))(x, weights)
+
+    for ours, expected in zip(jax.tree.leaves(loss("cpu")), jax.tree.leaves(loss("gpu")), strict=True):
+        assert relative_error(ours, expected) < 1e-6
+    batched = jax.vmap(lambda x: residual_stage(x, weights))(jnp.stack([x, 2 * x]))
+    assert relative_error(batched[1], residual_stage(2 * x, weights)) < 1e-6
