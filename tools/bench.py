@@ -51,7 +51,7 @@ VARIANTS = {
     ("cpu", "infer"): {
         "jaxvision": ["plain", "compiled+keep"], "timm": ["eager", "compile", "eager+keep", "compile+keep"]
     },
-    ("cpu", "train"): {"jaxvision": ["plain+keep"], "timm": ["eager", "eager+keep"]},
+    ("cpu", "train"): {"jaxvision": ["plain+keep"], "timm": ["eager", "eager+keep", "compile+keep"]},
     ("gpu", "infer"): {
         "jaxvision": ["plain", "compiled", "compiled+fusion"], "timm": ["eager", "pure", "pure+graph", "compile"]
     },
