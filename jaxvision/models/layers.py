@@ -349,6 +349,7 @@ class EfficientChannelAttention(nn.Module):
 def _gated(x: jax.Array, gate: jax.Array, add: jax.Array | None, activation: Activation | None) -> jax.Array:
     if add is None:
         return finished(x * gate, None, None, activation)
+    # The product inside: outside it would be stored, too.
     return once(lambda x, gate, add: finished(x * gate + add, None, None, activation), x, gate, add)
 
 

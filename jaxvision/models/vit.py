@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention
-from jaxvision.models.convolution import finished
+from jaxvision.models.convolution import once
 from jaxvision.models.dtypes import DType
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
 from jaxvision.models.registry import register
@@ -41,9 +41,9 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         norm = functools.partial(LayerNorm, 1e-6, self.dtype)
         y = Attention(self.heads, self.dtype, name="attn")(norm(name="norm1")(x))
-        x = finished(x, None, self._branch(y, "ls1", train), None)
+        x = once(jnp.add, x, self._branch(y, "ls1", train))
         y = Mlp(4 * x.shape[-1], self.dtype, name="mlp")(norm(name="norm2")(x))
-        return finished(x, None, self._branch(y, "ls2", train), None)
+        return once(jnp.add, x, self._branch(y, "ls2", train))
 
     def _branch(self, y: jax.Array, name: str, train: bool) -> jax.Array:
         if self.layer_scale is not None:
