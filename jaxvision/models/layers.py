@@ -22,6 +22,7 @@ from jaxvision.models.activations import Activation, gelu
 from jaxvision.models.convolution import conv2d, finished, once, target
 from jaxvision.models.dtypes import DType, accumulator
 from jaxvision.models.pooling import global_avg_pool
+from jaxvision.models.products import product
 
 
 def drop_path(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
@@ -148,14 +149,14 @@ def _affine(x: jax.Array, weight: jax.Array, bias: jax.Array | None, out: DType)
     """``x`` (..., I) times ``weight`` (O, I), plus ``bias``, computed in ``x``'s dtype and returned as ``out``."""
     # On CPU only products with float32 results reach the matrix unit, and few float32 rows are multiplied five times as
     # fast where jaxvision.compile has turned the matrix. On GPU wider results would cost bytes.
-    product = accumulator(x.dtype) if target() == "cpu" else out
+    summed = accumulator(x.dtype) if target() == "cpu" else out
     weight = weight.astype(x.dtype)
     if target() == "cpu" and x.dtype == jnp.float32:
-        y = x @ weight.T
+        y = product(x, weight.T)
     else:
-        y = lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=product)
+        y = lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=summed)
     if bias is not None:
-        y = y + bias.astype(product)
+        y = y + bias.astype(summed)
     return y.astype(out)
 
 
@@ -199,7 +200,9 @@ class GroupNorm(nn.Module):
     scale_law: init.Law = init.ones
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, add: jax.Array | None = None, activation: Activation | None = None, *, train: bool
+    ) -> jax.Array:
         n, channels = x.shape[0], x.shape[-1]
         scale = self.param("weight", init.declare(self.scale_law), (channels,))
         bias = self.param("bias", init.declare(init.zeros), (channels,))
@@ -208,7 +211,7 @@ class GroupNorm(nn.Module):
         centred = wide - jnp.mean(wide, (1, 3), keepdims=True)
         variance = jnp.mean(jnp.square(centred), (1, 3), keepdims=True)
         y = (centred * lax.rsqrt(variance + self.eps)).reshape(x.shape)
-        return (y * scale + bias).astype(self.dtype)
+        return finished((y * scale + bias).astype(self.dtype), None, add, activation)
 
 
 class BatchNorm(nn.Module):
@@ -233,9 +236,11 @@ class BatchNorm(nn.Module):
     scale_law: init.Law = init.ones
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, add: jax.Array | None = None, activation: Activation | None = None, *, train: bool
+    ) -> jax.Array:
         if self.folded(train):
-            return x
+            return finished(x, None, add, activation)
         channels = x.shape[-1]
         scale = self.param("weight", init.declare(self.scale_law), (channels,))
         bias = self.param("bias", init.declare(init.zeros), (channels,))
@@ -245,7 +250,7 @@ class BatchNorm(nn.Module):
         if not train:
             multiplier = scale * lax.rsqrt(running_var.value + self.eps)
             offset = bias - running_mean.value * multiplier
-            return (x.astype(wide) * multiplier + offset).astype(self.dtype)
+            return finished((x.astype(wide) * multiplier + offset).astype(self.dtype), None, add, activation)
 
         if x.shape[0] % self.groups:
             raise ValueError(f"batch of {x.shape[0]} cannot be cut into {self.groups} groups of equal size")
@@ -260,9 +265,21 @@ class BatchNorm(nn.Module):
             running_var.value += self.momentum * (unbiased.mean(0) - running_var.value)
         multiplier = scale * lax.rsqrt(var + self.eps)
         offset = bias - mean * multiplier
-        spread = (self.groups,) + (1,) * len(axes) + (channels,)
-        y = grouped * multiplier.reshape(spread) + offset.reshape(spread)
-        return y.reshape(x.shape).astype(self.dtype)
+
+        def normalised(
+            x: jax.Array, multiplier: jax.Array, offset: jax.Array, add: jax.Array | None = None
+        ) -> jax.Array:
+            spread = (self.groups,) + (1,) * len(axes) + (channels,)
+            y = x.reshape(grouped.shape).astype(wide) * multiplier.reshape(spread) + offset.reshape(spread)
+            y = y.reshape(x.shape).astype(self.dtype)
+            y = y if add is None else y + add
+            return y if activation is None else activation(y)
+
+        if activation is None and add is None:
+            return normalised(x, multiplier, offset)
+        # Stored: the gradient of the convolution that comes next brings it into another order, at half the speed where
+        # it has to compute it as well.
+        return once(normalised, x, multiplier, offset, *([] if add is None else [add]))
 
     def folded(self, train: bool) -> bool:
         """Whether :func:`jaxvision.fuse` took the variables away; raises where they are needed, in training."""
@@ -295,7 +312,7 @@ def conv_norm(
     """
     if isinstance(norm, BatchNorm) and norm.folded(train):
         return conv(x, add=add, activation=activation)
-    return finished(norm(conv(x), train=train), None, add, activation)
+    return norm(conv(x), add, activation, train=train)
 
 
 class SqueezeExcite(nn.Module):
