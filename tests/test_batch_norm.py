@@ -121,7 +121,8 @@ def test_blocks_drop_independently_and_keep_the_mean():
 
 
 def test_remat_and_groups_and_bfloat16():
-    small = functools.partial(ResNet, (1, 1, 0, 0), num_classes=5, stem="deep", avg_down=True)
+    # With gates, which scale the normalisation's coefficients in training.
+    small = functools.partial(ResNet, (1, 1, 0, 0), num_classes=5, stem="deep", avg_down=True, se_ratio=0.25)
     variables = init_variables(small(), jax.random.key(0))
     x = images(8, 40)
 

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
 from jaxvision.models.dtypes import DType
-from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, SqueezeExcite, conv_norm, drop_path
+from jaxvision.models.gates import SqueezeExcite
+from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path
 from jaxvision.models.pooling import global_avg_pool
 from jaxvision.models.registry import register
 

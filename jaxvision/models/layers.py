@@ -7,8 +7,6 @@ so that a parameter path joined with dots is the timm key.
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -21,7 +19,6 @@ from jaxvision.models import initializers as init
 from jaxvision.models.activations import Activation, gelu
 from jaxvision.models.convolution import conv2d, finished, once, target
 from jaxvision.models.dtypes import DType, accumulator
-from jaxvision.models.pooling import global_avg_pool
 from jaxvision.models.products import product
 
 
@@ -235,26 +232,49 @@ class BatchNorm(nn.Module):
     dtype: DType = jnp.float32
     scale_law: init.Law = init.ones
 
-    @nn.compact
     def __call__(
         self, x: jax.Array, add: jax.Array | None = None, activation: Activation | None = None, *, train: bool
     ) -> jax.Array:
         if self.folded(train):
             return finished(x, None, add, activation)
+        multiplier, offset = self.coefficients(x, train=train)
+        if not train:
+            return finished(self._affine(x, multiplier, offset), None, add, activation)
+        if activation is None and add is None:
+            return self._affine(x, multiplier, offset)
+
+        def normalised(
+            x: jax.Array, multiplier: jax.Array, offset: jax.Array, add: jax.Array | None = None
+        ) -> jax.Array:
+            y = self._affine(x, multiplier, offset)
+            y = y if add is None else y + add
+            return y if activation is None else activation(y)
+
+        # Stored: the gradient of the convolution that comes next brings it into another order, at half the speed where
+        # it has to compute it as well.
+        return once(normalised, x, multiplier, offset, *([] if add is None else [add]))
+
+    def _affine(self, x: jax.Array, multiplier: jax.Array, offset: jax.Array) -> jax.Array:
+        grouped = x.reshape(len(multiplier), -1, *x.shape[1:]).astype(accumulator(x.dtype))
+        spread = (len(multiplier),) + (1,) * (x.ndim - 1) + (x.shape[-1],)
+        y = grouped * multiplier.reshape(spread) + offset.reshape(spread)
+        return y.reshape(x.shape).astype(self.dtype)
+
+    @nn.compact
+    def coefficients(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        """What each of the groups is multiplied by, and what is added then: (groups, C) each; (1, C) in evaluation."""
         channels = x.shape[-1]
         scale = self.param("weight", init.declare(self.scale_law), (channels,))
         bias = self.param("bias", init.declare(init.zeros), (channels,))
         running_mean = self.variable("batch_stats", "running_mean", lambda: jnp.zeros((channels,), jnp.float32))
         running_var = self.variable("batch_stats", "running_var", lambda: jnp.ones((channels,), jnp.float32))
-        wide = accumulator(x.dtype)
         if not train:
             multiplier = scale * lax.rsqrt(running_var.value + self.eps)
-            offset = bias - running_mean.value * multiplier
-            return finished((x.astype(wide) * multiplier + offset).astype(self.dtype), None, add, activation)
+            return multiplier[None], (bias - running_mean.value * multiplier)[None]
 
         if x.shape[0] % self.groups:
             raise ValueError(f"batch of {x.shape[0]} cannot be cut into {self.groups} groups of equal size")
-        grouped = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:]).astype(wide)
+        grouped = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:]).astype(accumulator(x.dtype))
         axes = tuple(range(1, grouped.ndim - 1))
         mean = jnp.mean(grouped, axes)
         var = jnp.maximum(jnp.mean(jnp.square(grouped), axes) - jnp.square(mean), 0.0)
@@ -264,22 +284,7 @@ class BatchNorm(nn.Module):
             running_mean.value += self.momentum * (mean.mean(0) - running_mean.value)
             running_var.value += self.momentum * (unbiased.mean(0) - running_var.value)
         multiplier = scale * lax.rsqrt(var + self.eps)
-        offset = bias - mean * multiplier
-
-        def normalised(
-            x: jax.Array, multiplier: jax.Array, offset: jax.Array, add: jax.Array | None = None
-        ) -> jax.Array:
-            spread = (self.groups,) + (1,) * len(axes) + (channels,)
-            y = x.reshape(grouped.shape).astype(wide) * multiplier.reshape(spread) + offset.reshape(spread)
-            y = y.reshape(x.shape).astype(self.dtype)
-            y = y if add is None else y + add
-            return y if activation is None else activation(y)
-
-        if activation is None and add is None:
-            return normalised(x, multiplier, offset)
-        # Stored: the gradient of the convolution that comes next brings it into another order, at half the speed where
-        # it has to compute it as well.
-        return once(normalised, x, multiplier, offset, *([] if add is None else [add]))
+        return multiplier, bias - mean * multiplier
 
     def folded(self, train: bool) -> bool:
         """Whether :func:`jaxvision.fuse` took the variables away; raises where they are needed, in training."""
@@ -313,61 +318,6 @@ def conv_norm(
     if isinstance(norm, BatchNorm) and norm.folded(train):
         return conv(x, add=add, activation=activation)
     return norm(conv(x), add, activation, train=train)
-
-
-class SqueezeExcite(nn.Module):
-    """Squeeze-and-excitation (Hu et al. 2018): channel gates from the pooled map, as timm's ``SEModule``.
-
-    Attributes:
-      reduced: channels of the bottleneck; :func:`se_channels` computes timm's.
-      names: of the two 1x1 convolutions.
-    """
-
-    reduced: int
-    dtype: DType = jnp.float32
-    weight_law: init.Law = init.kaiming_normal_fan_out
-    bias_law: init.Law | None = None
-    activation: Activation = nn.relu
-    names: tuple[str, str] = ("fc1", "fc2")
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, *, add: jax.Array | None = None, activation: Activation | None = None
-    ) -> jax.Array:
-        """``activation(x * gate + add)``."""
-        conv = functools.partial(
-            Conv, kernel=1, bias=True, dtype=self.dtype, weight_law=self.weight_law, bias_law=self.bias_law
-        )
-        gate = global_avg_pool(x)[:, None, None]
-        gate = self.activation(conv(self.reduced, name=self.names[0])(gate))
-        gate = conv(x.shape[-1], name=self.names[1])(gate)
-        return _gated(x, nn.sigmoid(gate), add, activation)
-
-
-class EfficientChannelAttention(nn.Module):
-    """Channel gates from neighbouring channels' means (Wang et al. 2019, arXiv 1910.03151), as timm's ``EcaModule``."""
-
-    dtype: DType = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, *, add: jax.Array | None = None, activation: Activation | None = None
-    ) -> jax.Array:
-        """``activation(x * gate + add)``."""
-        reach = int(abs(math.log2(x.shape[-1]) + 1) / 2)
-        size = max(reach if reach % 2 else reach + 1, 3)
-        weight = self.param("conv.weight", init.declare(init.uniform_fan_in(size)), (1, 1, size)).astype(self.dtype)
-        means = jnp.pad(global_avg_pool(x), ((0, 0), (size // 2, size // 2)))
-        channels = x.shape[-1]
-        gate = sum(means[:, i : i + channels] * weight[0, 0, i] for i in range(size))
-        return _gated(x, nn.sigmoid(gate)[:, None, None], add, activation)
-
-
-def _gated(x: jax.Array, gate: jax.Array, add: jax.Array | None, activation: Activation | None) -> jax.Array:
-    if add is None:
-        return finished(x * gate, None, None, activation)
-    # The product inside: outside it would be stored, too.
-    return once(lambda x, gate, add: finished(x * gate + add, None, None, activation), x, gate, add)
 
 
 class Mlp(nn.Module):
@@ -432,11 +382,6 @@ def require_size(x: jax.Array, *, at_least: int = 1, exactly: tuple[int, int] | 
     if min(height, width) < at_least or height % multiple or width % multiple:
         rule = f" and multiples of {multiple}" if multiple > 1 else ""
         raise UserError(f"expected images of at least {at_least}x{at_least} pixels{rule}, got {height}x{width}")
-
-
-def se_channels(channels: int, ratio: float, divisor: int = 8) -> int:
-    """Bottleneck width: ``channels * ratio`` rounded to a multiple of ``divisor``, at least one (timm)."""
-    return max(divisor, int(channels * ratio + divisor / 2) // divisor * divisor)
 
 
 def linear_rates(rate: float, depths: Sequence[int]) -> tuple[tuple[float, ...], ...]:

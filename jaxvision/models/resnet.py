@@ -19,18 +19,8 @@ import jax.numpy as jnp
 from jaxvision.models import initializers as init
 from jaxvision.models.convolution import finished
 from jaxvision.models.dtypes import DType
-from jaxvision.models.layers import (
-    BatchNorm,
-    Conv,
-    EfficientChannelAttention,
-    GroupNorm,
-    Linear,
-    SqueezeExcite,
-    conv_norm,
-    drop_path,
-    linear_rates,
-    se_channels,
-)
+from jaxvision.models.gates import EfficientChannelAttention, SqueezeExcite, conv_norm_gate, se_channels
+from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path, linear_rates
 from jaxvision.models.pooling import avg_pool_2x2, global_avg_pool, max_pool_3x3
 from jaxvision.models.registry import register
 
@@ -84,7 +74,7 @@ class Block(nn.Module):
             return finished(y, None, skip, nn.relu)
         if gate is None:
             return unit(y, *last, add=skip, activation=nn.relu)
-        return gate(unit(y, *last), add=skip, activation=nn.relu)
+        return conv_norm_gate(y, *last, gate, train=train, add=skip, activation=nn.relu)
 
     def _gate(self, channels: int) -> SqueezeExcite | EfficientChannelAttention | None:
         if self.eca:
