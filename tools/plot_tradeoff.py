@@ -184,7 +184,7 @@ def draw_ratio(document: dict[str, Any], path: Path) -> None:
         panel.set_yticks([i + 0.2 for i in places], [s["model"] for s in rows], fontsize=8)
         panel.invert_yaxis()
         panel.set(xlabel="jaxvision / timm, images per second", title=MODES[mode])
-        panel.legend()
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)  # below: bars reach everywhere
         panel.grid(alpha=0.3, axis="x")
     figure.savefig(path, dpi=110, format="png")
 
