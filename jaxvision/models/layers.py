@@ -237,6 +237,9 @@ class BatchNorm(nn.Module):
     ) -> jax.Array:
         if self.folded(train):
             return finished(x, None, add, activation)
+        x = x.astype(
+            accumulator(x.dtype)
+        )  # here, so that the gradients of its two uses are summed before they are narrowed
         multiplier, offset = self.coefficients(x, train=train)
         if not train:
             return finished(self._affine(x, multiplier, offset), None, add, activation)
@@ -255,7 +258,7 @@ class BatchNorm(nn.Module):
         return once(normalised, x, multiplier, offset, *([] if add is None else [add]))
 
     def _affine(self, x: jax.Array, multiplier: jax.Array, offset: jax.Array) -> jax.Array:
-        grouped = x.reshape(len(multiplier), -1, *x.shape[1:]).astype(accumulator(x.dtype))
+        grouped = x.reshape(len(multiplier), -1, *x.shape[1:])
         spread = (len(multiplier),) + (1,) * (x.ndim - 1) + (x.shape[-1],)
         y = grouped * multiplier.reshape(spread) + offset.reshape(spread)
         return y.reshape(x.shape).astype(self.dtype)
