@@ -24,7 +24,7 @@ def conv_norm_gate(
     x: jax.Array,
     conv: Conv,
     norm: BatchNorm | GroupNorm,
-    gate: SqueezeExcite | EfficientChannelAttention,
+    gate: Gate,
     *,
     train: bool,
     add: jax.Array,
@@ -44,7 +44,34 @@ def conv_norm_gate(
     return gate(y, affine=(factor, summand), add=add, activation=activation)
 
 
-class SqueezeExcite(nn.Module):
+class Gate(nn.Module):
+    """What scales the channels of a map by a function of their means, :meth:`gate`: (N, C) to (N, 1, 1, C)."""
+
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        affine: Affine | None = None,
+        add: jax.Array | None = None,
+        activation: Activation | None = None,
+    ) -> jax.Array:
+        """``activation(x * gate + add)``, or with ``affine`` (a, b) of the map a x + b in ``x``'s place."""
+        means, terms = global_avg_pool(x), [] if add is None else [add]
+        if affine is None:
+            factor = self.gate(means)
+        else:
+            gate = self.gate(means * affine[0] + affine[1])
+            factor, summand = (gate * part[:, None, None] for part in affine)
+            terms.insert(0, summand)
+        if not terms:
+            return finished(x * factor, None, None, activation)
+        # The product inside: outside it would be stored, too.
+        return once(
+            lambda x, factor, *terms: finished(sum(terms, x * factor), None, None, activation), x, factor, *terms
+        )
+
+
+class SqueezeExcite(Gate):
     """Squeeze-and-excitation (Hu et al. 2018): channel gates from the pooled map, as timm's ``SEModule``.
 
     Attributes:
@@ -60,66 +87,28 @@ class SqueezeExcite(nn.Module):
     names: tuple[str, str] = ("fc1", "fc2")
 
     @nn.compact
-    def __call__(
-        self,
-        x: jax.Array,
-        *,
-        affine: Affine | None = None,
-        add: jax.Array | None = None,
-        activation: Activation | None = None,
-    ) -> jax.Array:
-        """``activation(x * gate + add)``, or with ``affine`` (a, b) of the map a x + b in ``x``'s place."""
+    def gate(self, means: jax.Array) -> jax.Array:
         conv = functools.partial(
             Conv, kernel=1, bias=True, dtype=self.dtype, weight_law=self.weight_law, bias_law=self.bias_law
         )
-        gate = _means(x, affine)[:, None, None]
-        gate = self.activation(conv(self.reduced, name=self.names[0])(gate))
-        gate = conv(x.shape[-1], name=self.names[1])(gate)
-        return _gated(x, nn.sigmoid(gate), affine, add, activation)
+        hidden = self.activation(conv(self.reduced, name=self.names[0])(means[:, None, None]))
+        return nn.sigmoid(conv(means.shape[-1], name=self.names[1])(hidden))
 
 
-class EfficientChannelAttention(nn.Module):
+class EfficientChannelAttention(Gate):
     """Channel gates from neighbouring channels' means (Wang et al. 2019, arXiv 1910.03151), as timm's ``EcaModule``."""
 
     dtype: DType = jnp.float32
 
     @nn.compact
-    def __call__(
-        self,
-        x: jax.Array,
-        *,
-        affine: Affine | None = None,
-        add: jax.Array | None = None,
-        activation: Activation | None = None,
-    ) -> jax.Array:
-        """``activation(x * gate + add)``, or with ``affine`` (a, b) of the map a x + b in ``x``'s place."""
-        reach = int(abs(math.log2(x.shape[-1]) + 1) / 2)
+    def gate(self, means: jax.Array) -> jax.Array:
+        channels = means.shape[-1]
+        reach = int(abs(math.log2(channels) + 1) / 2)
         size = max(reach if reach % 2 else reach + 1, 3)
         weight = self.param("conv.weight", init.declare(init.uniform_fan_in(size)), (1, 1, size)).astype(self.dtype)
-        means = jnp.pad(_means(x, affine), ((0, 0), (size // 2, size // 2)))
-        channels = x.shape[-1]
+        means = jnp.pad(means, ((0, 0), (size // 2, size // 2)))
         gate = sum(means[:, i : i + channels] * weight[0, 0, i] for i in range(size))
-        return _gated(x, nn.sigmoid(gate)[:, None, None], affine, add, activation)
-
-
-def _means(x: jax.Array, affine: Affine | None) -> jax.Array:
-    means = global_avg_pool(x)
-    return means if affine is None else means * affine[0] + affine[1]
-
-
-def _gated(
-    x: jax.Array, gate: jax.Array, affine: Affine | None, add: jax.Array | None, activation: Activation | None
-) -> jax.Array:
-    if affine is not None:
-        factor, summand = (gate * part[:, None, None] for part in affine)
-        terms = [summand] if add is None else [summand, add]
-        return once(
-            lambda x, factor, *terms: finished(sum(terms, x * factor), None, None, activation), x, factor, *terms
-        )
-    if add is None:
-        return finished(x * gate, None, None, activation)
-    # The product inside: outside it would be stored, too.
-    return once(lambda x, gate, add: finished(x * gate + add, None, None, activation), x, gate, add)
+        return nn.sigmoid(gate)[:, None, None]
 
 
 def se_channels(channels: int, ratio: float, divisor: int = 8) -> int:

@@ -250,8 +250,7 @@ class BatchNorm(nn.Module):
             x: jax.Array, multiplier: jax.Array, offset: jax.Array, add: jax.Array | None = None
         ) -> jax.Array:
             y = self._affine(x, multiplier, offset)
-            y = y if add is None else y + add
-            return y if activation is None else activation(y)
+            return finished(y if add is None else y + add, None, None, activation)
 
         # Stored: the gradient of the convolution that comes next brings it into another order, at half the speed where
         # it has to compute it as well.

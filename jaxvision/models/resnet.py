@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxvision.models import initializers as init
 from jaxvision.models.convolution import finished
 from jaxvision.models.dtypes import DType
-from jaxvision.models.gates import EfficientChannelAttention, SqueezeExcite, conv_norm_gate, se_channels
+from jaxvision.models.gates import EfficientChannelAttention, Gate, SqueezeExcite, conv_norm_gate, se_channels
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path, linear_rates
 from jaxvision.models.pooling import avg_pool_2x2, global_avg_pool, max_pool_3x3
 from jaxvision.models.registry import register
@@ -76,7 +76,7 @@ class Block(nn.Module):
             return unit(y, *last, add=skip, activation=nn.relu)
         return conv_norm_gate(y, *last, gate, train=train, add=skip, activation=nn.relu)
 
-    def _gate(self, channels: int) -> SqueezeExcite | EfficientChannelAttention | None:
+    def _gate(self, channels: int) -> Gate | None:
         if self.eca:
             return EfficientChannelAttention(self.dtype, name="se")
         if not self.se_ratio:
