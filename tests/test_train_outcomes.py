@@ -19,18 +19,22 @@ def test_a_small_network_learns_the_digits(digits_dir, tmp_path):
 def test_watchdog_prints_the_stack_of_a_hung_run(digits_dir, tmp_path):
     code = (
         "import sys, time, jaxvision.train as t\n"
-        "original = t._check\n"
+        "check, made, dogs = t._check, t.Watchdog, []\n"
+        "def make(seconds):\n"
+        "    dogs.append(made(seconds))\n"
+        "    return dogs[-1]\n"
         "def hang(step, *rest):\n"
+        "    if step == 2: dogs[0].seconds /= 30\n"  # what compiles has been waited for: the next steps are quick
         "    if step == 4: time.sleep(600)\n"
-        "    return original(step, *rest)\n"
-        "t._check = hang\n"
+        "    return check(step, *rest)\n"
+        "t._check, t.Watchdog = hang, make\n"
         "from jaxvision.main import main; sys.exit(main(sys.argv[1:]))"
     )
-    args = cli.arguments(tmp_path, digits_dir, watchdog_seconds=25)
+    args = cli.arguments(tmp_path, digits_dir, watchdog_seconds=300)
     result = subprocess.run([sys.executable, "-c", code, *args], env=cli.environment(), capture_output=True, text=True,
-                            timeout=200)  # fmt: skip
+                            timeout=600)  # fmt: skip
     assert result.returncode == 1
-    assert "Timeout" in result.stderr and "in hang" in result.stderr and "train.py" in result.stderr
+    assert "Timeout (0:00:10)" in result.stderr and "in hang" in result.stderr and "train.py" in result.stderr
 
 
 def test_divergence_names_step_and_examples_and_keeps_the_checkpoint(digits_dir, tmp_path):
