@@ -27,6 +27,7 @@ from jaxvision.errors import OutOfMemoryError, UserError
 from jaxvision.inputs import eval_batch_size, eval_image_size
 from jaxvision.layer_decay import rate_multiples
 from jaxvision.model import build_module
+from jaxvision.models import onednn
 from jaxvision.models.registry import ModelSpec, model_spec
 from jaxvision.models.resnest import ResNeSt
 from jaxvision.optim import make_optimizer
@@ -236,7 +237,7 @@ def train_program(
     step = train_step(config, network, optimizer, run, mix=mix if mix else None, teacher=teacher)
     full, cut = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     return jax.jit(
-        step,
+        onednn.for_training(step),
         in_shardings=(full, cut, cut, full),
         out_shardings=full,
         donate_argnums=0,
@@ -338,7 +339,7 @@ def compile_program(program: Callable, *arguments: Any, what: str) -> Callable:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         compiled = program.lower(*arguments).compile()
-    if any("persistent compilation cache" in str(w.message) for w in caught):
+    if any("Error reading persistent compilation cache" in str(w.message) for w in caught):
         # A damaged entry is never replaced by JAX itself: remove the cache, it fills again.
         for entry in (cache_dir() / "xla").glob("*"):
             entry.unlink(missing_ok=True)

@@ -112,6 +112,20 @@ def test_the_pooling_of_slices_is_the_window_s_also_among_equal_values():
         np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.parametrize("size", [(12, 14), (13, 11), (7, 8), (1, 2)])
+@pytest.mark.parametrize("pool", [pooling.avg_pool_2x2, pooling.avg_pool_3x3])
+def test_average_pooling_is_the_window_s(pool, size):
+    x = np.random.default_rng(0).standard_normal((2, *size, 5), np.float32)
+
+    def pooled(backend):
+        with convolution.formulation(backend):
+            y, back = jax.vjp(pool, x)
+            return y, back(jnp.sin(1 + y))[0]
+
+    for ours, expected in zip(pooled("cpu"), pooled("gpu"), strict=True):
+        assert relative_error(ours, expected) < 1e-6
+
+
 def residual_stage(x, weights):
     for weight in weights:
         x = convolution.finished(x @ weight, None, x, nn.relu)

@@ -1,5 +1,6 @@
 """oneDNN's convolutions inside XLA's programs: equal to XLA's own, and only where they are meant to be."""
 
+import functools
 import platform
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from test_convolution import SHAPES, plain
 
 import jaxvision
 from jaxvision.models import convolution, onednn
+from tools import bench_models
 
 TARGET = "__onednn$convolution"
 pytestmark = pytest.mark.skipif(
@@ -63,6 +65,37 @@ def test_equals_xla_s_convolution_with_all_that_follows(shape):
     expected = y, nn.relu(y + bias), nn.relu(y + bias + add), nn.silu(y + bias), nn.gelu(y + add)
     for one, other in zip(ours(x, weight, bias, add), expected, strict=True):
         assert relative_error(one, other) < 1e-5
+
+
+@pytest.mark.parametrize("shape", ["groups of 4", "groups of 4, stride 2", "groups, small map", "many groups"])
+def test_gradients_of_narrow_groups_in_training(shape):
+    (x, weight, *_), settings = operands(shape)
+
+    def gradients(form):
+        return jax.grad(lambda x, weight: jnp.sum(jnp.sin(form(x, weight))), (0, 1))
+
+    @jax.jit
+    def ours(x, weight):
+        with onednn.enabled("training"):
+            return gradients(functools.partial(convolution.conv2d, **settings))(x, weight)
+
+    calls = ours.lower(x, weight).as_text().count(TARGET)
+    assert calls == (2 if settings["stride"] == 1 else 1)  # XLA's gradient is faster with a stride
+    expected = gradients(lambda x, weight: plain(x, weight, *settings.values()))(x, weight)
+    for one, other in zip(ours(x, weight), expected, strict=True):
+        assert relative_error(one, other) < 1e-5
+
+
+def test_the_train_step_of_grouped_networks_uses_it_on_one_device(monkeypatch):
+    def text(name):
+        model = jaxvision.create_model(name, num_classes=3, key=jax.random.key(0))
+        state, step = bench_models.training(model)
+        images, labels = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.int32)
+        return jax.jit(step).lower(state, images, labels).as_text()
+
+    assert TARGET not in text("seresnext26d_32x4d")  # these tests have eight devices
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert TARGET in text("seresnext26d_32x4d") and TARGET not in text("resnet10t")
 
 
 def test_what_is_added_in_place_is_not_lost():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jaxvision
 from jaxvision.config import KERNELS_ONLY
+from jaxvision.models import onednn
 from jaxvision.optim import make_optimizer
 from jaxvision.state import TrainState, create_state
 from jaxvision.step import make_train_step
@@ -28,4 +29,4 @@ def training(model: jaxvision.Model) -> tuple[TrainState, Callable]:
         model.variables["params"], name="sgd", momentum=MOMENTUM, weight_decay=DECAY, decay_rules=KERNELS_ONLY
     )
     step = make_train_step(model.module, optimizer, lambda step: RATE, seed=0)
-    return create_state(model.variables, optimizer), step
+    return create_state(model.variables, optimizer), onednn.for_training(step)

@@ -228,7 +228,11 @@ def _in_pieces(form: Callable[..., jax.Array], x: jax.Array, weight: jax.Array, 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
 def _narrow_groups(x: jax.Array, weight: jax.Array, stride: int, pads: Pads, groups: int, merged: int) -> jax.Array:
-    """Dense convolutions for ``merged`` of ``groups`` each."""
+    """Dense convolutions for ``merged`` of ``groups`` each, or oneDNN's grouped one."""
+    if _trains_by_onednn(x):
+        return onednn.convolution(
+            x, weight.transpose(1, 2, 3, 0), None, None, None, stride=stride, pads=pads, groups=groups
+        )
     form = functools.partial(_lax_conv, stride=stride, pads=pads, groups=1)
     return _in_pieces(form, x, _block_diagonal(weight, groups, merged), groups // merged)
 
@@ -242,16 +246,24 @@ def _narrow_groups_forward(
 def _narrow_groups_backward(
     stride: int, pads: Pads, groups: int, merged: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """dx as XLA derives it. dw is a convolution of channels for images, of which only the blocks are taken.
+    """dx as XLA derives it, or oneDNN's convolution with the weight turned round.
 
-    Both factors are brought into its order at once, where XLA would do it for each piece, at a third of the speed.
+    dw is a convolution of channels for images, of which only the blocks are taken. Both factors are brought into its
+    order at once, where XLA would do it for each piece, at a third of the speed.
     """
     x, weight = saved
-    form = functools.partial(_lax_conv, stride=stride, pads=pads, groups=1)
-    blocks, pieces = _block_diagonal(weight, groups, merged), groups // merged
-    dx = jax.vjp(lambda x: _in_pieces(form, x, blocks, pieces), x)[1](g)[0]
-
+    pieces = groups // merged
     _, height, width, per_group = weight.shape
+    around = tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip((height, width), pads, strict=True))
+    if _trains_by_onednn(x) and stride == 1 and min(map(min, around)) >= 0:
+        turned = weight.reshape(groups, -1, *weight.shape[1:])[:, :, ::-1, ::-1].transpose(2, 3, 1, 0, 4)
+        turned = turned.reshape(height, width, -1, x.shape[-1])
+        dx = onednn.convolution(g, turned, None, None, None, stride=1, pads=around, groups=groups)
+    else:
+        form = functools.partial(_lax_conv, stride=stride, pads=pads, groups=1)
+        blocks = _block_diagonal(weight, groups, merged)
+        dx = jax.vjp(lambda x: _in_pieces(form, x, blocks, pieces), x)[1](g)[0]
+
     ends = [
         (before, stride * (g.shape[i + 1] - 1) + weight.shape[i + 1] - x.shape[i + 1] - before)
         for i, (before, _) in enumerate(pads)
@@ -268,6 +280,10 @@ def _narrow_groups_backward(
     ]
     pairs = jnp.stack(dw).reshape(pieces, merged, per_group, height, width, merged, -1)
     return dx, jnp.einsum("pmihwmo->pmohwi", pairs).reshape(weight.shape)
+
+
+def _trains_by_onednn(x: jax.Array) -> bool:
+    return onednn.active("training") and x.dtype == jnp.float32
 
 
 _narrow_groups.defvjp(_narrow_groups_forward, _narrow_groups_backward)

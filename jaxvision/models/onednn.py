@@ -3,7 +3,7 @@
 jaxlib for Linux on x86-64 carries oneDNN, and XLA runs it for the custom call below, though no pass of that build
 makes one. Nothing documents the call, so it is used for the releases in ``TESTED`` only, and after its answers have
 been compared with XLA's once in a process. Programs that hold it cannot be serialised, so JAX's persistent cache does
-not keep them: :func:`jaxvision.compile` uses it, nothing else does.
+not keep them: :func:`jaxvision.compile` uses it for every convolution, training for narrow groups alone.
 
 Source: the messages of XLA's ``xla/service/cpu/onednn_config.proto``.
 """
@@ -17,7 +17,7 @@ import json
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -32,23 +32,27 @@ from jaxvision.models.winograd import Pads
 TESTED = "0.10", "0.11"
 """Releases of jaxlib whose custom call was tried."""
 
+Use = Literal["inference", "training"]
 _FUSED: dict[Activation, dict[str, Any]] = {nn.relu: {"ops": ["RELU"]}, nn.silu: {"ops": ["SWISH"], "alpha": [1.0]}}
-_ACTIVE = contextvars.ContextVar("onednn", default=False)
+_ACTIVE: contextvars.ContextVar[Use | None] = contextvars.ContextVar("onednn", default=None)
 
 
 @contextlib.contextmanager
-def enabled() -> Iterator[None]:
-    """Lets convolutions that are traced inside for a CPU take oneDNN's form, where it is the fastest."""
-    token = _ACTIVE.set(True)
+def enabled(use: Use = "inference") -> Iterator[None]:
+    """Lets convolutions that are traced inside for a CPU take oneDNN's form, where it is the fastest.
+
+    In training these are the ones whose groups have few channels, with their gradients.
+    """
+    token = _ACTIVE.set(use)
     try:
         yield
     finally:
         _ACTIVE.reset(token)
 
 
-def active() -> bool:
-    """Whether the code that calls is being traced inside :func:`enabled`."""
-    return _ACTIVE.get()
+def active(use: Use = "inference") -> bool:
+    """Whether the code that calls is being traced inside :func:`enabled` for this use."""
+    return _ACTIVE.get() == use
 
 
 def jit(function: Callable[..., Any], compiler_options: Mapping[str, str | bool] | None = None) -> Callable[..., Any]:
@@ -59,6 +63,22 @@ def jit(function: Callable[..., Any], compiler_options: Mapping[str, str | bool]
         return function(*arguments)
 
     return jax.jit(onednn_program, compiler_options=compiler_options)
+
+
+def for_training(step: Callable[..., Any]) -> Callable[..., Any]:
+    """``step``, to be jitted, with oneDNN for narrow groups where this process can call it and has one device.
+
+    The program of more devices could not be cut at the call.
+    """
+    if jax.device_count() > 1 or not available():
+        return step
+
+    @functools.wraps(step)
+    def with_onednn(*arguments: Any) -> Any:
+        with enabled("training"):
+            return step(*arguments)
+
+    return with_onednn
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxvision.models.convolution import target
+from jaxvision.models.convolution import depthwise, target
 from jaxvision.models.dtypes import accumulator
 
 
@@ -17,17 +17,19 @@ def avg_pool_2x2(x: jax.Array) -> jax.Array:
     """2x2 average pooling, stride 2; a last odd row or column is averaged alone (torch: ceil mode, no pad count)."""
     _, height, width, _ = x.shape
     pads = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
-    window, strides = (1, 2, 2, 1), (1, 2, 2, 1)
-    zero = np.zeros((), x.dtype)
-    total = lax.reduce_window(x, zero, lax.add, window, strides, pads)
-    if height % 2 == 0 and width % 2 == 0:
-        return total * jnp.asarray(0.25, x.dtype)
-    count = lax.reduce_window(jnp.ones((1, height, width, 1), x.dtype), zero, lax.add, window, strides, pads)
-    return total / count
+    if target() == "cpu":
+        padded = jnp.pad(x, pads)
+        total = sum(padded[:, i::2, j::2] for i in range(2) for j in range(2))
+    else:
+        total = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, (1, 2, 2, 1), (1, 2, 2, 1), pads)
+    rows, columns = (np.minimum(2, size - np.arange(0, size, 2)) for size in (height, width))
+    return total * jnp.asarray(1 / (rows[:, None, None] * columns[:, None]), x.dtype)
 
 
 def avg_pool_3x3(x: jax.Array) -> jax.Array:
     """3x3 average pooling, stride 2, padding 1; the padding counts (torch's default)."""
+    if target() == "cpu":  # XLA's gradient of a window's sum takes ten times as long
+        return depthwise(x, jnp.full((x.shape[-1], 3, 3), 1 / 9, accumulator(x.dtype)), 2, ((1, 1), (1, 1)))
     window, strides, pads = (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
     return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, window, strides, pads) * jnp.asarray(1 / 9, x.dtype)
 
