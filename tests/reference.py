@@ -8,4 +8,4 @@ from tools.parity import nchw, random_images, relative_error, timm, timm_names, 
 
 __all__ = ["nchw", "random_images", "relative_error", "timm", "timm_names", "torch_gradients", "trained_like"]
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # two workers share two cores, and its threads spin

@@ -13,7 +13,7 @@ import jaxvision
 from jaxvision.errors import UserError
 from jaxvision.model import build_module
 from jaxvision.models import activations
-from jaxvision.models.convolution import formulation
+from jaxvision.models.formulation import formulation
 from jaxvision.variables import flat_shapes
 from tools import parity
 

@@ -17,6 +17,7 @@ from test_convolution import SHAPES, plain
 
 import jaxvision
 from jaxvision.models import convolution, onednn
+from jaxvision.models.formulation import formulation
 from tools import bench_models
 
 TARGET = "__onednn$convolution"
@@ -119,14 +120,15 @@ def test_what_is_added_in_place_is_not_lost():
 def test_where_it_is_used():
     def calls(x, weight, dtype=jnp.float32, backend="cpu", used=by_onednn):
         arrays = (jax.ShapeDtypeStruct(shape, dtype) for shape in (x, weight))
-        with convolution.formulation(backend):
+        with formulation(backend):
             return TARGET in str(jax.make_jaxpr(lambda x, w: used(x, w, padding=weight[1] // 2))(*arrays))
 
     assert calls((2, 14, 14, 64), (64, 3, 3, 64))
     assert not calls((2, 14, 14, 64), (64, 3, 3, 64), used=convolution.conv2d)
     assert not calls((2, 14, 14, 64), (64, 3, 3, 64), backend="gpu")
     assert not calls((2, 14, 14, 64), (64, 3, 3, 64), dtype=jnp.bfloat16)
-    assert not calls((2, 14, 14, 128), (128, 3, 3, 128))  # Winograd's form is faster
+    assert not calls((2, 28, 28, 128), (128, 3, 3, 128))  # Winograd's form is faster
+    assert calls((2, 7, 7, 512), (512, 3, 3, 512))  # not where its kernels are larger than the maps
     assert not calls((2, 1, 1, 64), (64, 1, 1, 64))  # gates
 
 

@@ -31,6 +31,7 @@ import jaxvision
 from jaxvision import cpu
 from jaxvision.model import build_module
 from jaxvision.models import convolution, onednn, pooling
+from jaxvision.models.formulation import formulation
 
 MODELS = (
     "resnet50", "seresnext50_32x4d", "resnest50d", "efficientnet_b0", "tf_efficientnetv2_b0", "convnext_tiny",
@@ -94,7 +95,7 @@ def all_forms(
         forms.append(("onednn", here, onednn.enabled()))
     programs = {}
     for name, backend, library in forms:
-        with convolution.formulation(backend), library:
+        with formulation(backend), library:
             function, arguments = make()
             compiled = onednn.jit(function, compiler_options=options).lower(*arguments).compile()
         programs[name] = lambda compiled=compiled, arguments=arguments: compiled(*arguments)

@@ -40,7 +40,7 @@ from jax.experimental import topologies
 
 import jaxvision
 from jaxvision.hoist import hoist
-from jaxvision.models.convolution import formulation
+from jaxvision.models.formulation import formulation
 from tools.bench_models import ARTICLE, training
 
 # NVIDIA's figures for the H200 SXM.

@@ -9,10 +9,8 @@ one as a few dense ones (docs/performance.md has the figures). Model files only 
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,29 +18,9 @@ from jax import lax
 
 from jaxvision.models import onednn
 from jaxvision.models.activations import Activation
+from jaxvision.models.formulation import once, stored, target
 from jaxvision.models.products import product
-from jaxvision.models.winograd import Pads, kernels, winograd
-
-_TARGET: contextvars.ContextVar[str | None] = contextvars.ContextVar("formulation", default=None)
-
-
-@contextlib.contextmanager
-def formulation(backend: str) -> Iterator[None]:
-    """Uses the forms of ``backend`` ("cpu", "gpu" or "tpu") for what is traced inside, whatever runs it.
-
-    For tests, and to compile for a device that is not there. Functions that JAX has traced
-    already keep their form.
-    """
-    token = _TARGET.set(backend)
-    try:
-        yield
-    finally:
-        _TARGET.reset(token)
-
-
-def target() -> str:
-    """The backend whose forms are used: of :func:`formulation`, or JAX's default."""
-    return _TARGET.get() or jax.default_backend()
+from jaxvision.models.winograd import SIDE, Pads, kernels, winograd
 
 
 def same_pads(size: Sequence[int], kernel: Sequence[int], stride: int) -> Pads:
@@ -101,34 +79,6 @@ def finished(y: jax.Array, bias: jax.Array | None, add: jax.Array | None, activa
     return activation(y) if add is None else once(lambda y, add: activation(y + add), y, add)
 
 
-def once(function: Callable[..., jax.Array], *operands: jax.Array) -> jax.Array:
-    """``function(*operands)``, stored before it is used, on a CPU.
-
-    XLA:CPU fuses what is elementwise into each of its users. So every residual sum was computed from all earlier
-    branches of its stage again, wherever it was used. It does not look into a conditional, and here it finds out
-    that the condition is constant too late. The derivative is the function's own.
-
-    Args:
-      function: of ``operands``, elementwise or so; with no array of its own.
-      operands: arrays.
-    """
-    return _once(function, *operands) if target() == "cpu" else function(*operands)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _once(function: Callable[..., jax.Array], *operands: jax.Array) -> jax.Array:
-    y = jax.eval_shape(function, *operands)
-    always = lax.optimization_barrier(jnp.array(True))
-    return lax.cond(always, function, lambda *_: jnp.zeros(y.shape, y.dtype), *operands)
-
-
-@_once.defjvp
-def _once_jvp(
-    function: Callable[..., jax.Array], operands: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
-) -> tuple[jax.Array, jax.Array]:
-    return _once(function, *operands), jax.jvp(function, operands, tangents)[1]
-
-
 def _identity(x: jax.Array) -> jax.Array:
     return x
 
@@ -149,7 +99,7 @@ def _suits_onednn(x: jax.Array, weight: jax.Array, stride: int, groups: int) -> 
     """Not for the gates of squeeze-and-excitation, nor where Winograd's form does less than half of the products."""
     if x.dtype != jnp.float32 or x.shape[1] * x.shape[2] == 1:
         return False
-    return not _suits_winograd(x, weight, stride, 128 * groups)
+    return not _suits_winograd(x, weight, stride, groups, 128)
 
 
 def _lax_conv(x: jax.Array, weight: jax.Array, stride: int, pads: Pads, groups: int) -> jax.Array:
@@ -174,17 +124,22 @@ def _dense(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.Arra
         # The transposition is free: part of the product, or done once by jaxvision.compile.
         flat = product(x.reshape(-1, x.shape[-1]), weight[:, 0, 0].T)
         return flat.reshape(*x.shape[:-1], -1)
+    if _suits_winograd(x, weight, stride, 1, 64):
+        return winograd(x, weight, kernels(weight), pads)
     height, width = ((x.shape[i + 1] + sum(pads[i]) - kernel[i]) // stride + 1 for i in (0, 1))
     if height * width <= 64:
         return _patches_product(x, weight, stride, pads, height, width)
-    if _suits_winograd(x, weight, stride, 64):
-        return winograd(x, weight, kernels(weight), pads)
     return _lax_conv(x, weight, stride, pads, 1)
 
 
-def _suits_winograd(x: jax.Array, weight: jax.Array, stride: int, channels: int) -> bool:
-    many = min(x.shape[-1], weight.shape[0]) >= channels and min(x.shape[1:3]) >= 14
-    return many and weight.shape[1:3] == (3, 3) and stride == 1 and x.dtype == jnp.float32
+def _suits_winograd(x: jax.Array, weight: jax.Array, stride: int, groups: int, channels: int) -> bool:
+    """Whether there is enough to save: many products, and a tile for every eight channels of kernels to transform."""
+    if weight.shape[1:3] != (3, 3) or stride != 1 or x.dtype != jnp.float32:
+        return False
+    (n, height, width, _), inputs, outputs = x.shape, weight.shape[3], weight.shape[0] // groups
+    tiles = n * -(-height // SIDE) * -(-width // SIDE)
+    wide = channels <= min(inputs, outputs) and max(inputs, outputs) <= 8 * tiles
+    return wide and min(height, width) >= 5 and height * width * inputs * outputs >= 3_000_000
 
 
 def _patchify(x: jax.Array, weight: jax.Array) -> jax.Array:
@@ -273,7 +228,7 @@ def _narrow_groups_backward(
             part, of_g, (1, 1), ends, rhs_dilation=(stride, stride), dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
         for part, of_g in zip(
-            jnp.split(once(_identity, x.transpose(3, 1, 2, 0)), pieces),
+            jnp.split(stored(x.transpose(3, 1, 2, 0)), pieces),
             jnp.split(g.transpose(1, 2, 0, 3), pieces, -1),
             strict=True,
         )
@@ -319,14 +274,14 @@ def depthwise(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.A
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0))).astype(wide)
     total = _shifted_sum(padded, weight.astype(wide).transpose(1, 2, 0), stride).astype(x.dtype)
     # A layer norm uses it three times; few products are cheaper than the way through memory.
-    return once(_identity, total) if weight[0].size > 25 else total
+    return stored(total) if weight[0].size > 25 else total
 
 
 def _shifted_sum(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
     """The sum over all taps (KH, KW, C) of shifted products, where they fit into ``x`` (N, H, W, C)."""
     height, width = ((x.shape[i + 1] - taps.shape[i]) // stride + 1 for i in (0, 1))
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
-    taps = once(_identity, taps)  # else every product gathers its weight from the layout they come in: 3 times as slow
+    taps = stored(taps)  # else every product gathers its weight from the layout they come in: 3 times as slow
     total: jax.Array | float = 0.0
     for i in range(taps.shape[0]):
         for j in range(taps.shape[1]):
@@ -414,9 +369,9 @@ def _tap_sums(g: jax.Array, x: jax.Array, taps: tuple[int, int], dtype: jnp.dtyp
     def add(block: jax.Array, totals: list[jax.Array]) -> list[jax.Array]:
         start = lax.div(block, blocks) * images, lax.rem(block, blocks) * rows, 0, 0
         # Stored: fused into the sums, a slice that starts anywhere keeps them from using vectors.
-        of_g = once(_identity, lax.dynamic_slice(g, start, (images, rows, width, channels)).astype(dtype))
+        of_g = stored(lax.dynamic_slice(g, start, (images, rows, width, channels)).astype(dtype))
         size = images, rows + taps[0] - 1, width + taps[1] - 1, channels
-        of_x = once(_identity, lax.dynamic_slice(x, start, size).astype(dtype))
+        of_x = stored(lax.dynamic_slice(x, start, size).astype(dtype))
         of_rows = [(i, r) for i in range(images) for r in range(rows)]
         return [
             sum((of_g[i, r] * of_x[i, r : r + taps[0], j : j + width] for i, r in of_rows), total)
