@@ -36,6 +36,7 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 _INPUT, _KERNEL, _OUTPUT = _matrices()
+_KERNELS = np.kron(_KERNEL, _KERNEL)  # of both axes at once: 36 from 9
 
 
 def _combined(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:
@@ -47,8 +48,9 @@ def _combined(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]
 
 def kernels(weight: jax.Array) -> jax.Array:
     """The transformed kernels (6, 6, O, I) of ``weight`` (O, 3, 3, I)."""
-    columns = [_combined(_KERNEL, [weight[:, i, j] for i in range(3)]) for j in range(3)]
-    return jnp.stack([jnp.stack(_combined(_KERNEL, row)) for row in zip(*columns, strict=True)])
+    outputs, _, _, inputs = weight.shape
+    flat = jnp.asarray(_KERNELS, weight.dtype) @ weight.transpose(1, 2, 0, 3).reshape(9, -1)
+    return flat.reshape(6, 6, outputs, inputs)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -69,11 +71,16 @@ def winograd(x: jax.Array, weight: jax.Array, transformed: jax.Array, pads: Pads
 
     Source: Lavin and Gray 2015, arXiv 1509.09308, section 4.3, with other points.
     """
+    return _by_tiles(x, transformed, pads, 1)
+
+
+def _by_tiles(x: jax.Array, transformed: jax.Array, pads: Pads, axis: int) -> jax.Array:
+    """The convolution; ``axis`` of each transformed kernel, 0 or 1, meets the channels of ``x``."""
     height, width = (x.shape[i + 1] + sum(pads[i]) - 2 for i in (0, 1))
     lines = []
     for tiles, of_kernels in zip(_tiles(x, pads), transformed, strict=True):
         products = [
-            lax.dot_general(tile, kernel, (((3,), (1,)), ((), ())))
+            lax.dot_general(tile, kernel, (((3,), (axis,)), ((), ())))
             for tile, kernel in zip(tiles, of_kernels, strict=True)
         ]
         # Stored: else each of a tile's 16 outputs would read all 36 products.
@@ -93,7 +100,8 @@ def _tiles(x: jax.Array, pads: Pads) -> list[list[jax.Array]]:
     )  # fmt: skip
     x = lax.pad(x, jnp.zeros((), x.dtype), border)  # of a gradient less than nothing, where more than 2 were added
     reach_down, reach_across = SIDE * (down - 1) + 1, SIDE * (across - 1) + 1
-    lines = _combined(_INPUT, [x[:, i : i + reach_down : SIDE] for i in range(6)])
+    # Stored: as fast, but each of the 36 maps would be a program of up to 16 terms, compiled for as long again.
+    lines = [stored(line) for line in _combined(_INPUT, [x[:, i : i + reach_down : SIDE] for i in range(6)])]
     return [_combined(_INPUT, [line[:, :, j : j + reach_across : SIDE] for j in range(6)]) for line in lines]
 
 
@@ -105,9 +113,9 @@ def _forward(
 
 def _backward(pads: Pads, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array, None]:
     x, weight = saved
-    turned = weight[:, ::-1, ::-1].transpose(3, 1, 2, 0)
-    (top, bottom), (left, right) = pads
-    dx = winograd(g, turned, kernels(turned), ((2 - top, 2 - bottom), (2 - left, 2 - right)))
+    around = tuple((2 - before, 2 - after) for before, after in pads)
+    # Inputs and outputs change places in the products: transposed, each of the 36 kernels would gather its own.
+    dx = _by_tiles(g, kernels(weight[:, ::-1, ::-1]), around, 0)
     return dx, _weight_gradient(x, g, pads), None
 
 
@@ -116,13 +124,11 @@ def _weight_gradient(x: jax.Array, g: jax.Array, pads: Pads) -> jax.Array:
     g = jnp.pad(g, ((0, 0), (0, -g.shape[1] % SIDE), (0, -g.shape[2] % SIDE), (0, 0)))
     lines = _combined(_OUTPUT.T, [g[:, i::SIDE] for i in range(SIDE)])
     of_g = [_combined(_OUTPUT.T, [line[:, :, j::SIDE] for j in range(SIDE)]) for line in lines]
-    sums = [
-        [summed_products(*pair).T for pair in zip(*rows, strict=True)]
-        for rows in zip(_tiles(x, pads), of_g, strict=True)
-    ]
-    columns = [_combined(_KERNEL.T, row) for row in sums]
-    rows = [_combined(_KERNEL.T, column) for column in zip(*columns, strict=True)]  # of each column j its three i
-    return jnp.stack([jnp.stack(row, 1) for row in zip(*rows, strict=True)], 1)
+    pairs = [pair for rows in zip(_tiles(x, pads), of_g, strict=True) for pair in zip(*rows, strict=True)]
+    sums = jnp.stack([summed_products(x, g).T for x, g in pairs])
+    outputs, inputs = sums.shape[1:]
+    flat = jnp.asarray(_KERNELS.T, x.dtype) @ sums.reshape(36, -1)
+    return flat.reshape(3, 3, outputs, inputs).transpose(2, 0, 1, 3)
 
 
 winograd.defvjp(_forward, _backward)
