@@ -30,9 +30,8 @@ def test_watchdog_prints_the_stack_of_a_hung_run(digits_dir, tmp_path):
         "t._check, t.Watchdog = hang, make\n"
         "from jaxvision.main import main; sys.exit(main(sys.argv[1:]))"
     )
-    args = cli.arguments(tmp_path, digits_dir, watchdog_seconds=300)
-    result = subprocess.run([sys.executable, "-c", code, *args], env=cli.environment(), capture_output=True, text=True,
-                            timeout=600)  # fmt: skip
+    command = [sys.executable, "-c", code, *cli.arguments(tmp_path, digits_dir, watchdog_seconds=300)]
+    result = subprocess.run(command, env=cli.environment(quick=True), capture_output=True, text=True, timeout=600)
     assert result.returncode == 1
     assert "Timeout (0:00:10)" in result.stderr and "in hang" in result.stderr and "train.py" in result.stderr
 
@@ -40,7 +39,7 @@ def test_watchdog_prints_the_stack_of_a_hung_run(digits_dir, tmp_path):
 def test_divergence_names_step_and_examples_and_keeps_the_checkpoint(digits_dir, tmp_path):
     args = cli.arguments(tmp_path, digits_dir, optimizer__learning_rate=1e30, schedule__warmup_epochs=0.4,
                          max_bad_steps=3, checkpoint__every_steps=1)  # fmt: skip
-    status, output = cli.run(args)
+    status, output = cli.run(args, quick=True)
     assert status == 4, output
     assert re.search(r"error: 3 steps in a row \(to step \d+\) had a loss", output)
     assert len(re.findall(r"  step \d+: examples \d+, \d+, ", output)) == 3
@@ -49,6 +48,6 @@ def test_divergence_names_step_and_examples_and_keeps_the_checkpoint(digits_dir,
 
 
 def test_profile_writes_a_trace(digits_dir, tmp_path):
-    status, output = cli.run(cli.arguments(tmp_path, digits_dir, profile=True, eval__every_epochs=100))
+    status, output = cli.run(cli.arguments(tmp_path, digits_dir, profile=True, eval__every_epochs=100), quick=True)
     assert status == 0, output
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))

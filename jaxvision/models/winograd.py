@@ -113,6 +113,7 @@ def _forward(
 
 def _backward(pads: Pads, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array, None]:
     x, weight = saved
+    g = stored(g)  # else every line of tiles would compute it again
     around = tuple((2 - before, 2 - after) for before, after in pads)
     # Inputs and outputs change places in the products: transposed, each of the 36 kernels would gather its own.
     dx = _by_tiles(g, kernels(weight[:, ::-1, ::-1]), around, 0)
@@ -122,7 +123,7 @@ def _backward(pads: Pads, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> t
 def _weight_gradient(x: jax.Array, g: jax.Array, pads: Pads) -> jax.Array:
     """dw (O, 3, 3, I): the transforms of the convolution turned round, with sums over all tiles for products."""
     g = jnp.pad(g, ((0, 0), (0, -g.shape[1] % SIDE), (0, -g.shape[2] % SIDE), (0, 0)))
-    lines = _combined(_OUTPUT.T, [g[:, i::SIDE] for i in range(SIDE)])
+    lines = [stored(line) for line in _combined(_OUTPUT.T, [g[:, i::SIDE] for i in range(SIDE)])]
     of_g = [_combined(_OUTPUT.T, [line[:, :, j::SIDE] for j in range(SIDE)]) for line in lines]
     pairs = [pair for rows in zip(_tiles(x, pads), of_g, strict=True) for pair in zip(*rows, strict=True)]
     sums = jnp.stack([summed_products(x, g).T for x, g in pairs])
