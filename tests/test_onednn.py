@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 import threading
+import warnings
 
 import cli
 import flax.linen as nn
@@ -16,6 +17,7 @@ from reference import relative_error, trained_like
 from test_convolution import SHAPES, plain
 
 import jaxvision
+from jaxvision import experiment
 from jaxvision.models import convolution, onednn
 from jaxvision.models.formulation import formulation
 from tools import bench_models
@@ -200,3 +202,26 @@ def test_a_persistent_cache_is_no_hindrance(tmp_path):
         assert used == "True" and float(error) < 1e-4
     names = [path.name for path in tmp_path.iterdir()]
     assert any("jit_run" in name for name in names) and not any("onednn_program" in name for name in names)
+
+
+def test_a_train_step_that_cannot_be_kept_leaves_the_others_in_the_cache(tmp_path, monkeypatch):
+    """Only an entry that cannot be read is a reason to empty it."""
+
+    class Program:
+        def __init__(self, verb):
+            self.message = f"Error {verb} persistent compilation cache entry for 'jit_train_step'"
+
+        def lower(self):
+            return self
+
+        def compile(self):
+            warnings.warn(self.message, stacklevel=1)
+            return jax.jit(lambda: 1.0).lower().compile()
+
+    monkeypatch.setattr(experiment, "cache_dir", lambda: tmp_path)
+    entry = tmp_path / "xla" / "entry"
+    entry.parent.mkdir()
+    for verb, kept in (("writing", True), ("reading", False)):
+        entry.touch()
+        experiment.compile_program(Program(verb), what="the train step")
+        assert entry.exists() == kept
