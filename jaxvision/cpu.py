@@ -32,9 +32,6 @@ def compiler_options(module: nn.Module, *, train: bool = False) -> dict[str, str
 def keep_memory() -> bool:
     """Lets this process keep memory that it frees, for programs that run on a CPU; True where that is possible.
 
-    It also has JAX wait for each program on a CPU: it would hand over the next one before, with temporary memory of
-    its own (ResNet-50's training at batch 16: 7.9 instead of 4.2 GB, and slower by a third).
-
     XLA allocates a program's temporary memory on every call and gives it back after it. The system hands it out again
     page by page, and in a virtual machine that can take longer than the arithmetic. Call it first: XLA's threads
     choose their allocator when JAX starts them. The process stays as large as its largest program. Other than glibc's
@@ -42,13 +39,21 @@ def keep_memory() -> bool:
 
       GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=-1:glibc.malloc.arena_max=1
     """
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
     settings = {_ARENA_MAX: 1, _MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 64 << 20}
     return all([mallopt(name, value) == 1 for name, value in settings.items()])
+
+
+def run_one_at_a_time() -> None:
+    """Has JAX wait for each program on a CPU; for one process, before JAX starts, and without effect elsewhere.
+
+    Otherwise JAX hands over the next train step before the last has ended, with temporary memory of its own: twice as
+    much in all, and slower. Several processes keep it so: a lost one would be noticed in the wrong place.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def expected() -> bool:

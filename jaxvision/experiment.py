@@ -80,6 +80,8 @@ def start_devices(config: Config) -> Mesh:
     elif d.coordinator:
         # 10 s instead of 100: a peer that died should end the run within half a minute.
         jax.distributed.initialize(d.coordinator, d.processes, d.process, heartbeat_timeout_seconds=10)
+    else:
+        cpu.run_one_at_a_time()
     if config.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

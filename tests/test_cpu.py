@@ -42,8 +42,7 @@ def test_a_process_that_keeps_its_memory_asks_for_none_anew():
         "import sys, resource, jaxvision; kept = sys.argv[1] == 'keep' and jaxvision.keep_memory()\n"
         "import jax, jax.numpy as jnp; f = jax.jit(lambda x: jnp.sin(x) @ x[:, :64]); x = jnp.ones((3000, 3000))\n"
         "def faults(): f(x).block_until_ready(); return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "counts = [faults() for _ in range(40)]; print(kept, sorted(b - a for a, b in zip(counts, counts[1:]))[20])\n"
-        "assert kept != jax.config.read('jax_cpu_enable_async_dispatch')"  # the next program has no memory of its own, either
+        "counts = [faults() for _ in range(40)]; print(kept, sorted(b - a for a, b in zip(counts, counts[1:]))[20])"
     )
     faults = {}
     for argument in ("plain", "keep"):

@@ -55,6 +55,8 @@ class Jax:
         from jaxvision import cpu
 
         jax, args = self.jax, self.args
+        if args.mode == "train":
+            cpu.run_one_at_a_time()  # as jaxvision.main does
         began = time.perf_counter()
         model = jaxvision.create_model(
             args.model, key=jax.random.key(0), num_classes=CLASSES, image_size=args.size, dtype=jnp.dtype(args.dtype)
