@@ -54,3 +54,15 @@ def test_a_process_that_keeps_its_memory_asks_for_none_anew():
         assert kept == str(argument == "keep")
         faults[argument] = int(count)
     assert faults["keep"] < faults["plain"] / 5
+
+
+def test_one_process_runs_one_program_at_a_time():
+    program = (
+        "import jax; from jaxvision import experiment, main\n"
+        "experiment.start_devices(main.load_config('configs/resnet_rs50.py:digits', []))\n"
+        "print(jax.config.read('jax_cpu_enable_async_dispatch'), jax.jit(lambda x: x + 1)(1))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=cli.environment(), cwd=cli.ROOT, capture_output=True, text=True
+    )
+    assert run.stdout.split() == ["False", "2"], run.stderr
