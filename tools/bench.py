@@ -315,10 +315,22 @@ def machine() -> dict[str, Any]:
     except (OSError, subprocess.CalledProcessError):
         card = None
     return {
-        "cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version(), "gpu": card,
+        "cpu": processor(), "cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version(), "gpu": card,
         "load": os.getloadavg(),
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
     }  # fmt: skip
+
+
+def processor() -> str:
+    """The processor's name, and its family and model where the system tells: a virtual machine may hide the name."""
+    try:
+        lines = (line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+        found = {key.strip(): value.strip() for key, value in lines}
+    except OSError:
+        return platform.processor() or platform.machine()
+    if "model name" not in found:  # not an x86
+        return platform.machine()
+    return f"{found['model name']}, family {found.get('cpu family')}, model {found.get('model')}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

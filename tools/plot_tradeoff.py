@@ -35,8 +35,9 @@ MODES = {"infer": "inference", "train": "training"}
 def bench_table(document: dict[str, Any]) -> str:
     """Markdown: what was measured, the article's figures beside it, and every error."""
     here = document["machine"]
+    cores = f"{here['cpus']} CPU cores" + (f" ({here['cpu']})" if "cpu" in here else "")
     lines = [
-        f"# {here['gpu'] or str(here['cpus']) + ' CPU cores'}, {document['dtype']}, {document['date']}",
+        f"# {here['gpu'] or cores}, {document['dtype']}, {document['date']}",
         "",
         f"Command: `{document['command']}`. {document['rounds']} interleaved rounds, medians; python {here['python']}, "
         + "; ".join(sorted(set(document["versions"].values())))

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
+from jaxvision.models.convolution import finished
 from jaxvision.models.dtypes import DType
 from jaxvision.models.gates import SqueezeExcite
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path
@@ -145,7 +146,7 @@ class Block(nn.Module):
             return y
         if dropped:
             y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
-        return x + y
+        return finished(y, None, x, None)
 
     def _spatial(self, channels: int) -> Conv:
         groups = channels // self.group_size

@@ -18,6 +18,7 @@ import numpy as np
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention
 from jaxvision.models.dtypes import DType
+from jaxvision.models.formulation import once
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
 from jaxvision.models.registry import register
 
@@ -44,9 +45,9 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         norm = functools.partial(LayerNorm, 1e-6, self.dtype)
         y = Attention(self.heads, self.dtype, weight_law=init.xavier_uniform, name="attn")(norm(name="norm1")(x))
-        x = x + self._dropped(y, train)
+        x = once(jnp.add, x, self._dropped(y, train))
         mlp = Mlp(4 * x.shape[-1], self.dtype, weight_law=init.xavier_uniform, approximate=True, name="mlp")
-        return x + self._dropped(mlp(norm(name="norm2")(x)), train)
+        return once(jnp.add, x, self._dropped(mlp(norm(name="norm2")(x)), train))
 
     def _dropped(self, y: jax.Array, train: bool) -> jax.Array:
         if train and self.drop_path_rate:
