@@ -315,8 +315,8 @@ def machine() -> dict[str, Any]:
     except (OSError, subprocess.CalledProcessError):
         card = None
     return {
-        "cpu": processor(), "cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version(), "gpu": card,
-        "load": os.getloadavg(),
+        "cpu": processor(), "cpus": os.cpu_count(), "platform": platform.platform(),
+        "python": platform.python_version(), "gpu": card, "load": os.getloadavg(),
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
     }  # fmt: skip
 
