@@ -18,7 +18,7 @@ from jaxvision.models.layers import Linear, Projections
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float | None = None) -> jax.Array:
     """``softmax(scale q k^T + bias) v`` within the token sets of (N, T, heads, D) or (N, W, T, heads, D).
 
-    ``jax.nn.dot_product_attention``, or on a CPU a form of it that takes half of the time there.
+    ``jax.nn.dot_product_attention``, or on a CPU a form of it that is faster there (docs/performance.md).
 
     Args:
       q, k, v: of one shape.
@@ -29,7 +29,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, sca
       Like ``q``.
     """
     if target() == "cpu":
-        return _heads_first(q, k, v, bias, scale or q.shape[-1] ** -0.5)
+        return _heads_first(q, k, v, bias, q.shape[-1] ** -0.5 if scale is None else scale)
     attention = functools.partial(jax.nn.dot_product_attention, scale=scale)
     if bias is not None and bias.ndim == 4:
         # Each window has its own bias, the same for all images.
