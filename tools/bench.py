@@ -42,6 +42,7 @@ from tools.bench_models import ARTICLE
 from tools.bench_pipeline import measure_all
 from tools.model_args import replace_file
 from tools.plot_tradeoff import bench_table, plot_all
+from tools.processor import processor
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ("XLA_FLAGS", "TORCH_LOGS", "OMP_NUM_THREADS")
@@ -319,18 +320,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(), "gpu": card, "load": os.getloadavg(),
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
     }  # fmt: skip
-
-
-def processor() -> str:
-    """The processor's name, and its family and model where the system tells: a virtual machine may hide the name."""
-    try:
-        lines = (line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-        found = {key.strip(): value.strip() for key, value in lines}
-    except OSError:
-        return platform.processor() or platform.machine()
-    if "model name" not in found:  # not an x86
-        return platform.machine()
-    return f"{found['model name']}, family {found.get('cpu family')}, model {found.get('model')}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,6 +32,7 @@ from jaxvision.config import Config
 from jaxvision.data.sources import SyntheticSource
 from jaxvision.main import load_config
 from tools.model_args import replace_file
+from tools.processor import processor
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = (
@@ -116,8 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join(lines))
     device = jax.devices()[0].device_kind if backend != "cpu" else f"{os.cpu_count()} CPUs"
     document = {
-        "date": date.today().isoformat(), "device": device, "platform": platform.platform(), "jax": jax.__version__,
-        "batch": batch, "rounds": args.rounds, "rows": rows, "table": lines,
+        "date": date.today().isoformat(), "device": device, "cpu": processor(), "platform": platform.platform(),
+        "jax": jax.__version__, "batch": batch, "rounds": args.rounds, "rows": rows, "table": lines,
     }  # fmt: skip
     stem = f"cpu{os.cpu_count()}" if backend == "cpu" else device.replace(" ", "_").lower()
     path = args.out / f"augment_{stem}_{document['date']}.json"

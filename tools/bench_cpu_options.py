@@ -27,6 +27,7 @@ from jaxvision import cpu
 from tools.bench_formulations import interleaved
 from tools.bench_models import training
 from tools.bench_worker import inputs
+from tools.processor import processor
 
 MODELS = ("resnet50", "resnest50d", "convnext_tiny", "tf_efficientnet_b0", "swin_tiny_patch4_window7_224")
 
@@ -69,8 +70,8 @@ def main() -> int:
     if args.out:
         head = (
             f"# XLA's compiler options, {date.today()}\n\n224 px, float32, {args.rounds} interleaved rounds, "
-            f"medians, memory kept; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end, python "
-            f"{platform.python_version()}, jax {jax.__version__}. Command: `python {' '.join(sys.argv)}`.\n\n"
+            f"medians, memory kept; {os.cpu_count()} cores of {processor()}, load {os.getloadavg()[0]:.1f} at the end, "
+            f"python {platform.python_version()}, jax {jax.__version__}. Command: `python {' '.join(sys.argv)}`.\n\n"
         )
         args.out.write_text(head + "\n".join(lines) + "\n")
     return 0

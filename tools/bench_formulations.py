@@ -32,6 +32,7 @@ from jaxvision import cpu
 from jaxvision.model import build_module
 from jaxvision.models import convolution, onednn, pooling
 from jaxvision.models.formulation import formulation
+from tools.processor import processor
 
 MODELS = (
     "resnet50", "seresnext50_32x4d", "resnest50d", "efficientnet_b0", "tf_efficientnetv2_b0", "convnext_tiny",
@@ -199,9 +200,9 @@ def main() -> int:
     if args.out:
         head = (
             f"# Convolution forms on {jax.default_backend()}, {date.today()}\n\nBatch {args.batch}, {args.size} px, "
-            f"float32, {args.rounds} interleaved rounds, medians; {os.cpu_count()} cores, "
+            f"float32, {args.rounds} interleaved rounds, medians; {os.cpu_count()} cores of {processor()}, "
             f"load {os.getloadavg()[0]:.1f} at the end, python {platform.python_version()}, jax {jax.__version__}. "
-            "Command: `python tools/bench_formulations.py`. Plain: every convolution as XLA's own.\n\n"
+            f"Command: `python {' '.join(sys.argv)}`. Plain: every convolution as XLA's own.\n\n"
         )
         args.out.write_text(head + "\n".join(lines) + "\n")
         args.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")

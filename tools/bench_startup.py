@@ -27,6 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.model_args import replace_file
+from tools.processor import processor
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_STEP = re.compile(r"step +1\b")
@@ -106,8 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     device = f"cpu{os.cpu_count()}" if jax.default_backend() == "cpu" else jax.devices()[0].device_kind
     document = {
-        "date": date.today().isoformat(), "device": device, "platform": platform.platform(), "jax": jax.__version__,
-        "config": args.config, "batch": batch, **result,
+        "date": date.today().isoformat(), "device": device, "cpu": processor(), "platform": platform.platform(),
+        "jax": jax.__version__, "config": args.config, "batch": batch, **result,
     }  # fmt: skip
     path = args.out / f"startup_{device.replace(' ', '_').lower()}_{document['date']}.json"
     replace_file(path, lambda part: part.write_text(json.dumps(document, indent=1) + "\n"))
