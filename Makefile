@@ -36,7 +36,7 @@ train: install
 	$(PY) -m jaxvision.main --config configs/resnet_rs50.py:digits --workdir runs/digits $(ARGS)
 
 test: install-test
-	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: install-test
 	$(PY) -m ruff check .

@@ -19,6 +19,18 @@ _CACHE = tempfile.TemporaryDirectory(prefix="jaxvision-test-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 
+# A file is a worker's from its first test to its last. The longest come first, so that both workers end together.
+LONGEST = (
+    "test_train.py", "test_models.py", "test_recipes.py", "test_train_outcomes.py", "test_weights.py", "test_cli.py",
+    "test_regularisation.py", "test_parity_steps.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.fixture(scope="session")
 def digits_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")

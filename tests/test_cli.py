@@ -199,7 +199,7 @@ def test_training_runs_without_tensorflow_tfds_clu_torch_and_extras(tmp_path):
         args = cli.arguments(tmp_path, tmp_path, data__name="synthetic", data__synthetic_examples=100, steps=steps,
                              model__image_size=32, data__eval_split="validation")  # fmt: skip
         result = subprocess.run(
-            [sys.executable, "-c", code, *args], env=cli.environment(), capture_output=True, text=True
+            [sys.executable, "-c", code, *args], env=cli.environment(quick=True), capture_output=True, text=True
         )
         assert result.returncode == 0, result.stderr
         assert f"finished at step {steps}" in result.stdout and "100 images" in result.stdout

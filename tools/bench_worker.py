@@ -101,7 +101,7 @@ class Jax:
         from jaxvision.models.formulation import formulation
 
         forward = self.jax.jit(lambda variables, x: model.module.apply(variables, x, train=False))
-        with formulation("gpu"):
+        with formulation("tpu"):  # which changes no convolution
             cost = forward.lower(model.variables, images).cost_analysis()
         return cost["flops"]
 
