@@ -11,6 +11,7 @@ from jax.scipy.special import ndtri
 
 from jaxvision.augment import ops, pil
 from jaxvision.augment.policies import Transform
+from jaxvision.models.formulation import stored
 
 JITTER_UNIFORMS = 4  # order, brightness, contrast, saturation
 LIGHTING_UNIFORMS = 3
@@ -38,7 +39,7 @@ def colour_jitter(images: jax.Array, uniforms: jax.Array, strength: float) -> ja
         luma = pil.luma(images)
         degenerate = jnp.where((kind == 1)[:, None, None], pil.mean_luma(luma)[:, None, None], luma)
         degenerate = jnp.where((kind == 0)[:, None, None], 0, degenerate)
-        images = ops.blend(degenerate[..., None], images, factor[:, None, None, None])
+        images = stored(ops.blend(degenerate[..., None], images, factor[:, None, None, None]))
     return images
 
 
@@ -96,5 +97,5 @@ def gaussian_blur(images: jax.Array, radius: jax.Array) -> jax.Array:
         return (total >> 24).astype(jnp.uint8)
 
     for axis in (2, 2, 2, 1, 1, 1):
-        images = box(images, axis)
+        images = stored(box(images, axis))
     return images

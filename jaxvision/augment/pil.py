@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxvision.augment import ops
 from jaxvision.augment.randaugment import autocontrast_table, equalize_table
+from jaxvision.models.formulation import stored
 
 # Operation and the meaning of its argument.
 KINDS = (
@@ -44,13 +45,14 @@ def apply(
     """
     is_kind = {name: kind == i for i, name in enumerate(KINDS)}
     images = warp(images, matrices(is_kind, value, *images.shape[1:3]), fill, interpolation)
-    return tone(images, kind, value)
+    # Else XLA:CPU would warp again for each tap of every operation that follows.
+    return stored(tone(stored(images), kind, value))
 
 
 def tone(images: jax.Array, kind: jax.Array, value: jax.Array) -> jax.Array:
     """:func:`apply` for kinds other than the geometric ones, which leave the image."""
     is_kind = {name: kind == i for i, name in enumerate(KINDS)}
-    result = ops.look_up(images, _tables(is_kind, value, images))
+    result = ops.look_up(images, stored(_tables(is_kind, value, images)))
     factor = value[:, None, None, None]
 
     def pick(name: str, yes: jax.Array, no: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.augment import ops
+from jaxvision.models.formulation import stored
 
 TF_OPS = (
     "AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast", "Brightness",
@@ -89,8 +90,9 @@ def tf_apply(images: jax.Array, index: jax.Array, value: jax.Array, centre: jax.
       centre: uniforms (B, 2), of the cutout square's centre.
     """
     is_op = {name: index == i for i, name in enumerate(TF_OPS)}
-    images = ops.warp_nearest(images, _matrix(is_op, images.shape, value), FILL)
-    tuned = ops.look_up(images, _table(is_op, images, value))
+    # Stored, else XLA:CPU would warp again for each tap of every operation that follows.
+    images = stored(ops.warp_nearest(images, _matrix(is_op, images.shape, value), FILL))
+    tuned = ops.look_up(images, stored(_table(is_op, images, value)))
     factor = value[:, None, None, None]
 
     def pick(name: str, yes: jax.Array, no: jax.Array) -> jax.Array:
@@ -98,7 +100,7 @@ def tf_apply(images: jax.Array, index: jax.Array, value: jax.Array, centre: jax.
 
     result = pick("Color", ops.blend(_grey(images), images, factor), tuned)
     result = pick("Sharpness", _sharpness(images, factor), result)
-    return pick("Cutout", _cutout(images, centre, value), result)
+    return stored(pick("Cutout", _cutout(images, centre, value), result))
 
 
 def _matrix(is_op: dict[str, jax.Array], shape: tuple[int, ...], value: jax.Array) -> jax.Array:
