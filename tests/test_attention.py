@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvision.formulation import formulation
 from jaxvision.models.attention import attend
-from jaxvision.models.formulation import formulation
 from tools.torch_reference import torch
 
 # of q, k and v, and of the bias

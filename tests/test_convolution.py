@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from reference import relative_error
 
+from jaxvision.formulation import formulation
 from jaxvision.models import convolution, pooling
-from jaxvision.models.formulation import formulation
 
 # height, width, in, out, kernel, stride, padding, groups
 SHAPES = {

@@ -11,9 +11,9 @@ from reference import nchw, random_images, relative_error, timm, trained_like
 
 import jaxvision
 from jaxvision.errors import UserError
+from jaxvision.formulation import formulation
 from jaxvision.model import build_module
 from jaxvision.models import activations
-from jaxvision.models.formulation import formulation
 from jaxvision.variables import flat_shapes
 from tools import parity
 

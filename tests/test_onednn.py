@@ -18,8 +18,8 @@ from test_convolution import SHAPES, plain
 
 import jaxvision
 from jaxvision import experiment
+from jaxvision.formulation import formulation
 from jaxvision.models import convolution, onednn
-from jaxvision.models.formulation import formulation
 from tools import bench_models
 
 TARGET = "__onednn$convolution"

@@ -15,7 +15,7 @@ from timm.data import auto_augment
 
 from jaxvision.augment import make_policy, pil, policies, torchvision_policies
 from jaxvision.errors import UserError
-from jaxvision.models.formulation import formulation
+from jaxvision.formulation import formulation
 
 assert timm
 DRAWS = 100_000

@@ -29,9 +29,9 @@ from rich.progress import track
 
 import jaxvision
 from jaxvision import cpu
+from jaxvision.formulation import formulation
 from jaxvision.model import build_module
 from jaxvision.models import convolution, onednn, pooling
-from jaxvision.models.formulation import formulation
 from tools.processor import processor
 
 MODELS = (

@@ -98,7 +98,7 @@ class Jax:
 
     def _forward_flops(self, model: Any, images: Any) -> float:
         """XLA's count for the network as it is written: other forms of its convolutions do less, or more."""
-        from jaxvision.models.formulation import formulation
+        from jaxvision.formulation import formulation
 
         forward = self.jax.jit(lambda variables, x: model.module.apply(variables, x, train=False))
         with formulation("tpu"):  # which changes no convolution

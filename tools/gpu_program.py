@@ -39,8 +39,8 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 
 import jaxvision
+from jaxvision.formulation import formulation
 from jaxvision.hoist import hoist
-from jaxvision.models.formulation import formulation
 from tools.bench_models import ARTICLE, training
 
 # NVIDIA's figures for the H200 SXM.

@@ -11,7 +11,7 @@ from jax.scipy.special import ndtri
 
 from jaxvision.augment import ops, pil
 from jaxvision.augment.policies import Transform
-from jaxvision.models.formulation import stored
+from jaxvision.formulation import stored
 
 JITTER_UNIFORMS = 4  # order, brightness, contrast, saturation
 LIGHTING_UNIFORMS = 3

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxvision.formulation import target
 from jaxvision.models import initializers as init
 from jaxvision.models.dtypes import DType, accumulator
-from jaxvision.models.formulation import target
 from jaxvision.models.layers import Linear, Projections
 
 

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxvision.formulation import once, stored, target
 from jaxvision.models import onednn
 from jaxvision.models.activations import Activation
-from jaxvision.models.formulation import once, stored, target
 from jaxvision.models.products import product
 from jaxvision.models.winograd import SIDE, Pads, kernels, winograd
 

@@ -9,11 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxvision.formulation import once, target
 from jaxvision.models import initializers as init
 from jaxvision.models.activations import Activation
 from jaxvision.models.convolution import finished
 from jaxvision.models.dtypes import DType, accumulator
-from jaxvision.models.formulation import once, target
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, conv_norm
 from jaxvision.models.pooling import global_avg_pool
 

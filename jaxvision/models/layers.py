@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvision.errors import UserError
+from jaxvision.formulation import once, target
 from jaxvision.models import initializers as init
 from jaxvision.models.activations import Activation, gelu
 from jaxvision.models.convolution import conv2d, finished
 from jaxvision.models.dtypes import DType, accumulator
-from jaxvision.models.formulation import once, target
 from jaxvision.models.products import product
 
 

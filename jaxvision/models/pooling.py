@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxvision.formulation import target
 from jaxvision.models.convolution import depthwise
 from jaxvision.models.dtypes import accumulator
-from jaxvision.models.formulation import target
 
 
 def avg_pool_2x2(x: jax.Array) -> jax.Array:

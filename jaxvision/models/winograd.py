@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxvision.models.formulation import stored
+from jaxvision.formulation import stored
 from jaxvision.models.products import summed_products
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
