@@ -48,23 +48,23 @@ format: install-test
 
 # Every model beside timm's: logits, features, gradients, export. About 40 s a model; ARGS="convnext_* --native" narrows it.
 parity: install-test
-	$(PY) tools/parity.py $(ARGS)
+	$(PY) tools/parity/models.py $(ARGS)
 
 # Ten whole training steps of every recipe beside timm's. One to five minutes each; ARGS="resnet50_a2" narrows it.
 parity-steps: install-test
-	$(PY) tools/parity_steps.py $(ARGS)
+	$(PY) tools/parity/steps.py $(ARGS)
 
 # Speed, memory and accuracy beside timm in one run; benchmarks/results/ holds the result. ARGS="--help" explains.
 bench: install-test
-	$(PY) tools/bench.py $(ARGS)
+	$(PY) tools/bench/main.py $(ARGS)
 
 # The device's augmentation as a share of each recipe's train step.
 bench-augment: install
-	$(PY) tools/bench_augment.py $(ARGS)
+	$(PY) tools/bench/augment.py $(ARGS)
 
 # Host images per second beside timm's loaders, in one run.
 bench-input: install-test
-	$(PY) tools/bench_input.py $(ARGS)
+	$(PY) tools/bench/input.py $(ARGS)
 
 # What XLA compiles for an H200, without one. In an environment of its own: JAX's CUDA packages need python 3.12 here.
 PYTHON312 ?= python3.12
@@ -74,7 +74,7 @@ PYTHON312 ?= python3.12
 	@touch $@
 
 gpu-program: .venv-gpu/.installed
-	.venv-gpu/bin/python tools/gpu_program.py $(ARGS)
+	.venv-gpu/bin/python tools/bench/gpu_program.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-gpu runs

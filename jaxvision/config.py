@@ -18,10 +18,10 @@ from jaxvision.augment.mix import PAIRINGS
 from jaxvision.augment.pil import INTERPOLATIONS
 from jaxvision.data.decode import PIL_FILTERS, RESIZES
 from jaxvision.errors import UserError, did_you_mean
-from jaxvision.losses import DISTILLATIONS as KINDS
 from jaxvision.models.registry import list_models
-from jaxvision.optim import OPTIMIZERS
-from jaxvision.schedules import SCHEDULES, WARMUPS
+from jaxvision.optim.losses import DISTILLATIONS as KINDS
+from jaxvision.optim.optimizers import OPTIMIZERS
+from jaxvision.optim.schedules import SCHEDULES, WARMUPS
 
 Config = ml_collections.ConfigDict
 
@@ -217,7 +217,7 @@ def base_config() -> Config:
     c.schedule = s = Config()
     s.warmup_epochs = 5.0
     s.name = "cosine"  # or "exponential" (a staircase), "step", "constant"
-    s.warmup = "after"  # where the decay begins; also "linspace" and "under", see jaxvision/schedules.py
+    s.warmup = "after"  # where the decay begins; also "linspace" and "under", see jaxvision/optim/schedules.py
     s.per_epoch = False  # change the rate between epochs only
     s.decay_epochs = 2.4  # of the exponential
     s.decay_rate = 0.97  # of exponential and step

@@ -1,4 +1,4 @@
-"""Command line: flags and config only; the work is in ``train.run`` and ``evaluate.run``."""
+"""Command line: flags and config only; the work is in ``loop.run`` and ``evaluate.run``."""
 
 from __future__ import annotations
 
@@ -111,12 +111,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if config.deterministic:
             os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
         # Only now: importing JAX's users costs seconds that a typo should not.
-        from jaxvision import cpu, evaluate, train
+        from jaxvision.ops.cpu import options
+        from jaxvision.train import evaluate, loop
 
-        if cpu.expected():
-            cpu.keep_memory()
+        if options.expected():
+            options.keep_memory()
 
-        return evaluate.run(config, workdir) if config.mode == "eval" else train.run(config, workdir)
+        return evaluate.run(config, workdir) if config.mode == "eval" else loop.run(config, workdir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "status", 2)

@@ -13,15 +13,16 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxvision import cpu, folding, loading
 from jaxvision import models as _families  # noqa: F401  (fills the registry)
-from jaxvision import weights as _weights
 from jaxvision.errors import UserError
-from jaxvision.hoist import hoist
-from jaxvision.models import onednn
+from jaxvision.inference import fuse as folding
+from jaxvision.inference.hoist import hoist
 from jaxvision.models.registry import ModelSpec, lookup, model_spec
-from jaxvision.resize_tables import resized
-from jaxvision.variables import Variables, classifier_names, init_variables
+from jaxvision.models.variables import Variables, classifier_names, init_variables
+from jaxvision.ops.cpu import onednn, options
+from jaxvision.weights import loading
+from jaxvision.weights import state_dict as _weights
+from jaxvision.weights.resize_tables import resized
 
 
 class Model(flax.struct.PyTreeNode):
@@ -270,7 +271,7 @@ class Compiled:
     def __init__(self, model: Model, compiler_options: Mapping[str, str | bool], use_onednn: bool) -> None:
         self.model = fuse(model)
         self.uses_onednn = use_onednn and onednn.available()
-        self._options = cpu.compiler_options(model.module) | dict(compiler_options)
+        self._options = options.compiler_options(model.module) | dict(compiler_options)
         self._parts: dict[Any, tuple[list[jax.Array], Callable]] = {}
 
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -305,14 +306,14 @@ def compile(
 
     Like ``jax.jit``, it compiles once for each shape of images; what depends on the weights alone is computed then, and
     kept. Inside a program of your own, or differentiated, it is the fused model: give the outermost ``jax.jit``
-    :func:`jaxvision.cpu.compiler_options`. On a CPU call :func:`jaxvision.keep_memory` first.
+    :func:`jaxvision.ops.cpu.options.compiler_options`. On a CPU call :func:`jaxvision.keep_memory` first.
 
     Args:
       model: as it was created or loaded.
       compiler_options: of ``jax.jit``, over the backend's. On a GPU ``{"xla_gpu_experimental_enable_conv_fusion":
         True}`` draws SiLU into the convolutions of EfficientNets, by XLA's experimental path.
       use_onednn: on a CPU, let oneDNN compute float32 convolutions where this jaxlib has it
-        (:mod:`jaxvision.models.onednn`). Such a program compiles faster, but cannot be serialised, so JAX's persistent
+        (:mod:`jaxvision.ops.cpu.onednn`). Such a program compiles faster, but cannot be serialised, so JAX's persistent
         cache does not keep it.
 
     Example::

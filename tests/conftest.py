@@ -21,8 +21,8 @@ os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 # A file is a worker's from its first test to its last. The longest come first, so that both workers end together.
 LONGEST = (
-    "test_train.py", "test_models.py", "test_recipes.py", "test_train_outcomes.py", "test_weights.py", "test_cli.py",
-    "test_regularisation.py", "test_parity_steps.py",
+    "test_loop.py", "test_models.py", "test_recipes.py", "test_train_outcomes.py", "test_weights.py", "test_main.py",
+    "test_imports.py", "test_regularisation.py", "test_parity_steps.py",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tools.parity import nchw, random_images, relative_error, timm, timm_names, torch_gradients, trained_like
+from tools.parity.models import nchw, random_images, relative_error, timm, timm_names, torch_gradients, trained_like
 
 __all__ = ["nchw", "random_images", "relative_error", "timm", "timm_names", "torch_gradients", "trained_like"]
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from jaxvision import config as config_lib
-from jaxvision import experiment, inputs, optim, schedules, sharding
 from jaxvision.errors import UserError
 from jaxvision.main import load_config
 from jaxvision.model import build_module
-from jaxvision.runs import run_weights
-from jaxvision.variables import flat_shapes
+from jaxvision.models.variables import flat_shapes
+from jaxvision.optim import optimizers, schedules
+from jaxvision.run.weights import run_weights
+from jaxvision.train import build, inputs, sharding
 
 RECIPES = {
     "resnet_rs50": ["", "digits", "101", "152", "200", "270", "350", "420,folder=/data/x"],
@@ -52,7 +53,7 @@ def test_every_config_is_valid_and_its_rules_fit_its_model(name, argument):
     shapes = flat_shapes(build_module(c.model.name, image_size=c.model.image_size), 3)
     params = {key: np.empty((0,) * len(shape)) for key, shape in shapes.items()}
     for rules in (c.optimizer.decay_rules, c.optimizer.rate_rules, c.optimizer.clip_rules):
-        optim.match_rules(params, rules)
+        optimizers.match_rules(params, rules)
     assert schedules.make_schedule(c.schedule.name, 1.0, total_steps=10, warmup=c.schedule.warmup) is not None
     if "digits" in argument:
         assert c.data.name == "digits" and c.batch_size == 64
@@ -65,7 +66,7 @@ def test_decay_scopes_are_the_papers():
         c = load(name, argument)
         shapes = flat_shapes(build_module(c.model.name), 3)
         params = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
-        values = optim.match_rules(params, c.optimizer.decay_rules)
+        values = optimizers.match_rules(params, c.optimizer.decay_rules)
         return {key for key, value in values.items() if value}, set(shapes)
 
     for name in ("convnext_t", "swin_t", "deit_s", "deit3_s", "resnet50_a2", "vit_s16", "efficientnetv2_b0"):
@@ -134,12 +135,12 @@ def test_the_other_recipes_programs_can_be_built(name, digits_dir):
     c.data.dir, c.model.name, c.steps = str(digits_dir), TRACED[name], 3
     config_lib.validate(c)
     source, mesh = inputs.open_train(c), sharding.make_mesh()
-    length, network = experiment.lengths(c, len(source)), experiment.build_network(c, source)
-    state, optimizer = experiment.initial_state(c, network, mesh)
+    length, network = build.lengths(c, len(source)), build.build_network(c, source)
+    state, optimizer = build.initial_state(c, network, mesh)
     batch = jax.ShapeDtypeStruct((c.batch_size, c.model.image_size, c.model.image_size, 3), np.uint8)
-    augment = experiment.augment_program(c, network, mesh)
+    augment = build.augment_program(c, network, mesh)
     images, labels = jax.eval_shape(augment, batch, np.int32(0)), jax.ShapeDtypeStruct((c.batch_size,), np.int32)
-    step = experiment.train_program(c, network, optimizer, length, mesh)
+    step = build.train_program(c, network, optimizer, length, mesh)
     after, report = jax.eval_shape(step, state, images, labels, None)
     kinds = [jax.tree.map(lambda a: (a.shape, a.dtype), tree) for tree in (state, after)]
     assert kinds[0] == kinds[1]

@@ -21,16 +21,16 @@ import jax
 import numpy as np
 
 import jaxvision
-from jaxvision.console import notes
 from jaxvision.errors import UserError
-from jaxvision.weights import State
-from tools.model_args import checksum, replace_file, weights_of_run
+from jaxvision.run.console import notes
+from jaxvision.weights.state_dict import State
+from tools.shared.model_args import checksum, replace_file, weights_of_run
 
 
 def logit_difference(model: jaxvision.Model, state: State) -> tuple[float, float] | None:
     """Largest absolute and relative difference to timm with these weights; None where timm is not installed."""
     try:
-        from tools.torch_reference import timm, torch
+        from tools.parity.reference import timm, torch
     except ImportError:
         return None
     size = model.image_size or (model.spec.input_size,) * 2
@@ -64,7 +64,7 @@ def source_of(args: argparse.Namespace) -> Any:
     """The state dict or file that the command line names."""
     if args.weights is None:
         try:
-            from tools.torch_reference import timm
+            from tools.parity.reference import timm
         except ImportError as error:
             raise UserError(
                 "fetching timm's weights needs timm (make install-test); or name a file: --weights"

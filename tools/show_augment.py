@@ -20,31 +20,31 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import jax
 import numpy as np
 
-from jaxvision import experiment, inputs
 from jaxvision import main as main_lib
 from jaxvision.config import Config
 from jaxvision.data import decode, sources
 from jaxvision.data.tfrecord import DataError
 from jaxvision.errors import UserError
-from jaxvision.losses import smoothed_one_hot
-from jaxvision.progressive import stages
-from jaxvision.step import MIXING, step_key
-from tools.model_args import replace_file
+from jaxvision.optim.losses import smoothed_one_hot
+from jaxvision.train import build, inputs
+from jaxvision.train.progressive import stages
+from jaxvision.train.step import MIXING, step_key
+from tools.shared.model_args import replace_file
 
 
 def network_input(config: Config, source: sources.Source, step: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Images (B, S, S, 3) as the network sees them, in [0, 1]; targets (B, K); and the examples' ids."""
-    mesh = experiment.start_devices(config)
-    total = experiment.lengths(config, len(source)).total
+    mesh = build.start_devices(config)
+    total = build.lengths(config, len(source)).total
     if not 0 <= step < total:
         raise UserError(f"--step {step}: the run has the steps 0 to {total - 1}")
     config = next(part.config for part in stages(config, total) if part.start <= step < part.stop)
-    network = experiment.build_network(config, source)
+    network = build.build_network(config, source)
     loader = inputs.train_loader(config, source, lambda: False)
     batch = next(inputs.step_stream(loader, mesh, step, step + 1))
-    images = experiment.augment_program(config, network, mesh)(batch["image"], np.int32(step))
+    images = build.augment_program(config, network, mesh)(batch["image"], np.int32(step))
     targets = smoothed_one_hot(batch["label"], network.num_classes, config.loss.label_smoothing)
-    if mix := experiment.make_mix(config):
+    if mix := build.make_mix(config):
         images, targets = mixed(config, mix, step, images, targets)
     shown = np.asarray(images, np.float32) * np.array(network.spec.std) + np.array(network.spec.mean)
     return np.clip(shown, 0, 1), np.asarray(targets), list(map(int, loader.plan.ids(step)))

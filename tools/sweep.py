@@ -36,9 +36,9 @@ import optuna
 from jaxvision import main as main_lib
 from jaxvision.config import flatten
 from jaxvision.errors import UserError
-from jaxvision.logging import read_records
 from jaxvision.main import unknown_fields
-from tools.model_args import replace_file
+from jaxvision.run.records import read_records
+from tools.shared.model_args import replace_file
 
 INTERRUPTED = (130, 143)
 METRICS = ("top1", "ema_top1", "top5", "ema_top5")

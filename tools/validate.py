@@ -25,15 +25,15 @@ import jax.numpy as jnp
 import numpy as np
 from rich.progress import Progress
 
-from jaxvision import sharding
 from jaxvision.data import sources
 from jaxvision.data.loader import Loader, prefetch
 from jaxvision.data.plan import Plan
 from jaxvision.data.tfrecord import DataError
 from jaxvision.errors import UserError
-from jaxvision.inference import imagenet_classes
-from tools.data_args import add_data_arguments, open_source
-from tools.model_args import add_model_arguments, load, replace_file
+from jaxvision.preprocessing import imagenet_classes
+from jaxvision.train import sharding
+from tools.shared.data_args import add_data_arguments, open_source
+from tools.shared.model_args import add_model_arguments, load, replace_file
 
 
 def class_table(source: sources.Source, num_classes: int) -> np.ndarray:

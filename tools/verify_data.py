@@ -20,7 +20,7 @@ from rich.progress import track
 from jaxvision.data import sources
 from jaxvision.data.decode import decode
 from jaxvision.errors import UserError
-from tools.data_args import add_data_arguments, open_source
+from tools.shared.data_args import add_data_arguments, open_source
 
 
 def check(source: sources.Source, index: int) -> str | None:

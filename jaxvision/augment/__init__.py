@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxvision.augment import colour, ops, randaugment
+from jaxvision.augment import color, ops, randaugment
 from jaxvision.augment.autoaugment import POLICIES, tf_autoaugment, timm_autoaugment
 from jaxvision.augment.erasing import random_erasing
 from jaxvision.augment.policies import Policy, Transform, timm_randaugment
@@ -56,8 +56,8 @@ def make_augment(
       flip: mirror half of the images.
       layers, magnitude, translate_const, cutout_const: see :func:`randaugment.tf_randaugment`; 0 layers for none.
       policy: of :func:`make_policy`, behind it.
-      colour_jitter: see :func:`colour.colour_jitter`; 0 for none.
-      lighting: standard deviation of :func:`colour.lighting`; 0 for none.
+      colour_jitter: see :func:`color.colour_jitter`; 0 for none.
+      lighting: standard deviation of :func:`color.lighting`; 0 for none.
       erase_prob, erase_area, erase_aspect, erase_fill, erase_max_count: see :func:`erasing.random_erasing`.
 
     Returns:
@@ -74,8 +74,8 @@ def make_augment(
             "flip": 1,
             "tf": layers * randaugment.UNIFORMS,
             "policy": policy.uniforms if policy else 0,
-            "jitter": colour.JITTER_UNIFORMS if colour_jitter else 0,
-            "lighting": colour.LIGHTING_UNIFORMS if lighting else 0,
+            "jitter": color.JITTER_UNIFORMS if colour_jitter else 0,
+            "lighting": color.LIGHTING_UNIFORMS if lighting else 0,
         }
         ends = list(itertools.accumulate(counts.values()))
         drawn = jnp.split(jax.random.uniform(key, (images.shape[0], ends[-1])), ends[:-1], 1)
@@ -84,8 +84,8 @@ def make_augment(
             images = ops.flip(images, u["flip"][:, 0] < 0.5)
         images = tf_policy(images, u["tf"])
         images = policy(images, u["policy"]) if policy else images
-        images = colour.colour_jitter(images, u["jitter"], colour_jitter) if colour_jitter else images
-        added = colour.lighting(u["lighting"], lighting) if lighting else None
+        images = color.colour_jitter(images, u["jitter"], colour_jitter) if colour_jitter else images
+        added = color.lighting(u["lighting"], lighting) if lighting else None
         images = ops.normalise(images, mean, std, dtype, added)
         if not erase_prob:
             return images
@@ -124,7 +124,7 @@ def make_policy(text: str, *, mean: tuple[float, float, float], interpolation: s
     if text == "tf-v0":
         return tf_autoaugment()
     if text == "3a":
-        return colour.three_augment()
+        return color.three_augment()
     return timm_randaugment(text, mean=mean, interpolation=interpolation)
 
 

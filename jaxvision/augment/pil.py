@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxvision.augment import ops
 from jaxvision.augment.randaugment import autocontrast_table, equalize_table
-from jaxvision.formulation import stored
+from jaxvision.ops.materialize import stored
 
 # Operation and the meaning of its argument.
 KINDS = (

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.augment import ops
-from jaxvision.formulation import stored
+from jaxvision.ops.materialize import stored
 
 TF_OPS = (
     "AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast", "Brightness",

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvision.formulation import target
 from jaxvision.models import initializers as init
-from jaxvision.models.dtypes import DType, accumulator
 from jaxvision.models.layers import Linear, Projections
+from jaxvision.ops.dtypes import DType, accumulator
+from jaxvision.ops.materialize import target
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float | None = None) -> jax.Array:

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
-from jaxvision.models.activations import gelu
-from jaxvision.models.dtypes import DType
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
-from jaxvision.models.pooling import global_avg_pool
 from jaxvision.models.registry import register
+from jaxvision.ops.activations import gelu
+from jaxvision.ops.dtypes import DType
+from jaxvision.ops.pooling import global_avg_pool
 
 _NORMAL = init.truncated_normal(0.02)
 

@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
-from jaxvision.models.convolution import finished
-from jaxvision.models.dtypes import DType
 from jaxvision.models.gates import SqueezeExcite
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path
-from jaxvision.models.pooling import global_avg_pool
 from jaxvision.models.registry import register
+from jaxvision.ops.convolution import finished
+from jaxvision.ops.dtypes import DType
+from jaxvision.ops.pooling import global_avg_pool
 
 Norm = Callable[..., BatchNorm | GroupNorm]
 

@@ -9,13 +9,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.formulation import once, target
 from jaxvision.models import initializers as init
-from jaxvision.models.activations import Activation
-from jaxvision.models.convolution import finished
-from jaxvision.models.dtypes import DType, accumulator
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, conv_norm
-from jaxvision.models.pooling import global_avg_pool
+from jaxvision.ops.activations import Activation
+from jaxvision.ops.convolution import finished
+from jaxvision.ops.dtypes import DType, accumulator
+from jaxvision.ops.materialize import once, target
+from jaxvision.ops.pooling import global_avg_pool
 
 Affine = tuple[jax.Array, jax.Array]
 """A factor and a summand of maps (N, H, W, C) that were not applied yet, each (N, C) or (1, C)."""

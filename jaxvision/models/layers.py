@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvision.errors import UserError
-from jaxvision.formulation import once, target
 from jaxvision.models import initializers as init
-from jaxvision.models.activations import Activation, gelu
-from jaxvision.models.convolution import conv2d, finished
-from jaxvision.models.dtypes import DType, accumulator
-from jaxvision.models.products import product
+from jaxvision.ops.activations import Activation, gelu
+from jaxvision.ops.convolution import conv2d, finished
+from jaxvision.ops.dtypes import DType, accumulator
+from jaxvision.ops.materialize import once, target
+from jaxvision.ops.matmul import product
 
 
 def drop_path(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
@@ -50,7 +50,7 @@ def drop_block(x: jax.Array, rate: jax.Array | float, key: jax.Array, size: int 
 
 
 class Conv(nn.Module):
-    """Convolution with timm's parameter names; see :func:`~jaxvision.models.convolution.conv2d`.
+    """Convolution with timm's parameter names; see :func:`~jaxvision.ops.convolution.conv2d`.
 
     Called with ``add`` and ``activation`` it computes ``activation(conv(x) + bias + add)``.
     A bias is also added where the variables hold one that the module did not declare:

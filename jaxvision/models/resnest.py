@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
-from jaxvision.models.convolution import finished
-from jaxvision.models.dtypes import DType
 from jaxvision.models.layers import Conv, conv_norm, drop_block, drop_path
-from jaxvision.models.pooling import avg_pool_3x3, global_avg_pool
 from jaxvision.models.registry import register
 from jaxvision.models.resnet import Norm, ResNet, shortcut
+from jaxvision.ops.convolution import finished
+from jaxvision.ops.dtypes import DType
+from jaxvision.ops.pooling import avg_pool_3x3, global_avg_pool
 
 
 class SplitAttention(nn.Module):

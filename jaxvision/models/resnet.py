@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
-from jaxvision.models.convolution import finished
-from jaxvision.models.dtypes import DType
 from jaxvision.models.gates import EfficientChannelAttention, Gate, SqueezeExcite, conv_norm_gate, se_channels
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path, linear_rates
-from jaxvision.models.pooling import avg_pool_2x2, global_avg_pool, max_pool_3x3
 from jaxvision.models.registry import register
+from jaxvision.ops.convolution import finished
+from jaxvision.ops.dtypes import DType
+from jaxvision.ops.pooling import avg_pool_2x2, global_avg_pool, max_pool_3x3
 
 WIDTHS = (64, 128, 256, 512)
 

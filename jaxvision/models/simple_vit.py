@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.formulation import once
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention
-from jaxvision.models.dtypes import DType
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
 from jaxvision.models.registry import register
+from jaxvision.ops.dtypes import DType
+from jaxvision.ops.materialize import once
 
 
 def sincos_positions(height: int, width: int, features: int) -> np.ndarray:

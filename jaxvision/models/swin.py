@@ -18,10 +18,10 @@ import numpy as np
 
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention, attend, relative_position_bias
-from jaxvision.models.dtypes import DType, accumulator
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
-from jaxvision.models.pooling import global_avg_pool
 from jaxvision.models.registry import register
+from jaxvision.ops.dtypes import DType, accumulator
+from jaxvision.ops.pooling import global_avg_pool
 
 PATCH = 4
 _NORMAL = init.truncated_normal(0.02)

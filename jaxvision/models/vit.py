@@ -14,12 +14,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvision.formulation import once
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention
-from jaxvision.models.dtypes import DType
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
 from jaxvision.models.registry import register
+from jaxvision.ops.dtypes import DType
+from jaxvision.ops.materialize import once
 
 _NORMAL = init.truncated_normal(0.02)
 

@@ -1,0 +1,1 @@
+"""What is minimised and how: losses, optimizers, learning-rate schedules, parameter groups, the EMA of the weights."""

@@ -1,0 +1,48 @@
+"""What a training run left in its workdir: weights and config, without building the run again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxvision.errors import UserError
+from jaxvision.run.checkpoint import Checkpointer
+from jaxvision.weights.state_dict import State, torch_layout
+
+
+def weights_source(text: str) -> Path | State:
+    """What :func:`jaxvision.load_weights` takes, of a config's text: a file, or the average of a run's workdir."""
+    path = Path(text).expanduser()
+    return run_weights(path, ema=True)[0] if path.is_dir() else path
+
+
+def run_weights(workdir: Path, *, ema: bool, step: int | None = None) -> tuple[State, dict[str, Any], int]:
+    """A run's weights under timm's names, its config, and their step.
+
+    Args:
+      workdir: of the run.
+      ema: the averaged weights, not the raw ones.
+      step: of a particular checkpoint; None for the newest good one.
+
+    Raises:
+      UserError: there is no usable checkpoint.
+    """
+    folder = workdir.expanduser().absolute() / "checkpoints"
+    if not folder.is_dir():
+        raise UserError(f"{workdir} is no workdir of a run: it has no folder `checkpoints`")
+    checkpoints = Checkpointer(
+        folder, keep=1, warn=lambda text: print(f"warning: {text}", file=sys.stderr), read_only=True
+    )
+    restored = checkpoints.restore(None, step=step)
+    checkpoints.close()
+    if restored is None:
+        raise UserError(f"no checkpoints in {folder}")
+    flat, meta, found = restored
+    prefixes = ("ema_params.", "ema_batch_stats.") if ema else ("params.", "batch_stats.")
+    state = {}
+    for name, value in flat.items():
+        for prefix in prefixes:
+            if name.startswith(prefix):
+                state[name.removeprefix(prefix)] = torch_layout(value)
+    return state, meta["config"], found

@@ -1,0 +1,382 @@
+"""From a config to the parts of a run: data, network, optimizer, compiled steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jaxvision import augment
+from jaxvision.augment.mix import Mix
+from jaxvision.config import Config
+from jaxvision.data import sources
+from jaxvision.data.tfrecord import cache_dir
+from jaxvision.errors import OutOfMemoryError, UserError
+from jaxvision.model import build_module
+from jaxvision.models.registry import ModelSpec, model_spec
+from jaxvision.models.resnest import ResNeSt
+from jaxvision.models.variables import init_variables
+from jaxvision.ops.cpu import onednn
+from jaxvision.ops.cpu import options as cpu
+from jaxvision.optim import losses
+from jaxvision.optim.groups import rate_multiples
+from jaxvision.optim.optimizers import make_optimizer
+from jaxvision.optim.schedules import make_schedule
+from jaxvision.run.weights import weights_source
+from jaxvision.train import sharding
+from jaxvision.train.distill import Teacher
+from jaxvision.train.inputs import eval_batch_size, eval_image_size
+from jaxvision.train.state import TrainState, create_state
+from jaxvision.train.step import MixFn, make_eval_step, make_train_step
+from jaxvision.weights import loading
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The module of a run with what is derived from config and data."""
+
+    module: nn.Module
+    spec: ModelSpec
+    num_classes: int
+    dtype: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """The run in steps."""
+
+    total: int
+    per_epoch: float
+    warmup: int
+    eval_every: int
+    log_every: int
+    save_every: int
+
+    def logs(self, step: int) -> bool:
+        """Whether a training record is due after ``step`` steps."""
+        return step % self.log_every == 0 or self.evaluates(step)
+
+    def evaluates(self, step: int) -> bool:
+        """Whether an evaluation, with its checkpoint, is due."""
+        return step > 0 and (step % self.eval_every == 0 or step == self.total)
+
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint without evaluation is due."""
+        return self.save_every > 0 and step % self.save_every == 0
+
+
+def start_devices(config: Config) -> Mesh:
+    """Joins the cluster if there is one, sets the compilation cache, and returns the mesh."""
+    d = config.distributed
+    if d.auto:
+        jax.distributed.initialize()
+    elif d.coordinator:
+        # 10 s instead of 100: a peer that died should end the run within half a minute.
+        jax.distributed.initialize(d.coordinator, d.processes, d.process, heartbeat_timeout_seconds=10)
+    else:
+        cpu.run_one_at_a_time()
+    if config.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    mesh = sharding.make_mesh()
+    devices = jax.device_count()
+    problems = [
+        f"config.{field} = {value} is not divisible by the {devices} devices"
+        for field, value in [("batch_size", config.batch_size), ("eval.batch_size", eval_batch_size(config))]
+        if value % devices
+    ]
+    if config.batch_size % (devices * config.accumulate):
+        problems.append(
+            f"config.batch_size = {config.batch_size} is not divisible by "
+            f"{devices} devices x accumulate {config.accumulate}"
+        )
+    if problems:
+        raise UserError("\n".join(problems))
+    return mesh
+
+
+def lengths(config: Config, num_train: int) -> Lengths:
+    """Epochs into steps; 350 epochs of ImageNet at 4096 are 109,475."""
+    per_epoch = num_train / config.batch_size
+    total = config.steps or math.ceil(config.epochs * per_epoch)
+    return Lengths(
+        total=total,
+        per_epoch=per_epoch,
+        warmup=min(round(config.schedule.warmup_epochs * per_epoch), total - 1),
+        eval_every=max(1, math.ceil(config.eval.every_epochs * per_epoch)),
+        log_every=config.log_every,
+        save_every=config.checkpoint.every_steps,
+    )
+
+
+def build_network(config: Config, source: sources.Source) -> Network:
+    """The module for the data's classes, in the compute dtype of this backend."""
+    m = config.model
+    if m.num_classes and m.num_classes < source.num_classes:
+        raise UserError(f"config.model.num_classes = {m.num_classes}, but the data has {source.num_classes} classes")
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    num_classes = m.num_classes or source.num_classes
+    module = build_module(
+        m.name,
+        num_classes=num_classes,
+        image_size=m.image_size,
+        dtype=jnp.dtype(dtype),
+        drop_rate=m.drop_rate,
+        drop_path_rate=m.drop_path_rate,
+        bn_momentum=m.bn_momentum,
+        # Microbatches keep every device's share, so one group per device fits them too.
+        bn_groups=jax.device_count() if config.batch_norm == "per_device" else 1,
+        remat=m.remat,
+        layer_scale=m.layer_scale or None,
+    )
+    if m.drop_block_rate and not isinstance(module, ResNeSt):
+        raise UserError(f"config.model.drop_block_rate = {m.drop_block_rate}: {m.name} has no DropBlock, ResNeSts have")
+    built_for, evaluated = getattr(module, "image_size", None), eval_image_size(config)
+    if built_for is not None and config.progressive.image_size:
+        raise UserError(f"config.progressive.image_size: {m.name} is built for one size and cannot grow its images")
+    if built_for is not None and built_for != (evaluated, evaluated):
+        raise UserError(
+            f"{m.name} is built for {m.image_size} px and config.eval.image_size is {evaluated}: set it to 0; "
+            "tools/validate.py evaluates a run's weights at another size"
+        )
+    return Network(module, model_spec(m.name), num_classes, jnp.dtype(dtype))
+
+
+def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainState, optax.GradientTransformation]:
+    """The replicated state before the first step, and its optimizer."""
+    variables = init_variables(network.module, jax.random.key(config.seed))
+    optimizer = run_optimizer(config, variables["params"])
+    return sharding.replicate(mesh, create_state(variables, optimizer)), optimizer
+
+
+def run_optimizer(config: Config, params: Any) -> optax.GradientTransformation:
+    """The optimizer that a config names, for these parameters."""
+    o = config.optimizer
+    return make_optimizer(
+        params,
+        name=o.name,
+        momentum=o.momentum,
+        nesterov=o.nesterov,
+        b1=o.b1,
+        b2=o.b2,
+        eps=o.eps,
+        rho=o.rho,
+        trust_coefficient=o.trust_coefficient,
+        first_moment=o.first_moment,
+        clip_norm=o.clip_norm,
+        clip_adaptive_factor=o.clip_adaptive,
+        clip_rules=o.clip_rules,
+        rate_multiples=rate_multiples(params, o.rate_rules, decay=o.layer_decay, freeze=o.freeze),
+        weight_decay=o.weight_decay,
+        decay_rules=o.decay_rules,
+    )
+
+
+def load_initial_weights(config: Config, network: Network, state: TrainState, mesh: Mesh) -> TrainState:
+    """The state before the first step with the weights of ``config.model.weights``; the averages start there, too.
+
+    A file, as :func:`jaxvision.load_weights` takes it, or the workdir of a run, whose average is taken. A
+    classifier for another number of classes stays fresh.
+    """
+    state_dict = loading.read(network.module, weights_source(config.model.weights))
+    fresh = {"params": sharding.fetch(state.params), "batch_stats": sharding.fetch(state.batch_stats)}
+    loaded = loading.fill(network.module, fresh, 3, state_dict, fresh_classifier=True)
+    new = sharding.replicate(mesh, (loaded, loaded))
+    return state.replace(
+        params=new[0]["params"],
+        batch_stats=new[0]["batch_stats"],
+        ema_params=new[1]["params"],
+        ema_batch_stats=new[1]["batch_stats"],
+    )
+
+
+def augment_program(config: Config, network: Network, mesh: Mesh) -> Callable[[jax.Array, np.int32], jax.Array]:
+    """uint8 batch and step to the network's input, jitted."""
+    a = config.augment
+    program = augment.make_augment(
+        seed=config.seed,
+        mean=network.spec.mean,
+        std=network.spec.std,
+        dtype=network.dtype,
+        flip=a.flip,
+        layers=a.randaugment_layers,
+        magnitude=a.randaugment_magnitude,
+        translate_const=a.translate_const,
+        cutout_const=a.cutout_const,
+        colour_jitter=a.color_jitter,
+        lighting=a.lighting,
+        policy=augment.make_policy(a.policy, mean=network.spec.mean, interpolation=a.interpolation)
+        if a.policy
+        else None,
+        erase_prob=a.erase_prob,
+        erase_area=a.erase_area,
+        erase_aspect=a.erase_aspect,
+        erase_fill=a.erase_fill,
+        erase_max_count=a.erase_max_count,
+    )
+    return jax.jit(program, out_shardings=sharding.batch_sharded(mesh))
+
+
+def train_program(
+    config: Config,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    run: Lengths,
+    mesh: Mesh,
+    teacher: Teacher | None = None,
+) -> Callable:
+    """The jitted train step ``(state, images, labels, teacher's variables)``: state donated, batch sharded."""
+    mix = make_mix(config)
+    step = train_step(config, network, optimizer, run, mix=mix if mix else None, teacher=teacher)
+    full, cut = sharding.replicated(mesh), sharding.batch_sharded(mesh)
+    return jax.jit(
+        onednn.for_training(step),
+        in_shardings=(full, cut, cut, full),
+        out_shardings=full,
+        donate_argnums=0,
+        compiler_options=cpu.compiler_options(network.module, train=True),
+    )
+
+
+def train_step(
+    config: Config,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    run: Lengths,
+    *,
+    mix: MixFn | None,
+    teacher: Teacher | None = None,
+) -> Callable:
+    """The config's step, not jitted; see :func:`jaxvision.train.step.make_train_step`."""
+    return make_train_step(
+        network.module,
+        optimizer,
+        run_schedule(config, run),
+        seed=config.seed,
+        loss=make_loss(config),
+        label_smoothing=config.loss.label_smoothing,
+        mix=mix,
+        distill=teacher.loss if teacher else None,
+        drop_block=optax.linear_schedule(0.0, config.model.drop_block_rate, run.total)
+        if config.model.drop_block_rate
+        else None,
+        average_decay=config.ema.decay,
+        average_warmup=config.ema.warmup,
+        accumulate=config.accumulate,
+        log_every=config.log_every,
+        max_bad_steps=config.max_bad_steps,
+    )
+
+
+def run_schedule(config: Config, run: Lengths) -> optax.Schedule:
+    """The learning rate of a run's steps."""
+    s = config.schedule
+    return make_schedule(
+        s.name,
+        config.optimizer.learning_rate,
+        warmup_steps=run.warmup,
+        warmup=s.warmup,
+        total_steps=run.total,
+        start=s.start_learning_rate,
+        end=s.end_learning_rate,
+        decay_steps=s.decay_epochs * run.per_epoch,
+        decay_rate=s.decay_rate,
+        boundaries=[round(epoch * run.per_epoch) for epoch in s.boundaries],
+        steps_per_epoch=run.per_epoch if s.per_epoch else 0.0,
+    )
+
+
+def make_mix(config: Config) -> Mix:
+    """Mixup and CutMix as a config has them; false where it has neither."""
+    a = config.augment
+    return Mix(
+        mixup=a.mixup,
+        cutmix=a.cutmix,
+        prob=a.mix_prob,
+        switch=a.mix_switch,
+        pairing=a.mix_pairing,
+        per_example=a.mix_per_example,
+        symmetric=a.mix_symmetric,
+        halves=a.mix_halves,
+        groups=jax.device_count() if a.mix_groups == "per_device" else 1,
+    )
+
+
+def make_loss(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The loss of logits and targets that a config names."""
+    c = config.loss
+    if c.name == "cross_entropy":
+        return losses.softmax_cross_entropy
+    threshold = None if c.target_threshold < 0 else c.target_threshold
+    return functools.partial(losses.binary_cross_entropy, threshold=threshold, sum_classes=c.sum_classes)
+
+
+def eval_program(network: Network, mesh: Mesh) -> Callable:
+    """The jitted evaluation step over uint8 batches."""
+    step = make_eval_step(network.module)
+    normalise = augment.make_normalise(mean=network.spec.mean, std=network.spec.std, dtype=network.dtype)
+
+    def program(params: Any, stats: Any, batch: dict[str, jax.Array], sums: Any) -> Any:
+        return step(params, stats, normalise(batch["image"]), batch["label"], batch["mask"], sums)
+
+    options = cpu.compiler_options(network.module)
+    return jax.jit(program, out_shardings=sharding.replicated(mesh), compiler_options=options)
+
+
+def compile_program(program: Callable, *arguments: Any, what: str) -> Callable:
+    """Compiles ahead, so that the memory need is known before the first step.
+
+    Raises:
+      OutOfMemoryError: XLA's estimate exceeds what the device has; says what to lower.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compiled = program.lower(*arguments).compile()
+    if any("Error reading persistent compilation cache" in str(w.message) for w in caught):
+        # A damaged entry is never replaced by JAX itself: remove the cache, it fills again.
+        for entry in (cache_dir() / "xla").glob("*"):
+            entry.unlink(missing_ok=True)
+    analysis = compiled.memory_analysis()
+    if analysis is not None:
+        need = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+        check_memory(need - analysis.alias_size_in_bytes, memory_limit(), what)
+    return compiled
+
+
+def memory_limit() -> int | None:
+    """Bytes of one device's memory; of the machine's memory on CPU; None where nobody says."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def check_memory(need: int, limit: int | None, what: str) -> None:
+    """Raises an ``OutOfMemoryError`` where ``need`` bytes exceed ``limit``."""
+    if limit is not None and need > limit:
+        raise OutOfMemoryError(
+            f"{what} needs about {need / 2**30:.1f} GiB by XLA's estimate; the device has {limit / 2**30:.1f} GiB. "
+            + MEMORY_ADVICE
+        )
+
+
+MEMORY_ADVICE = (
+    "Lower --config.batch_size or --config.model.image_size, raise --config.accumulate (same batch in smaller parts), "
+    "or set --config.model.remat=true."
+)

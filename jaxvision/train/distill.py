@@ -1,0 +1,67 @@
+"""Distillation (Touvron et al. 2020, DeiT, arXiv 2012.12877): a trained teacher beside the student."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision.config import Config
+from jaxvision.errors import UserError
+from jaxvision.model import build_module
+from jaxvision.models.registry import ModelSpec, model_spec
+from jaxvision.models.variables import init_variables
+from jaxvision.optim import losses
+from jaxvision.run.weights import weights_source
+from jaxvision.weights import loading
+
+# (base losses, student's logits, images, teacher's variables) to losses, all per example.
+DistillFn = Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """What the train step needs of a teacher.
+
+    Attributes:
+      variables: of its network; an argument of the step, so that they are no constants of the program.
+      loss: ``(1 - alpha) base + alpha distillation``.
+    """
+
+    variables: Any
+    loss: DistillFn
+
+
+def load_teacher(config: Config, student: ModelSpec, num_classes: int, dtype: Any) -> Teacher | None:
+    """The teacher a config names, None where it names none.
+
+    It sees the student's (mixed) images, normalised its own way, in evaluation mode.
+
+    Raises:
+      UserError: weights that do not fit, or of another number of classes.
+    """
+    t = config.teacher
+    if not t.name:
+        return None
+    module = build_module(t.name, num_classes=num_classes, image_size=config.model.image_size, dtype=dtype)
+    state = loading.read(module, weights_source(t.weights))
+    classes = loading.classes(module, 3, state)
+    if classes not in (None, num_classes):
+        raise UserError(f"the teacher {t.name} of {t.weights} has {classes} classes, the data {num_classes}")
+    variables = init_variables(module, jax.random.key(0))
+    variables = loading.fill(module, variables, 3, state, fresh_classifier=False)
+    spec = model_spec(t.name)
+    scale = tuple(a / b for a, b in zip(student.std, spec.std, strict=True))
+    shift = tuple((a - b) / c for a, b, c in zip(student.mean, spec.mean, spec.std, strict=True))
+    own = student.mean == spec.mean and student.std == spec.std
+
+    def loss(base: jax.Array, logits: jax.Array, images: jax.Array, variables: Any) -> jax.Array:
+        seen = images if own else (images * jnp.array(scale) + jnp.array(shift)).astype(images.dtype)
+        taught = module.apply(variables, jax.lax.stop_gradient(seen), train=False)
+        other = losses.distillation(logits, taught, kind=t.kind, temperature=t.temperature)
+        return (1 - t.alpha) * base + t.alpha * other
+
+    return Teacher(variables, loss)

@@ -1,0 +1,102 @@
+"""Exact evaluation: every image once, padding masked, raw and EMA weights on the same batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from jaxvision.config import Config
+from jaxvision.data.loader import Interrupted, Loader
+from jaxvision.errors import UserError
+from jaxvision.run.checkpoint import Checkpointer
+from jaxvision.run.console import Console
+from jaxvision.run.preemption import Preemption
+from jaxvision.train import build, inputs, sharding
+from jaxvision.train.metrics import compute, zero_sums
+from jaxvision.train.state import TrainState, flatten, unflatten
+
+METRICS = ("loss", "top1", "top5")
+
+
+def evaluate(
+    program: Callable, loader: Loader, mesh: Mesh, state: TrainState, console: Console, tick: Callable[[], None]
+) -> dict[str, float]:
+    """Metrics of the raw and the averaged weights over the whole set.
+
+    Args:
+      program: from :func:`build.eval_program`.
+      loader: over the evaluation set.
+      mesh: of the run.
+      state: whose weights are evaluated.
+      console: shows the progress.
+      tick: called after every batch (feeds the watchdog).
+
+    Returns:
+      top1, top5 in percent and eval_loss, the same with ``ema_``, and ``examples``.
+
+    Raises:
+      Interrupted: the loader was asked to stop.
+    """
+    sums = {name: sharding.replicate(mesh, zero_sums(METRICS)) for name in ("raw", "ema")}
+    steps = loader.plan.eval_steps
+    for i, batch in enumerate(inputs.step_stream(loader, mesh, 0, steps)):
+        sums["raw"] = program(state.params, state.batch_stats, batch, sums["raw"])
+        sums["ema"] = program(state.ema_params, state.ema_batch_stats, batch, sums["ema"])
+        console.evaluating(i + 1, steps)
+        tick()
+    fetched = sharding.fetch(sums)
+    counted = int(fetched["raw"]["top1"]["count"])
+    if counted != loader.plan.num_examples:
+        raise RuntimeError(f"evaluation counted {counted} of {loader.plan.num_examples} examples")
+    result = {}
+    for name, prefix in (("raw", ""), ("ema", "ema_")):
+        averages = compute(fetched[name])
+        result |= {
+            f"{prefix}top1": 100 * averages["top1"],
+            f"{prefix}top5": 100 * averages["top5"],
+            f"{prefix}eval_loss": averages["loss"],
+        }
+    return result | {"examples": float(counted)}
+
+
+def run(config: Config, workdir: Path) -> int:
+    """Evaluates the newest good checkpoint of a workdir; writes ``evaluation.json`` and returns the exit status."""
+    mesh = build.start_devices(config)
+    console = Console(enabled=jax.process_index() == 0, total=1)
+    folder = workdir.absolute() / "checkpoints"
+    if not folder.is_dir():
+        raise UserError(f"no checkpoints in {workdir}: train first, or name the run with --workdir")
+    source = inputs.open_eval(config)
+    network = build.build_network(config, source)
+    state, _ = build.initial_state(config, network, mesh)
+    checkpoints = Checkpointer(folder, keep=config.checkpoint.keep, warn=console.warn, read_only=True)
+    restored = checkpoints.restore(flatten(state))
+    if restored is None:
+        raise UserError(f"no checkpoints in {workdir}: train first, or name the run with --workdir")
+    flat, _, step = restored
+    state = sharding.replicate(mesh, unflatten(state, flat))
+    preemption = Preemption()
+    loader = inputs.eval_loader(config, source, preemption.stopped)
+    console.line(
+        f"evaluating {config.model.name}, step {step}, on {len(source)} images of {config.data.name} "
+        f"{config.data.eval_split}: {inputs.eval_image_size(config)} px, crop {config.eval.crop_pct}, "
+        f"{config.eval.interpolation}"
+    )
+    program = build.eval_program(network, mesh)
+    try:
+        result: dict[str, Any] = evaluate(program, loader, mesh, state, console, lambda: None)
+    except Interrupted:
+        return preemption.exit_status()
+    finally:
+        console.close()
+        preemption.close()
+    console.evaluated(step, result)
+    if jax.process_index() == 0:
+        document = {"step": step, "model": config.model.name, "skipped": loader.skipped, **result}
+        (workdir / "evaluation.json").write_text(json.dumps(document, indent=2) + "\n")
+    return 0

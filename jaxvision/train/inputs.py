@@ -1,0 +1,132 @@
+"""From a config to batches: data sets, their folds, and the loaders over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from jaxvision.config import Config, parse_fold
+from jaxvision.data import decode, digits, sources
+from jaxvision.data.loader import Loader, prefetch
+from jaxvision.data.plan import Plan
+from jaxvision.train import sharding
+
+
+def open_train(config: Config) -> sources.Source:
+    """The training examples: of a whole split, or without one fold of it."""
+    source = open_source(config, config.data.train_split)
+    if fold := parse_fold(config.data.fold):
+        return sources.without_fold(source, *fold)
+    return source
+
+
+def open_eval(config: Config) -> sources.Source:
+    """The examples to evaluate on: the evaluation split, or a fold of the training split."""
+    if fold := parse_fold(config.data.fold):
+        return sources.only_fold(open_source(config, config.data.train_split), *fold)
+    return open_source(config, config.data.eval_split)
+
+
+def eval_batch_size(config: Config) -> int:
+    """Global batch of the evaluation."""
+    return config.eval.batch_size or config.batch_size
+
+
+def eval_image_size(config: Config) -> int:
+    """Pixels of a side in the evaluation."""
+    return config.eval.image_size or config.model.image_size
+
+
+def open_source(config: Config, split: str) -> sources.Source:
+    """The data set a config names.
+
+    Raises:
+      UserError: it is missing (with the commands that get it), damaged, or has no such split.
+    """
+    d, path = config.data, Path(config.data.dir).expanduser()
+    if d.name == "synthetic":
+        return sources.SyntheticSource(
+            d.synthetic_examples, d.synthetic_classes, config.model.image_size, seed=len(split) + config.seed
+        )
+    if d.name == "folder":
+        return sources.FolderSource(path, {"validation": "val"}.get(split, split))
+    if d.name == "npz":
+        return sources.npz_source(path, {"validation": "val"}.get(split, split))
+    if d.name == "digits":
+        if jax.process_count() > 1:
+            # One process writes it, the others find it written.
+            if jax.process_index() == 0:
+                digits.source(path, split)
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices("digits")
+        return digits.source(path, split)
+    return sources.tfds_source(d.name, path, split)
+
+
+def train_loader(
+    config: Config, source: sources.Source, stopped: Callable[[], bool], skipped: dict[int, str] | None = None
+) -> Loader:
+    """Batches for training: random crops in the plan's order; ``skipped`` goes on being filled."""
+    d, e = config.data, config.eval
+    transform = decode.train_transform(
+        size=config.model.image_size,
+        law=d.crop,
+        area=d.crop_area,
+        ratio=d.crop_ratio,
+        resize=d.resize,
+        crop_pct=e.crop_pct,
+        interpolation=e.interpolation,
+    )
+    return _loader(config, source, transform, stopped, train=True, skipped=skipped)
+
+
+def eval_loader(config: Config, source: sources.Source, stopped: Callable[[], bool]) -> Loader:
+    """Batches for evaluation: every example once, PIL-exact centre crops."""
+    transform = decode.eval_transform(
+        size=eval_image_size(config),
+        crop_pct=config.eval.crop_pct,
+        interpolation=config.eval.interpolation,
+        crop_mode=config.eval.crop_mode,
+    )
+    return _loader(config, source, transform, stopped, train=False)
+
+
+def _loader(
+    config: Config,
+    source: sources.Source,
+    transform: decode.Transform,
+    stopped: Callable[[], bool],
+    *,
+    train: bool,
+    skipped: dict[int, str] | None = None,
+) -> Loader:
+    plan = Plan(
+        len(source),
+        config.batch_size if train else eval_batch_size(config),
+        seed=config.seed,
+        train=train,
+        shard=jax.process_index(),
+        shards=jax.process_count(),
+        repeats=config.data.repeats if train else 1,
+        deal=jax.device_count() if train else 1,
+    )
+    return Loader(
+        source,
+        plan,
+        transform,
+        size=config.model.image_size if train else eval_image_size(config),
+        threads=config.data.threads or None,
+        ahead=config.data.ahead,
+        on_corrupt=config.data.on_corrupt,
+        stopped=stopped,
+        skipped=skipped,
+    )
+
+
+def step_stream(loader: Loader, mesh: Mesh, start: int, stop: int) -> Iterator[dict[str, jax.Array]]:
+    """Device batches of steps ``start`` to ``stop - 1``, one transferred ahead."""
+    return prefetch(loader.batches(start, stop), lambda batch: sharding.put_batch(mesh, batch), depth=1)

@@ -1,0 +1,158 @@
+"""Every formulation of a convolution equals XLA's own, in value and gradients."""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import relative_error
+
+from jaxvision.ops import convolution, pooling
+from jaxvision.ops.materialize import formulation
+
+# height, width, in, out, kernel, stride, padding, groups
+SHAPES = {
+    "depthwise": (13, 11, 8, 8, 3, 1, 1, 8),
+    "depthwise, stride 2": (13, 12, 8, 8, 3, 2, 1, 8),
+    "depthwise, SAME, even": (12, 14, 8, 8, 5, 2, "same", 8),
+    "depthwise, SAME, odd": (9, 9, 8, 8, 3, 2, "same", 8),
+    "depthwise 7x7": (12, 15, 8, 8, 7, 1, 3, 8),
+    "depthwise, kernel 1": (5, 5, 8, 8, 1, 2, 0, 8),
+    "groups of 4": (20, 20, 128, 128, 3, 1, 1, 32),
+    "groups of 4, stride 2": (21, 20, 64, 128, 3, 2, 1, 16),
+    "groups of 16, stride 2": (11, 12, 64, 64, 3, 2, 1, 4),
+    "groups, small map": (7, 7, 64, 64, 3, 1, 1, 2),
+    "many groups": (9, 9, 160, 160, 3, 1, 1, 20),
+    "two wide groups": (20, 20, 64, 32, 3, 1, 1, 2),
+    "patches": (16, 16, 3, 8, 4, 4, 0, 1),
+    "patches with a rest": (11, 10, 6, 4, 2, 2, 0, 1),
+    "1x1": (9, 8, 6, 4, 1, 1, 0, 1),
+    "1x1, more outputs, many pixels": (33, 32, 4, 6, 1, 1, 0, 1),
+    "1x1, stride 2": (9, 8, 6, 4, 1, 2, 0, 1),
+    "small output": (5, 5, 6, 4, 3, 1, 1, 1),
+    "dense": (12, 12, 6, 4, 3, 1, 1, 1),
+    "dense, SAME": (12, 13, 6, 4, 3, 2, "same", 1),
+    "Winograd": (28, 32, 64, 96, 3, 1, 1, 1),
+    "Winograd, tiles stand over": (27, 30, 64, 64, 3, 1, 1, 1),
+    "Winograd, no padding": (29, 28, 64, 64, 3, 1, 0, 1),
+    "Winograd, wide padding": (27, 29, 64, 64, 3, 1, 3, 1),
+    "Winograd in groups": (14, 15, 256, 256, 3, 1, 1, 2),
+}
+
+
+def plain(x, weight, stride, padding, groups):
+    pads = (
+        convolution.same_pads(x.shape[1:3], weight.shape[1:3], stride) if padding == "same" else ((padding,) * 2,) * 2
+    )
+    return jax.lax.conv_general_dilated(
+        x, weight, (stride, stride), pads, dimension_numbers=("NHWC", "OHWI", "NHWC"), feature_group_count=groups
+    )
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_value_and_gradients(shape, backend):
+    height, width, inputs, outputs, kernel, stride, padding, groups = SHAPES[shape]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, height, width, inputs), np.float32)
+    # Outputs of size one: the loss's cosine would magnify the rounding of large ones.
+    weight = rng.standard_normal((outputs, kernel, kernel, inputs // groups), np.float32)
+    weight /= np.float32(np.sqrt(weight[0].size))
+
+    def ours(x, weight):
+        with formulation(backend):
+            y = convolution.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
+        return jnp.sum(jnp.sin(y)), y
+
+    def reference(x, weight):
+        y = plain(x, weight, stride, padding, groups)
+        return jnp.sum(jnp.sin(y)), y
+
+    assert ("name=winograd" in str(jax.make_jaxpr(ours)(x, weight))) == ("Winograd" in shape and backend == "cpu")
+    (_, y), grads = jax.value_and_grad(ours, (0, 1), has_aux=True)(x, weight)
+    (_, expected), expected_grads = jax.value_and_grad(reference, (0, 1), has_aux=True)(x, weight)
+    assert relative_error(y, expected) < 1e-5
+    assert relative_error(jax.jit(ours)(x, weight)[1], expected) < 1e-5
+    for gradient, wanted in zip(grads, expected_grads, strict=True):
+        assert relative_error(gradient, wanted) < 1e-5
+
+
+def test_bfloat16_is_summed_in_float32():
+    """49 taps summed in bfloat16 would be off by percents."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.uniform(0.5, 1.0, (1, 9, 9, 4)), jnp.bfloat16)
+    weight = jnp.asarray(rng.uniform(0.5, 1.0, (4, 7, 7, 1)), jnp.bfloat16)
+    wide = plain(x.astype(jnp.float32), weight.astype(jnp.float32), 1, 3, 4)
+    y = convolution.conv2d(x, weight, padding=3, groups=4)
+    assert y.dtype == jnp.bfloat16
+    assert relative_error(y.astype(jnp.float32), wide) < 2**-8
+
+
+def test_the_form_follows_the_backend():
+    x, weight = np.zeros((1, 20, 20, 8), np.float32), np.zeros((8, 3, 3, 1), np.float32)
+
+    def text(backend):
+        with formulation(backend):
+            return str(jax.make_jaxpr(lambda x, w: convolution.conv2d(x, w, padding=1, groups=8))(x, weight))
+
+    assert "conv_general_dilated" not in text("cpu")
+    assert "conv_general_dilated" in text("gpu") and "feature_group_count=8" in text("gpu")
+
+
+def test_the_pooling_of_slices_is_the_window_s_also_among_equal_values():
+    x = jnp.maximum(np.random.default_rng(0).standard_normal((2, 13, 12, 5), np.float32), 0.0)  # half of it is zero
+    g = np.float32(np.random.default_rng(1).integers(-9, 10, (2, 7, 6, 5)))  # sums are the same in any order
+
+    def pooled(backend):
+        with formulation(backend):
+            y, back = jax.vjp(pooling.max_pool_3x3, x)
+            return y, back(g)[0]
+
+    for ours, expected in zip(pooled("cpu"), pooled("gpu"), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("size", [(12, 14), (13, 11), (7, 8), (1, 2)])
+@pytest.mark.parametrize("pool", [pooling.avg_pool_2x2, pooling.avg_pool_3x3])
+def test_average_pooling_is_the_window_s(pool, size):
+    x = np.random.default_rng(0).standard_normal((2, *size, 5), np.float32)
+
+    def pooled(backend):
+        with formulation(backend):
+            y, back = jax.vjp(pool, x)
+            return y, back(jnp.sin(1 + y))[0]
+
+    for ours, expected in zip(pooled("cpu"), pooled("gpu"), strict=True):
+        assert relative_error(ours, expected) < 1e-6
+
+
+def residual_stage(x, weights):
+    for weight in weights:
+        x = convolution.finished(x @ weight, None, x, nn.relu)
+    return x
+
+
+def test_residual_sums_are_computed_once():
+    x, weights = jnp.ones((64, 512)), [jnp.ones((512, 512))] * 5
+    program = jax.jit(residual_stage).lower(x, weights).compile().as_text()
+    fused = re.findall(r"fusion\(([^)]*)\), kind", program)
+    assert len(fused) >= 5 and max(names.count("%") for names in fused) <= 2, fused
+
+
+def test_a_value_computed_once_has_the_function_s_derivatives():
+    rng = np.random.default_rng(0)
+    x, *weights = [jnp.asarray(rng.standard_normal((6, 6), np.float32)) for _ in range(4)]
+
+    def loss(backend):
+        def of(x, weights):
+            with formulation(backend):
+                return jnp.sum(jnp.sin(residual_stage(x, weights)))
+
+        return jax.jit(jax.value_and_grad(of, (0, 1)))(x, weights)
+
+    for ours, expected in zip(jax.tree.leaves(loss("cpu")), jax.tree.leaves(loss("gpu")), strict=True):
+        assert relative_error(ours, expected) < 1e-6
+    batched = jax.vmap(lambda x: residual_stage(x, weights))(jnp.stack([x, 2 * x]))
+    assert relative_error(batched[1], residual_stage(2 * x, weights)) < 1e-6

@@ -1,0 +1,132 @@
+"""Bad input gets one clear message and a non-zero status, never a traceback."""
+
+import random
+import string
+from pathlib import Path
+
+import cli
+import pytest
+
+from jaxvision import config as config_lib
+from jaxvision.errors import UserError
+from jaxvision.main import main, parse
+from jaxvision.train import build
+
+FIELDS = sorted(config_lib.flatten(config_lib.base_config()))
+
+
+def failure(capsys, *args):
+    status = main(list(args))
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.err.startswith("error: ") and "Traceback" not in captured.err
+    return captured.err.removeprefix("error: ").strip()
+
+
+def typos(name, rng):
+    """One of each kind of one-character slip: deletion, insertion, substitution, transposition."""
+    i = rng.randrange(len(name))
+    letter = rng.choice(string.ascii_lowercase)
+    swapped = name[:i] + name[i + 1 : i + 2] + name[i : i + 1] + name[i + 2 :]
+    candidates = [name[:i] + name[i + 1 :], name[:i] + letter + name[i:], name[:i] + letter + name[i + 1 :], swapped]
+    return [c for c in candidates if c != name and c not in FIELDS]
+
+
+def test_every_key_with_every_kind_of_typo_is_rejected_with_the_right_name():
+    rng = random.Random(0)
+    config = config_lib.flatten(config_lib.base_config())
+    right = total = 0
+    for field in FIELDS:
+        for typo in typos(field, rng):
+            problem = unknown_field(typo, config)
+            assert problem is not None and "\n" not in problem
+            right += f'"config.{field}"' in problem
+            total += 1
+    assert total > 200 and right / total > 0.97, (right, total)
+
+
+def unknown_field(typo, known):
+    from jaxvision.main import unknown_fields
+
+    problems = unknown_fields([typo], known)
+    return problems[0] if problems else None
+
+
+@pytest.mark.parametrize("field", ["batch_sizes", "optimizer.learnin_rate", "modle.name", "seedd"])
+def test_typos_through_the_whole_command(capsys, field):
+    message = failure(capsys, "--config", cli.CONFIG, f"--config.{field}=3")
+    assert message.startswith(f"unknown field config.{field}. Did you mean") and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "args,parts",
+    [
+        (["--config.batch_size=abc"], ["batch_size", "abc"]),
+        (["--config.batch_size=64.5"], ["batch_size", "64.5"]),
+        (["--config.augment.flip=maybe"], ["flip", "maybe"]),
+        (["config.batch_size=3"], ["leftover argument 'config.batch_size=3'", "--config.batch_size=3"]),
+        (["extra"], ["leftover argument 'extra'"]),
+        (["--workdirr=x"], ["unknown flag --workdirr", '"workdir"']),
+        (["--config.mode=tarin"], ["config.mode = 'tarin'", '"train"']),
+        (["--config.model.name=resnet5"], ["unknown model", "resnet50"]),
+        (["--config.model.image_size=8"], ["image_size = 8", "between 32 and 4096"]),
+        (["--config.loss.label_smoothing=1.5"], ["label_smoothing = 1.5"]),
+        (["--config.data.crop_area=(0.9,0.1)"], ["crop_area"]),
+        (["--config.batch_size"], ["needs a value"]),
+        (["--config.seed=1", "--config.seed=2"], ["given twice"]),
+        (["--config.accumulate=5"], ["not divisible by accumulate"]),
+    ],
+)
+def test_wrong_values(capsys, args, parts):
+    message = failure(capsys, "--config", cli.CONFIG, *args)
+    for part in parts:
+        assert part in message, message
+
+
+def test_several_problems_come_together(capsys):
+    message = failure(capsys, "--config", cli.CONFIG, "--config.mode=x", "--config.epochs=-1", "--config.dtype=float16")
+    assert len(message.splitlines()) == 3
+
+
+def test_config_files(capsys, tmp_path):
+    assert 'Did you mean "configs/resnet_rs50.py"' in failure(capsys, "--config", "configs/resnet_rs5.py")
+    assert 'Did you mean "digits"' in failure(capsys, "--config", "configs/resnet_rs50.py:digit")
+    assert "--config is missing" in failure(capsys, "--workdir", "x")
+    (tmp_path / "broken.py").write_text("def get_config():\n    return nonsense\n")
+    assert "nonsense" in failure(capsys, "--config", str(tmp_path / "broken.py"))
+
+
+def test_overrides_and_default_workdir():
+    config, workdir = parse(
+        ["--config", cli.CONFIG, "--config.optimizer.learning_rate=0.1", "--config.data.crop_area=(0.5,1.0)"]
+    )
+    assert config.optimizer.learning_rate == 0.1 and config.data.crop_area == (0.5, 1.0)
+    assert workdir == Path("runs/resnet_rs50_digits")
+    config, workdir = parse(["--config", "configs/resnet_rs50.py", "--workdir", "w"])
+    assert workdir == Path("w")
+    run = build.lengths(config, 1_281_167)
+    assert (run.total, run.warmup) == (109_475, 1564)
+
+
+def test_data_problems_name_the_remedy(capsys, tmp_path):
+    base = ["--config", cli.CONFIG, "--workdir", str(tmp_path / "w"), f"--config.data.dir={tmp_path}"]
+    assert "tools/prepare_imagenet.py" in failure(capsys, *base, "--config.data.name=imagenet2012")
+    assert "train/<class>" in failure(capsys, *base, "--config.data.name=folder")
+    assert "not divisible by the 8 devices" in failure(capsys, *base, "--config.batch_size=12")
+    assert "train first" in failure(capsys, *base, "--config.mode=eval", "--config.data.name=synthetic")
+    assert not (tmp_path / "w").exists()
+
+
+def test_unwritable_workdir_fails_before_the_first_step(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    args = ["--config", cli.CONFIG, "--config.data.name=synthetic", "--config.model.name=resnet10t"]
+    message = failure(capsys, *args, "--workdir", str(tmp_path / "file" / "run"))
+    assert "cannot write to the workdir" in message
+
+
+def test_memory_is_estimated_before_the_first_step():
+    with pytest.raises(UserError, match=r"needs about 3.0 GiB.*device has 2.0 GiB.*batch_size.*remat") as error:
+        build.check_memory(3 << 30, 2 << 30, "the train step")
+    assert error.value.status == 3
+    build.check_memory(1 << 30, 2 << 30, "the train step")
+    build.check_memory(1 << 30, None, "the train step")

@@ -1,0 +1,246 @@
+"""What XLA compiles for an NVIDIA H200, judged without a GPU: kernels, bytes, the time that they need at least.
+
+XLA compiles for a description of the card. Counted are the kernels of the compiled program; the bytes of a kernel are
+those of its operands and results as the program names them; its floor is the larger of bytes / 4.3 TB/s and 2.5 us.
+No kernel is timed and nothing is autotuned, so the card may choose other matrix kernels.
+
+Needs JAX's CUDA packages, in an environment of their own (`make gpu-program`, python 3.12):
+
+  make gpu-program ARGS="--models resnet50,convnext_tiny --modes infer"
+  .venv-gpu/bin/python tools/bench/gpu_program.py --models swin_tiny_patch4_window7_224 --modes train --kernels
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import fnmatch
+import functools
+import json
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+# The packages look for a driver on import; none is needed to compile.
+os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+
+import jaxvision
+from jaxvision.inference.hoist import hoist
+from jaxvision.ops.materialize import formulation
+from tools.bench.models import ARTICLE, training
+
+# NVIDIA's figures for the H200 SXM.
+H200 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
+  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128 block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: 4800000000000 l2_cache_size: 52428800
+  clock_rate_ghz: 1.98 device_memory_size: 150000000000 shared_memory_per_block_optin: 232448
+  cuda_compute_capability { major: 9 } registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}
+platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } runtime_version { major: 13 }
+device_description_str: "NVIDIA H200"
+"""
+BANDWIDTH, LAUNCH = 4.3e12, 2.5e-6  # bytes/s measured on an H200 (shared/perf.md), s of a kernel at least
+BATCHES = {"infer": 32, "train": 256}
+SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "u16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8}
+# Instructions that are no kernels.
+FREE = {
+    "parameter", "constant", "get-tuple-element", "tuple", "bitcast", "call", "while", "conditional", "after-all",
+    "partition-id", "opt-barrier", "add-dependency",
+}  # fmt: skip
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((.*)$")
+_ARRAY = re.compile(r"(pred|[suf]\d+|bf16)\[([\d,]*)\]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """One instruction that the device runs."""
+
+    name: str
+    kind: str
+    bytes: int
+
+    @property
+    def floor(self) -> float:
+        """Seconds at least."""
+        return max(self.bytes / BANDWIDTH, LAUNCH)
+
+
+def array_bytes(text: str) -> int:
+    """Bytes of all arrays in a type; workspaces (a flat u8 result) left out."""
+    total = 0
+    for kind, shape in _ARRAY.findall(text):
+        sides = [int(n) for n in shape.split(",") if n]
+        if not (kind == "u8" and len(sides) == 1):
+            total += SIZES[kind] * math.prod(sides)
+    return total
+
+
+def kernels(hlo: str) -> list[Kernel]:
+    """The kernels of a compiled program's text: the entry computation and what it calls, loops once."""
+    computations: dict[str, list[str]] = {}
+    entry, current = "", None
+    for line in hlo.splitlines():
+        head = re.match(r"^(ENTRY )?%([\w.\-]+) \(.*\{$", line)
+        if head:
+            current = computations.setdefault(head[2], [])
+            entry = head[2] if head[1] else entry
+        elif line.startswith("}"):
+            current = None
+        elif current is not None:
+            current.append(line)
+
+    def visit(name: str) -> list[Kernel]:
+        found, types = [], {}
+        for line in computations[name]:
+            if not (match := _INSTRUCTION.match(line)):
+                continue
+            own, kind, operation, rest = match.groups()
+            types[own] = kind
+            if operation in ("call", "while", "conditional"):
+                for inner in re.findall(r"(?:to_apply|body|calls|called_computations=\{)=?%([\w.\-]+)", rest):
+                    found += visit(inner)
+            if operation in FREE or operation.endswith("-done"):
+                continue
+            operands = re.findall(r"%([\w.\-]+)", rest.split("), ")[0])
+            moved = array_bytes(kind) + sum(array_bytes(types.get(operand, "")) for operand in operands)
+            target = re.search(r'custom_call_target="([^"]+)"', rest)
+            found.append(Kernel(own, target[1] if target else operation, moved))
+        return found
+
+    return visit(entry)
+
+
+def compile_program(
+    model: str, mode: str, batch: int, size: int, device: Any, options: dict[str, str | bool]
+) -> tuple[str, Any]:
+    """The compiled program's text and its memory analysis."""
+    place = jax.sharding.SingleDeviceSharding(device)
+
+    def shapes(tree: Any) -> Any:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=place), tree)
+
+    built = jaxvision.create_model(model, key=jax.random.key(0), num_classes=1000, image_size=size, dtype=jnp.bfloat16)
+    images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.bfloat16, sharding=place)
+    with formulation("gpu"):
+        if mode == "infer":
+            # As jaxvision.compile does it, with the weights prepared.
+            variables = jaxvision.fuse(built).variables
+            forward = functools.partial(built.module.apply, train=False)
+            prepare, run = hoist(forward, variables, jax.ShapeDtypeStruct(images.shape, images.dtype))
+            prepared = shapes(jax.eval_shape(prepare, variables))
+            lowered = jax.jit(run, out_shardings=place).lower(prepared, images)
+        else:
+            state, step = training(built)
+            labels = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=place)
+            lowered = jax.jit(step, donate_argnums=0, out_shardings=place).lower(shapes(state), images, labels)
+        compiled = lowered.compile(options)
+    return compiled.as_text(), compiled.memory_analysis()
+
+
+def measure(
+    model: str, mode: str, batch: int, size: int, device: Any, options: dict[str, str | bool]
+) -> tuple[dict[str, Any], list[Kernel]]:
+    """A row of the table, and its kernels."""
+    began = time.perf_counter()
+    text, memory = compile_program(model, mode, batch, size, device, options)
+    found = kernels(text)
+    total, floor = sum(k.bytes for k in found), sum(k.floor for k in found)
+    kinds = collections.Counter(k.kind for k in found)
+    row = {
+        "model": model, "mode": mode, "batch": batch, "size": size, "kernels": len(found), "gigabytes": total / 1e9,
+        "megabytes_per_image": total / 1e6 / batch, "floor_ms": 1e3 * floor, "images_per_s_at_most": batch / floor,
+        "temporary_gigabytes": memory.temp_size_in_bytes / 1e9, "kinds": dict(kinds.most_common()),
+        "compile_s": round(time.perf_counter() - began, 1),
+    }  # fmt: skip
+    return row, found
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [
+        "| model | mode, batch | kernels | cuDNN | copies, transposes | GB | MB/image | floor ms | images/s at most "
+        "| temporary GB |",
+        "|---" * 10 + "|",
+    ]
+    for row in rows:
+        if "error" in row:
+            lines.append(f"| {row['model']} | {row['mode']} {row['batch']} | {row['error']} |" + " |" * 7)
+            continue
+        kinds = row["kinds"]
+        cudnn = sum(count for kind, count in kinds.items() if "cudnn" in kind)
+        moves = sum(kinds.get(kind, 0) for kind in ("copy", "transpose", "copy-start"))
+        lines.append(
+            f"| {row['model']} | {row['mode']} {row['batch']} | {row['kernels']} | {cudnn} | {moves} "
+            f"| {row['gigabytes']:.2f} | {row['megabytes_per_image']:.1f} | {row['floor_ms']:.2f} "
+            f"| {row['images_per_s_at_most']:,.0f} | {row['temporary_gigabytes']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(ARTICLE), help="names, also with *; default: the article's")
+    parser.add_argument("--modes", default="infer,train")
+    parser.add_argument("--batch", type=int, default=0, help="default: 32, training 256")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--kernels", action="store_true", help="list each program's kernels, the largest first")
+    parser.add_argument("--options", default="", help="XLA's compiler options, NAME=VALUE,..., beside its own choice")
+    parser.add_argument("--out", type=Path, help="write the table here, and the rows beside it as .json")
+    args = parser.parse_args(argv)
+    try:
+        topology = topologies.get_topology_desc(platform="cuda", target_config=H200, topology="1x1x1")
+    except NotImplementedError:
+        print("error: JAX's CUDA packages are missing here: make gpu-program (python 3.12)", file=sys.stderr)
+        return 2
+    pairs = [option.partition("=") for option in args.options.split(",") if option]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        parser.error(f"--options expects NAME=VALUE,..., got {', '.join(wrong)}")
+    options = {name: {"true": True, "false": False}.get(value, value) for name, _, value in pairs}
+    known = jaxvision.list_models()
+    names = [n for p in args.models.split(",") for n in (fnmatch.filter(known, p) if "*" in p else [p])]
+    rows = []
+    for mode in args.modes.split(","):
+        for name in names:
+            batch = args.batch or BATCHES[mode]
+            try:
+                row, found = measure(name, mode, batch, args.size, topology.devices[0], options)
+            except Exception as error:  # one model must not end the others
+                row = {"model": name, "mode": mode, "batch": batch, "error": f"{type(error).__name__}: {error}"[:200]}
+                found = []
+            rows.append(row)
+            print(table([row]).splitlines()[-1], flush=True)
+            for kernel in sorted(found, key=lambda k: -k.bytes) if args.kernels else ():
+                print(f"  {kernel.bytes / 1e6:10.1f} MB  {1e6 * kernel.floor:8.1f} us  {kernel.kind:40} {kernel.name}")
+    print("\n" + table(rows))
+    if args.out:
+        title = (
+            f"# Programs for an H200, compiled without one, {date.today()}\n\njax {jax.__version__}, bfloat16, "
+            f"{args.size} px; inference as `jaxvision.compile` does it, training with SGD and EMA. Nothing here was "
+            f"timed: the floor is the sum over kernels of max(bytes / {BANDWIDTH / 1e12} TB/s, {1e6 * LAUNCH} us). "
+            f"Command: `tools/bench/gpu_program.py {' '.join(argv or sys.argv[1:])}`\n\n"
+        )
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(title + table(rows) + "\n")
+        args.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    return 1 if any("error" in row for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

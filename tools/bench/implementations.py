@@ -1,0 +1,214 @@
+"""What the formulation layer gains: each model and convolution in this backend's forms against XLA's own convolutions.
+
+    python tools/bench/implementations.py [--models NAME ...] [--batch 8] [--size 224] [--out FILE]
+
+All programs run interleaved in one process; medians. "plain" is every convolution as XLA's
+``conv_general_dilated``, which is also what the GPU runs; "oneDNN" are the forms of ``jaxvision.compile`` on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.progress import track
+
+import jaxvision
+from jaxvision.model import build_module
+from jaxvision.ops import convolution, pooling
+from jaxvision.ops.cpu import onednn
+from jaxvision.ops.cpu import options as cpu
+from jaxvision.ops.materialize import formulation
+from tools.bench.processor import processor
+
+MODELS = (
+    "resnet50", "seresnext50_32x4d", "resnest50d", "efficientnet_b0", "tf_efficientnetv2_b0", "convnext_tiny",
+    "swin_tiny_patch4_window7_224", "vit_small_patch16_224",
+)  # fmt: skip
+# name: size, channels, kernel, stride, groups
+CONVOLUTIONS = {
+    "1x1, 56x56x64": (56, 64, 1, 1, 1),
+    "1x1 stride 2, 56x56x256": (56, 256, 1, 2, 1),
+    "depthwise 3x3, 56x56x144": (56, 144, 3, 1, 144),
+    "depthwise 3x3 stride 2, 112x112x96": (112, 96, 3, 2, 96),
+    "depthwise 5x5, 28x28x240": (28, 240, 5, 1, 240),
+    "depthwise 7x7, 28x28x192": (28, 192, 7, 1, 192),
+    "32 groups of 4, 56x56x128": (56, 128, 3, 1, 32),
+    "32 groups of 32, 7x7x1024": (7, 1024, 3, 1, 32),
+    "2 groups, 28x28x256": (28, 256, 3, 1, 2),
+    "3x3, 56x56x64": (56, 64, 3, 1, 1),
+    "3x3, 28x28x128": (28, 128, 3, 1, 1),
+    "3x3, 14x14x256": (14, 256, 3, 1, 1),
+}
+
+
+def _normalised_depthwise(x: jax.Array) -> jax.Array:
+    y = convolution.conv2d(x, jnp.full((x.shape[-1], 7, 7, 1), 0.1), padding=3, groups=x.shape[-1])
+    centred = y - jnp.mean(y, -1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), -1, keepdims=True) + 1e-6)
+
+
+# name: size, channels, what is done with the map
+OPERATIONS: dict[str, tuple[int, int, Callable[[jax.Array], jax.Array]]] = {
+    "depthwise 7x7 and layer norm, 56x56x96": (56, 96, _normalised_depthwise),
+    "max pooling, 112x112x64": (112, 64, pooling.max_pool_3x3),
+    "global pooling, 28x28x512": (28, 512, pooling.global_avg_pool),
+}
+
+
+def interleaved(programs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each program, called in turn; compiled and warm before."""
+    for program in programs.values():
+        jax.block_until_ready(program())
+        jax.block_until_ready(program())
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(rounds):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program())
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def all_forms(
+    make: Callable[[], tuple[Callable, tuple]], options: dict[str, str], train: bool
+) -> dict[str, Callable[[], Any]]:
+    """The program traced in this backend's forms, in plain ones, and with oneDNN where it can be used.
+
+    Fresh functions, as JAX caches by identity.
+    """
+    here = jax.default_backend()
+    forms = [("ours", here, contextlib.nullcontext()), ("plain", "gpu", contextlib.nullcontext())]
+    if not train and onednn.available():
+        forms.append(("onednn", here, onednn.enabled()))
+    programs = {}
+    for name, backend, library in forms:
+        with formulation(backend), library:
+            function, arguments = make()
+            compiled = onednn.jit(function, compiler_options=options).lower(*arguments).compile()
+        programs[name] = lambda compiled=compiled, arguments=arguments: compiled(*arguments)
+    return programs
+
+
+def model_programs(name: str, batch: int, size: int, train: bool) -> dict[str, Callable[[], Any]]:
+    """Inference (fused), or the gradient of a loss with batch statistics."""
+    model = jaxvision.create_model(name, key=jax.random.key(0), image_size=size)
+    model = model if train else jaxvision.fuse(model)
+    x = np.random.default_rng(0).standard_normal((batch, size, size, 3), np.float32)
+
+    def make() -> tuple[Callable, tuple]:
+        def infer(variables: Any, x: jax.Array) -> jax.Array:
+            return model.module.apply(variables, x)
+
+        def gradient(variables: Any, x: jax.Array) -> Any:
+            def loss(params: Any) -> tuple[jax.Array, Any]:
+                inputs = {**variables, "params": params}
+                logits, new = model.module.apply(inputs, x, train=True, mutable=["batch_stats"])
+                return -jnp.mean(jax.nn.log_softmax(logits)[:, 0]), new
+
+            return jax.grad(loss, has_aux=True)(variables["params"])
+
+        return (gradient if train else infer), (model.variables, x)
+
+    return all_forms(make, cpu.compiler_options(model.module, train=train), train)
+
+
+def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dict[str, Callable[[], Any]]:
+    """One convolution, or its two gradients."""
+    size, channels, kernel, stride, groups = shape
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, size, size, channels), np.float32)
+    weight = rng.standard_normal((channels, kernel, kernel, channels // groups), np.float32)
+
+    def make() -> tuple[Callable, tuple]:
+        def forward(x: jax.Array, weight: jax.Array) -> jax.Array:
+            return convolution.conv2d(x, weight, stride=stride, padding=kernel // 2, groups=groups)
+
+        def backward(x: jax.Array, weight: jax.Array) -> Any:
+            y, pull = jax.vjp(forward, x, weight)
+            return pull(y)
+
+        return (backward if train else forward), (x, weight)
+
+    return all_forms(make, convolutional(train), train)
+
+
+def operation_programs(name: str, batch: int) -> dict[str, Callable[[], Any]]:
+    """One of ``OPERATIONS``."""
+    size, channels, function = OPERATIONS[name]
+    x = np.random.default_rng(0).standard_normal((batch, size, size, channels), np.float32)
+    return all_forms(lambda: (lambda x: function(x), (x,)), convolutional(False), False)
+
+
+def convolutional(train: bool) -> dict[str, str]:
+    """The options of a convolutional network, in inference or training."""
+    return cpu.compiler_options(build_module("resnet50"), train=train)
+
+
+def row(name: str, what: str, times: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians in milliseconds, their ratio, and the ratio's range over the rounds."""
+    ratios = sorted(p / o for p, o in zip(times["plain"], times["ours"], strict=True))
+    ours, plain = (1e3 * float(np.median(times[key])) for key in ("ours", "plain"))
+    library = {"onednn_ms": round(1e3 * float(np.median(times["onednn"])), 2)} if "onednn" in times else {}
+    return library | {
+        "name": name, "what": what, "ours_ms": round(ours, 2), "plain_ms": round(plain, 2),
+        "ratio": round(float(np.median(ratios)), 2), "low": round(ratios[0], 2), "high": round(ratios[-1], 2),
+        "samples": times,
+    }  # fmt: skip
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="*", default=list(MODELS))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, help="write a table (.md) and all samples beside it (.json)")
+    args = parser.parse_args()
+    if cpu.expected():
+        cpu.keep_memory()
+    work: list[tuple[str, str, Callable[[], dict]]] = []
+    for name, shape in CONVOLUTIONS.items():
+        for what, train in (("forward", False), ("gradients", True)):
+            work.append((name, what, lambda s=shape, t=train: convolution_programs(s, args.batch, t)))
+    work += [(name, "forward", lambda n=name: operation_programs(n, args.batch)) for name in OPERATIONS]
+    for name in args.models:
+        for what, train in (("inference, fused", False), ("gradients", True)):
+            work.append((name, what, lambda n=name, t=train: model_programs(n, args.batch, args.size, t)))
+    rows, lines = [], ["| what | | plain, ms | ours, ms | gain (range) | with oneDNN, ms |", "|---" * 6 + "|"]
+    for name, what, programs in track(work, "measuring", disable=not sys.stderr.isatty()):
+        rows.append(row(name, what, interleaved(programs(), args.rounds)))
+        r = rows[-1]
+        gain = f"{r['ratio']}x ({r['low']} to {r['high']})"
+        lines.append(f"| {name} | {what} | {r['plain_ms']} | {r['ours_ms']} | {gain} | {r.get('onednn_ms', '')} |")
+        print(lines[-1], flush=True)
+        jax.clear_caches()
+    if args.out:
+        head = (
+            f"# Convolution forms on {jax.default_backend()}, {date.today()}\n\nBatch {args.batch}, {args.size} px, "
+            f"float32, {args.rounds} interleaved rounds, medians; {os.cpu_count()} cores of {processor()}, "
+            f"load {os.getloadavg()[0]:.1f} at the end, python {platform.python_version()}, jax {jax.__version__}. "
+            f"Command: `python {' '.join(sys.argv)}`. Plain: every convolution as XLA's own.\n\n"
+        )
+        args.out.write_text(head + "\n".join(lines) + "\n")
+        args.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

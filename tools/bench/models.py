@@ -1,0 +1,32 @@
+"""What the benchmarks share: the article's models, and the training step that speed is measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jaxvision
+from jaxvision.config import KERNELS_ONLY
+from jaxvision.ops.cpu import onednn
+from jaxvision.optim.optimizers import make_optimizer
+from jaxvision.train.state import TrainState, create_state
+from jaxvision.train.step import make_train_step
+
+# The article's models, by the weights it used.
+ARTICLE = (
+    "tf_efficientnetv2_b0", "tf_efficientnet_b0", "resnet50", "resnet50d", "resnetrs50", "seresnext50_32x4d",
+    "convnext_tiny", "resnest50d", "swin_tiny_patch4_window7_224", "deit_small_patch16_224",
+)  # fmt: skip
+# SGD with momentum: what both sides train with.
+RATE, MOMENTUM, DECAY = 0.1, 0.9, 1e-4
+
+
+def training(model: jaxvision.Model) -> tuple[TrainState, Callable]:
+    """The state before the first step, and the step.
+
+    The average of the weights is part of our step and not of timm's: it is left on, so ours does a little more.
+    """
+    optimizer = make_optimizer(
+        model.variables["params"], name="sgd", momentum=MOMENTUM, weight_decay=DECAY, decay_rules=KERNELS_ONLY
+    )
+    step = make_train_step(model.module, optimizer, lambda step: RATE, seed=0)
+    return create_state(model.variables, optimizer), onednn.for_training(step)
