@@ -7,7 +7,7 @@ Source: zhanghang1989/ResNeSt scripts/gluon/train.py (the runs behind the weight
 224 px, 82.83 at 256, 83.84 at 320, 84.54 at 416; timm's evaluation 80.958, 82.916, 83.880, 84.542.
 
 What follows it: Nesterov SGD, batch 8192 / 4096 / 2048 / 2048, rate 0.1 per 256, 270 epochs, cosine with 5 of warm-up,
-decay 1e-4 on kernels, smoothing 0.1, Mixup 0.2 of the whole batch, AutoAugment, colour jitter 0.4, lighting 0.1,
+decay 1e-4 on kernels, smoothing 0.1, Mixup 0.2 of the whole batch, AutoAugment, color jitter 0.4, lighting 0.1,
 DropBlock with squares of 3 and a rate that rises from 0 to 0.1 in the last two stages, last scale 0, dropout 0.2 in
 200 and 269, BN per device.
 What differs: AutoAugment runs on the crop, there on the full image before it; DropBlock stands where timm has it, in

@@ -10,7 +10,7 @@ swish variants: 79.1 for 50. timm's evaluation of the published RS-50 weights gi
 
 What follows the paper and tensorflow/tpu: stem, SE 0.25, zero-initialised last scale,
 stochastic depth per stage, dropout, RandAugment with TensorFlow's semantics (N 2, M 10),
-TF's crop law, label smoothing, EMA of parameters and BN statistics with TF's warm-up,
+TF's crop sampling, label smoothing, EMA of parameters and BN statistics with TF's warm-up,
 Nesterov momentum, BN running statistics that are those of the last batch (the EMA over
 them is what is evaluated), per-device BN. Cosine from the paper (the public TF1 code has
 steps only), warm-up of 5 epochs and decay of kernels only from Model Garden.

@@ -7,7 +7,7 @@ Source: google-research/big_vision configs/vit_s16_i1k.py. Published top-1 at 22
 
 What follows it: Adam with a first moment in bfloat16, batch 1024, rate 1e-3, 10,000 steps of warm-up, cosine to 0,
 gradient norm at most 1, decay 1e-4 that is scaled by the schedule but not by the rate (0.1 here, where it is), on
-kernels, TF's crop law with areas from 5 %, RandAugment 2 x 10 as TensorFlow computes it, Mixup 0.2 with
+kernels, TF's crop sampling with areas from 5 %, RandAugment 2 x 10 as TensorFlow computes it, Mixup 0.2 with
 max(lambda, 1 - lambda) and a rolled partner, sine-cosine positions, mean pooling, tanh layer, zero classifier. The raw
 weights are reported.
 What differs: evaluation resizes by Pillow's bicubic, there by area.

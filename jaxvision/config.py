@@ -151,7 +151,7 @@ def base_config() -> Config:
     d.train_split = "train"  # also slices such as train[:99%]
     d.eval_split = "validation"
     d.fold = ""  # "k/n": train on the training split without its k-th of n parts, and evaluate on that part
-    d.crop = "torch"  # law of the random crop: "torch", "tf" (smaller crops) or "none" (squash the whole image)
+    d.crop = "torch"  # how a crop is drawn: "torch", "tf" (smaller) or "none" (the whole image, squashed)
     d.crop_area = (0.08, 1.0)
     d.crop_ratio = (3 / 4, 4 / 3)
     d.resize = "filter"  # nearly antialiased and fast; or "area" (OpenCV), "antialias" (Pillow bicubic), "linear"
@@ -171,11 +171,11 @@ def base_config() -> Config:
     a.policy = ""  # timm's rand-m9-mstd0.5-inc1 and alike, "trivial", "3a", ...: see augment.make_policy
     a.interpolation = "bicubic"  # of that policy's geometry
     a.color_jitter = 0.0  # brightness, contrast and saturation by up to this share; behind the policy
-    a.lighting = 0.0  # standard deviation of PCA colour noise
+    a.lighting = 0.0  # standard deviation of PCA color noise
     a.erase_prob = 0.0  # random erasing, after normalisation
     a.erase_area = (0.02, 1 / 3)
     a.erase_aspect = (0.3, 1 / 0.3)
-    a.erase_fill = "pixel"  # noise for every value; "channel": per box and channel; "zero": the mean colour
+    a.erase_fill = "pixel"  # noise for every value; "channel": per box and channel; "zero": the mean color
     a.erase_max_count = 1  # boxes per image
     a.mixup = 0.0  # alpha; 0: none
     a.cutmix = 0.0

@@ -36,7 +36,7 @@ def make_augment(
     translate_const: float = 100.0,
     cutout_const: float = 40.0,
     policy: Policy | Transform | None = None,
-    colour_jitter: float = 0.0,
+    color_jitter: float = 0.0,
     lighting: float = 0.0,
     erase_prob: float = 0.0,
     erase_area: tuple[float, float] = (0.02, 1 / 3),
@@ -44,7 +44,7 @@ def make_augment(
     erase_fill: str = "pixel",
     erase_max_count: int = 1,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """``augment(images, step)``: flip, policy, colour jitter, normalise, lighting, erase.
+    """``augment(images, step)``: flip, policy, color jitter, normalise, lighting, erase.
 
     The draws of an image depend on the seed, the step and its place in the global
     batch, so they are the same on any number of devices and after any restart.
@@ -56,7 +56,7 @@ def make_augment(
       flip: mirror half of the images.
       layers, magnitude, translate_const, cutout_const: see :func:`randaugment.tf_randaugment`; 0 layers for none.
       policy: of :func:`make_policy`, behind it.
-      colour_jitter: see :func:`color.colour_jitter`; 0 for none.
+      color_jitter: see :func:`color.color_jitter`; 0 for none.
       lighting: standard deviation of :func:`color.lighting`; 0 for none.
       erase_prob, erase_area, erase_aspect, erase_fill, erase_max_count: see :func:`erasing.random_erasing`.
 
@@ -74,7 +74,7 @@ def make_augment(
             "flip": 1,
             "tf": layers * randaugment.UNIFORMS,
             "policy": policy.uniforms if policy else 0,
-            "jitter": color.JITTER_UNIFORMS if colour_jitter else 0,
+            "jitter": color.JITTER_UNIFORMS if color_jitter else 0,
             "lighting": color.LIGHTING_UNIFORMS if lighting else 0,
         }
         ends = list(itertools.accumulate(counts.values()))
@@ -84,7 +84,7 @@ def make_augment(
             images = ops.flip(images, u["flip"][:, 0] < 0.5)
         images = tf_policy(images, u["tf"])
         images = policy(images, u["policy"]) if policy else images
-        images = color.colour_jitter(images, u["jitter"], colour_jitter) if colour_jitter else images
+        images = color.color_jitter(images, u["jitter"], color_jitter) if color_jitter else images
         added = color.lighting(u["lighting"], lighting) if lighting else None
         images = ops.normalise(images, mean, std, dtype, added)
         if not erase_prob:

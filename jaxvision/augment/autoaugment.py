@@ -119,7 +119,7 @@ def timm_autoaugment(name: str, *, mean: tuple[float, float, float], interpolati
 
 
 def tf_autoaugment(*, translate_const: float = 250.0, cutout_const: float = 100.0) -> Transform:
-    """The "v0" policy with TensorFlow's operations (nearest, grey fill, the quirks of :mod:`.randaugment`).
+    """The "v0" policy with TensorFlow's operations (nearest, gray fill, the quirks of :mod:`.randaugment`).
 
     Source: tensorflow/tpu ``models/official/efficientnet/autoaugment.py``, as EfficientNet and EfficientNetV2-B use it.
 

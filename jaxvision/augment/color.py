@@ -1,4 +1,4 @@
-"""What recipes do to colours besides a policy: jitter, PCA lighting, and DeiT-III's 3-Augment with its blur."""
+"""What recipes do to colors besides a policy: jitter, PCA lighting, and DeiT-III's 3-Augment with its blur."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from jax.scipy.special import ndtri
 
 from jaxvision.augment import ops, pil
 from jaxvision.augment.policies import Transform
-from jaxvision.ops.materialize import stored
+from jaxvision.ops.materialize import materialize
 
 JITTER_UNIFORMS = 4  # order, brightness, contrast, saturation
 LIGHTING_UNIFORMS = 3
 BLUR_RADII = (0.1, 2.0)
-# Principal components of ImageNet's colours (Krizhevsky et al. 2012), of pixels in [0, 1].
+# Principal components of ImageNet's colors (Krizhevsky et al. 2012), of pixels in [0, 1].
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 
-def colour_jitter(images: jax.Array, uniforms: jax.Array, strength: float) -> jax.Array:
+def color_jitter(images: jax.Array, uniforms: jax.Array, strength: float) -> jax.Array:
     """Brightness, contrast and saturation by factors from ``[max(0, 1 - s), 1 + s]``, in random order.
 
     Args:
@@ -39,12 +39,12 @@ def colour_jitter(images: jax.Array, uniforms: jax.Array, strength: float) -> ja
         luma = pil.luma(images)
         degenerate = jnp.where((kind == 1)[:, None, None], pil.mean_luma(luma)[:, None, None], luma)
         degenerate = jnp.where((kind == 0)[:, None, None], 0, degenerate)
-        images = stored(ops.blend(degenerate[..., None], images, factor[:, None, None, None]))
+        images = materialize(ops.blend(degenerate[..., None], images, factor[:, None, None, None]))
     return images
 
 
 def lighting(uniforms: jax.Array, strength: float) -> jax.Array:
-    """AlexNet's colour noise: what to add to pixels in [0, 1], (B, 1, 1, 3), from uniforms (B, 3).
+    """AlexNet's color noise: what to add to pixels in [0, 1], (B, 1, 1, 3), from uniforms (B, 3).
 
     Each of the three components gets a normal multiple of its eigenvalue with this standard deviation.
     """
@@ -57,11 +57,11 @@ def three_augment() -> Transform:
 
     One of them for every image; the blur's radius is uniform from 0.1 to 2.
     """
-    grey, solarize = pil.KINDS.index("Color"), pil.KINDS.index("Solarize")
+    gray, solarize = pil.KINDS.index("Color"), pil.KINDS.index("Solarize")
 
     def apply(images: jax.Array, uniforms: jax.Array) -> jax.Array:
         choice = (uniforms[:, 0] * 3).astype(jnp.int32)
-        kind = jnp.array([grey, solarize, 0])[choice]
+        kind = jnp.array([gray, solarize, 0])[choice]
         toned = pil.tone(images, kind, jnp.array([0.0, 128.0, 0.0])[choice])
         radius = BLUR_RADII[0] + (BLUR_RADII[1] - BLUR_RADII[0]) * uniforms[:, 1]
         return jnp.where((choice == 2)[:, None, None, None], gaussian_blur(images, radius), toned)
@@ -97,5 +97,5 @@ def gaussian_blur(images: jax.Array, radius: jax.Array) -> jax.Array:
         return (total >> 24).astype(jnp.uint8)
 
     for axis in (2, 2, 2, 1, 1, 1):
-        images = stored(box(images, axis))
+        images = materialize(box(images, axis))
     return images

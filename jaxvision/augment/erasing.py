@@ -30,7 +30,7 @@ def random_erasing(
       area: range of a box's share of the image, divided by the number of boxes.
       aspect: range of height over width, log-uniform.
       fill: "pixel": N(0, 1) for every value (timm ``pixel``); "channel": one N(0, 1) per box and channel (timm
-        ``rand``); "zero": the mean colour (torchvision, timm ``const``).
+        ``rand``); "zero": the mean color (torchvision, timm ``const``).
       max_count: boxes per image, uniform from 1.
 
     Returns:

@@ -2,7 +2,7 @@
 
 What timm's and torchvision's policies draw from. Geometry is one affine gather, every tone
 curve one look-up table, so a layer costs the same whatever is drawn. Values are Pillow's to
-within one grey level (tests/test_pil.py states the bounds).
+within one gray level (tests/test_pil.py states the bounds).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxvision.augment import ops
 from jaxvision.augment.randaugment import autocontrast_table, equalize_table
-from jaxvision.ops.materialize import stored
+from jaxvision.ops.materialize import materialize
 
 # Operation and the meaning of its argument.
 KINDS = (
@@ -37,7 +37,7 @@ def apply(
       images: uint8 (B, H, W, 3).
       kind: int (B,), index into :data:`KINDS`.
       value: float (B,), the operation's argument.
-      fill: colour of what geometry brings in from outside.
+      fill: color of what geometry brings in from outside.
       interpolation: of the geometry, of :data:`INTERPOLATIONS`.
 
     Returns:
@@ -46,13 +46,13 @@ def apply(
     is_kind = {name: kind == i for i, name in enumerate(KINDS)}
     images = warp(images, matrices(is_kind, value, *images.shape[1:3]), fill, interpolation)
     # Else XLA:CPU would warp again for each tap of every operation that follows.
-    return stored(tone(stored(images), kind, value))
+    return materialize(tone(materialize(images), kind, value))
 
 
 def tone(images: jax.Array, kind: jax.Array, value: jax.Array) -> jax.Array:
     """:func:`apply` for kinds other than the geometric ones, which leave the image."""
     is_kind = {name: kind == i for i, name in enumerate(KINDS)}
-    result = ops.look_up(images, stored(_tables(is_kind, value, images)))
+    result = ops.look_up(images, materialize(_tables(is_kind, value, images)))
     factor = value[:, None, None, None]
 
     def pick(name: str, yes: jax.Array, no: jax.Array) -> jax.Array:
@@ -90,7 +90,7 @@ def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], inter
     ys, xs = jnp.meshgrid(
         jnp.arange(height, dtype=jnp.float32) + 0.5, jnp.arange(width, dtype=jnp.float32) + 0.5, indexing="ij"
     )
-    colour = jnp.asarray(fill, jnp.uint8)
+    color = jnp.asarray(fill, jnp.uint8)
 
     def one(image: jax.Array, m: jax.Array) -> jax.Array:
         x = m[0, 0] * xs + m[0, 1] * ys + m[0, 2]
@@ -99,7 +99,7 @@ def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], inter
         if interpolation == "nearest":
             row, column = (jnp.floor(c).astype(jnp.int32) for c in (y, x))
             values = image[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
-            return jnp.where(inside[..., None], values, colour)
+            return jnp.where(inside[..., None], values, color)
         x, y = x - 0.5, y - 0.5
         left, top = jnp.floor(x), jnp.floor(y)
         taps = _bilinear if interpolation == "bilinear" else _bicubic
@@ -114,7 +114,7 @@ def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], inter
                 line = line + u[..., None] * image[row, column].astype(jnp.float32)
             total = total + v[..., None] * line
         # Float32 may fall just short of the whole number that Pillow's doubles reach.
-        return jnp.where(inside[..., None], ops.to_uint8(total + 1e-3), colour)
+        return jnp.where(inside[..., None], ops.to_uint8(total + 1e-3), color)
 
     return jax.vmap(one)(images, matrix)
 
@@ -135,13 +135,13 @@ def _tables(is_kind: dict[str, jax.Array], value: jax.Array, images: jax.Array) 
     argument = value[:, None]
     whole = argument.astype(jnp.int32)
     shift = jnp.clip(8 - whole, 0, 8)
-    grey = mean_luma(luma(images))
+    gray = mean_luma(luma(images))
     curves = {
         "Invert": 255 - levels,
         "Posterize": (levels >> shift) << shift,
         "Solarize": jnp.where(levels < argument, levels, 255 - levels),
         "SolarizeAdd": jnp.where(levels < 128, jnp.minimum(levels + whole, 255), levels),
-        "Contrast": ops.blend(grey[:, None], levels, argument),
+        "Contrast": ops.blend(gray[:, None], levels, argument),
         "Brightness": ops.blend(jnp.zeros((1, 1)), levels, argument),
     }
     table = jnp.broadcast_to(levels.astype(jnp.uint8), (batch, ops.LEVELS))
@@ -159,7 +159,7 @@ def luma(images: jax.Array) -> jax.Array:
 
 
 def mean_luma(luma: jax.Array) -> jax.Array:
-    """The grey (B,) that contrast blends with: ``int(mean + 0.5)`` of :func:`luma`, exact in integers."""
+    """The gray (B,) that contrast blends with: ``int(mean + 0.5)`` of :func:`luma`, exact in integers."""
     pixels = luma.shape[1] * luma.shape[2]
     return (2 * jnp.sum(luma, (1, 2)) + pixels) // (2 * pixels)
 

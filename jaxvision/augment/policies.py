@@ -121,7 +121,7 @@ def timm_randaugment(text: str, *, mean: tuple[float, float, float], interpolati
     """timm's RandAugment of a string such as ``rand-m9-mstd0.5-inc1``.
 
     Each of n operations is drawn from 15 and applied with probability p; its magnitude has normal
-    noise and is cut to [0, 10]; filled with the data's mean colour.
+    noise and is cut to [0, 10]; filled with the data's mean color.
 
     Args:
       text: see :class:`RandArguments`.
@@ -150,7 +150,7 @@ def timm_randaugment(text: str, *, mean: tuple[float, float, float], interpolati
 
 
 def mean_fill(mean: tuple[float, float, float]) -> tuple[int, int, int]:
-    """timm's fill: the normalisation's mean as a colour."""
+    """timm's fill: the normalisation's mean as a color."""
     return tuple(min(255, round(255 * m)) for m in mean)
 
 

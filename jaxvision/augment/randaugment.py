@@ -4,7 +4,7 @@ Source of the semantics: tensorflow/tpu ``models/official/efficientnet/autoaugme
 which ResNet-RS uses. Facts that an obvious reimplementation gets wrong, and that are
 reproduced here: magnitudes are divided by 10 and *not* clamped; the solarize threshold
 wraps modulo 256 (M = 10 inverts); contrast blends with pixel count / 256 instead of the
-mean; every drawn operation is applied; fill is grey 128 and geometry is nearest.
+mean; every drawn operation is applied; fill is gray 128 and geometry is nearest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.augment import ops
-from jaxvision.ops.materialize import stored
+from jaxvision.ops.materialize import materialize
 
 TF_OPS = (
     "AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast", "Brightness",
@@ -91,16 +91,16 @@ def tf_apply(images: jax.Array, index: jax.Array, value: jax.Array, centre: jax.
     """
     is_op = {name: index == i for i, name in enumerate(TF_OPS)}
     # Stored, else XLA:CPU would warp again for each tap of every operation that follows.
-    images = stored(ops.warp_nearest(images, _matrix(is_op, images.shape, value), FILL))
-    tuned = ops.look_up(images, stored(_table(is_op, images, value)))
+    images = materialize(ops.warp_nearest(images, _matrix(is_op, images.shape, value), FILL))
+    tuned = ops.look_up(images, materialize(_table(is_op, images, value)))
     factor = value[:, None, None, None]
 
     def pick(name: str, yes: jax.Array, no: jax.Array) -> jax.Array:
         return jnp.where(is_op[name][:, None, None, None], yes, no)
 
-    result = pick("Color", ops.blend(_grey(images), images, factor), tuned)
+    result = pick("Color", ops.blend(_gray(images), images, factor), tuned)
     result = pick("Sharpness", _sharpness(images, factor), result)
-    return stored(pick("Cutout", _cutout(images, centre, value), result))
+    return materialize(pick("Cutout", _cutout(images, centre, value), result))
 
 
 def _matrix(is_op: dict[str, jax.Array], shape: tuple[int, ...], value: jax.Array) -> jax.Array:
@@ -126,13 +126,13 @@ def _table(is_op: dict[str, jax.Array], images: jax.Array, value: jax.Array) -> 
     whole = factor.astype(jnp.int32)
     # Bits above 8 leave the top bit only.
     shift = jnp.where(whole <= 8, 8 - whole, 7)
-    grey = min(height * width / 256, 255.0)
+    gray = min(height * width / 256, 255.0)
     curves = {
         "Invert": 255 - values,
         "Posterize": (values >> shift) << shift,
         "Solarize": jnp.where(values < whole, values, 255 - values),
         "SolarizeAdd": jnp.where(values < 128, jnp.clip(values + whole, 0, 255), values),
-        "Contrast": ops.blend(jnp.trunc(jnp.full((1, ops.LEVELS), grey)), values, factor),
+        "Contrast": ops.blend(jnp.trunc(jnp.full((1, ops.LEVELS), gray)), values, factor),
         "Brightness": ops.blend(jnp.zeros((1, ops.LEVELS)), values, factor),
     }
     table = jnp.broadcast_to(values.astype(jnp.uint8)[..., None], (batch, ops.LEVELS, images.shape[-1]))
@@ -162,11 +162,11 @@ def equalize_table(counts: jax.Array) -> jax.Array:
     return jnp.where(step > 0, table, identity).astype(jnp.uint8)
 
 
-def _grey(images: jax.Array) -> jax.Array:
+def _gray(images: jax.Array) -> jax.Array:
     """``tf.image.rgb_to_grayscale`` of uint8: weighted in [0, 1], times 255.5, truncated."""
     weights = jnp.array([0.2989, 0.5870, 0.1140], jnp.float32)
-    grey = jnp.sum(images.astype(jnp.float32) / 255.0 * weights, -1, keepdims=True)
-    return jnp.trunc(grey * 255.5)
+    gray = jnp.sum(images.astype(jnp.float32) / 255.0 * weights, -1, keepdims=True)
+    return jnp.trunc(gray * 255.5)
 
 
 def _sharpness(images: jax.Array, factor: jax.Array) -> jax.Array:

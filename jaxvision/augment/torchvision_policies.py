@@ -1,7 +1,7 @@
 """torchvision's policies: TrivialAugmentWide, RandAugment and AutoAugment on bins of magnitudes.
 
 Their operations are Pillow's, their fill is black, and a factor of 1 plus a signed magnitude
-is what brightness, colour, contrast and sharpness take.
+is what brightness, color, contrast and sharpness take.
 """
 
 from __future__ import annotations

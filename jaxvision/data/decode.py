@@ -61,7 +61,7 @@ def decode(data: bytes | memoryview, scratch: Scratch | None = None) -> np.ndarr
     """
     if simplejpeg is not None and data[:2] == b"\xff\xd8":
         try:
-            # CMYK and other rarities are Pillow's, whose colour conversion is the reference.
+            # CMYK and other rarities are Pillow's, whose color conversion is the reference.
             height, width, space, _ = simplejpeg.decode_jpeg_header(data)
             if space in ("YCbCr", "Gray"):
                 buffer = scratch.take(height * width * 3) if scratch else None
@@ -82,7 +82,7 @@ def decode(data: bytes | memoryview, scratch: Scratch | None = None) -> np.ndarr
 def torch_crop(
     uniforms: np.ndarray, height: int, width: int, area: tuple[float, float], ratio: tuple[float, float]
 ) -> Box:
-    """torchvision's RandomResizedCrop law: area uniform, aspect log-uniform, ten attempts, then the central crop."""
+    """torchvision's RandomResizedCrop: area uniform, aspect log-uniform, ten attempts, then the central crop."""
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for attempt in range(ATTEMPTS):
         u = uniforms[4 * attempt : 4 * attempt + 4]
@@ -104,7 +104,7 @@ def torch_crop(
 def tf_crop(
     uniforms: np.ndarray, height: int, width: int, area: tuple[float, float], ratio: tuple[float, float]
 ) -> Box | None:
-    """TensorFlow's ``sample_distorted_bounding_box`` law for a box that is the whole image.
+    """TensorFlow's ``sample_distorted_bounding_box`` distribution for a box that is the whole image.
 
     The height, not the area, is uniform between those of the smallest and largest
     allowed area, so crops are smaller than torch's. At least 0.1 of the image is kept
@@ -205,22 +205,22 @@ def eval_image(
 def train_transform(
     *,
     size: int,
-    law: str,
+    crop: str,
     area: tuple[float, float],
     ratio: tuple[float, float],
     resize: str,
     crop_pct: float,
     interpolation: str,
 ) -> Transform:
-    """The training transform; ``law`` is "torch", "tf" or "none" (the whole image, squashed)."""
+    """The training transform; ``crop`` is "torch", "tf" or "none" (the whole image, squashed)."""
 
     def transform(image: np.ndarray, uniforms: np.ndarray | None, out: np.ndarray) -> None:
         assert uniforms is not None
         height, width = image.shape[:2]
         box: Box | None = (0, 0, height, width)
-        if law == "torch":
+        if crop == "torch":
             box = torch_crop(uniforms, height, width, area, ratio)
-        elif law == "tf":
+        elif crop == "tf":
             box = tf_crop(uniforms, height, width, area, ratio)
         if box is None:
             out[:] = eval_image(image, size, crop_pct, interpolation)

@@ -11,8 +11,8 @@ from jax import lax
 
 from jaxvision.models import initializers as init
 from jaxvision.models.layers import Linear, Projections
+from jaxvision.ops.backend import target
 from jaxvision.ops.dtypes import DType, accumulator
-from jaxvision.ops.materialize import target
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, scale: float | None = None) -> jax.Array:
@@ -56,12 +56,12 @@ class Attention(nn.Module):
 
     Attributes:
       heads: the width is divided among them.
-      weight_law: of the two layers; their biases start at zero.
+      weight_init: of the two layers; their biases start at zero.
     """
 
     heads: int
     dtype: DType = jnp.float32
-    weight_law: init.Law = init.truncated_normal(0.02)
+    weight_init: init.Initializer = init.truncated_normal(0.02)
 
     @nn.compact
     def __call__(self, x: jax.Array, bias: jax.Array | None = None) -> jax.Array:
@@ -75,10 +75,10 @@ class Attention(nn.Module):
           Like ``x``.
         """
         width = x.shape[-1]
-        laws = {"weight_law": self.weight_law, "bias_law": init.zeros}
-        qkv = Projections(width, 3, self.dtype, **laws, name="qkv")(x)
+        initializers = {"weight_init": self.weight_init, "bias_init": init.zeros}
+        qkv = Projections(width, 3, self.dtype, **initializers, name="qkv")(x)
         q, k, v = (part.reshape(*x.shape[:-1], self.heads, width // self.heads) for part in qkv)
-        return Linear(width, self.dtype, **laws, name="proj")(attend(q, k, v, bias).reshape(x.shape))
+        return Linear(width, self.dtype, **initializers, name="proj")(attend(q, k, v, bias).reshape(x.shape))
 
 
 def relative_position_bias(table: jax.Array, window: tuple[int, int]) -> jax.Array:

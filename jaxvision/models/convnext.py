@@ -7,7 +7,7 @@ response normalisation of V2. Names and structure follow timm's ``convnext.py``.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -48,8 +48,8 @@ class Block(nn.Module):
             groups=channels,
             bias=True,
             dtype=self.dtype,
-            weight_law=_NORMAL,
-            bias_law=init.zeros,
+            weight_init=_NORMAL,
+            bias_init=init.zeros,
             name="conv_dw",
         )(x)
         y = LayerNorm(1e-6, self.dtype, self.norm, name="norm")(y)
@@ -78,6 +78,7 @@ class ConvNeXt(nn.Module):
       remat: recompute each block's activations in the backward pass to save memory.
     """
 
+    attends: ClassVar[bool] = False  # whether attention is most of its work
     depths: tuple[int, int, int, int]
     widths: tuple[int, int, int, int]
     num_classes: int = 1000
@@ -115,7 +116,7 @@ class ConvNeXt(nn.Module):
         """
         require_size(x, at_least=32)
         norm = functools.partial(LayerNorm, 1e-6, self.dtype, self.norm)
-        conv = functools.partial(Conv, bias=True, dtype=self.dtype, weight_law=_NORMAL, bias_law=init.zeros)
+        conv = functools.partial(Conv, bias=True, dtype=self.dtype, weight_init=_NORMAL, bias_init=init.zeros)
         x = self._stem(x.astype(self.dtype), conv, norm)
         make_block = functools.partial(
             nn.remat(Block, static_argnums=(2,)) if self.remat else Block,
@@ -138,7 +139,7 @@ class ConvNeXt(nn.Module):
             return maps
 
         x = global_avg_pool(norm(name="norm_pre")(x)) if self.norm_first else norm(name="head.norm")(global_avg_pool(x))
-        linear = functools.partial(Linear, dtype=self.dtype, weight_law=_NORMAL, bias_law=init.zeros)
+        linear = functools.partial(Linear, dtype=self.dtype, weight_init=_NORMAL, bias_init=init.zeros)
         if self.head_width:
             x = gelu(linear(self.head_width, name="head.pre_logits.fc")(x))
         if output == "embed":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -20,7 +20,7 @@ from jaxvision.models import initializers as init
 from jaxvision.models.gates import SqueezeExcite
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path
 from jaxvision.models.registry import register
-from jaxvision.ops.convolution import finished
+from jaxvision.ops.convolution import bias_add_act
 from jaxvision.ops.dtypes import DType
 from jaxvision.ops.pooling import global_avg_pool
 
@@ -146,12 +146,14 @@ class Block(nn.Module):
             return y
         if dropped:
             y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
-        return finished(y, None, x, None)
+        return bias_add_act(y, None, x, None)
 
     def _spatial(self, channels: int) -> Conv:
         groups = channels // self.group_size
-        law = init.kaiming_normal_fan_out_grouped(groups)
-        return self.conv(channels, self.kernel, stride=self.stride, groups=groups, weight_law=law, name="conv_dw")
+        initializer = init.kaiming_normal_fan_out_grouped(groups)
+        return self.conv(
+            channels, self.kernel, stride=self.stride, groups=groups, weight_init=initializer, name="conv_dw"
+        )
 
     def _gate(self, x: jax.Array, width: int) -> jax.Array:
         if not self.se:
@@ -159,7 +161,7 @@ class Block(nn.Module):
         # timm rounds expanded channels * (ratio / expansion), which differs from width * ratio at the halves.
         reduced = round(x.shape[-1] * (self.se / (self.expand if self.kind != "separable" else 1)))
         names = ("conv_reduce", "conv_expand")
-        return SqueezeExcite(reduced, self.dtype, bias_law=init.zeros, activation=nn.silu, names=names, name="se")(x)
+        return SqueezeExcite(reduced, self.dtype, bias_init=init.zeros, activation=nn.silu, names=names, name="se")(x)
 
 
 class EfficientNet(nn.Module):
@@ -179,6 +181,7 @@ class EfficientNet(nn.Module):
       remat: recompute each block's activations in the backward pass to save memory.
     """
 
+    attends: ClassVar[bool] = False  # whether attention is most of its work
     stages: tuple[Stage, ...]
     num_classes: int = 1000
     stem_width: int = 32
@@ -270,8 +273,8 @@ class EfficientNet(nn.Module):
         return Linear(
             self.num_classes,
             self.dtype,
-            weight_law=init.uniform_fan_out,
-            bias_law=init.zeros,
+            weight_init=init.uniform_fan_out,
+            bias_init=init.zeros,
             wide=True,
             name="classifier",
         )(x)

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jaxvision.models import initializers as init
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, conv_norm
 from jaxvision.ops.activations import Activation
-from jaxvision.ops.convolution import finished
+from jaxvision.ops.backend import target
+from jaxvision.ops.convolution import bias_add_act
 from jaxvision.ops.dtypes import DType, accumulator
-from jaxvision.ops.materialize import once, target
+from jaxvision.ops.materialize import materialize_call
 from jaxvision.ops.pooling import global_avg_pool
 
 Affine = tuple[jax.Array, jax.Array]
@@ -65,10 +66,10 @@ class Gate(nn.Module):
             factor, summand = (gate * part[:, None, None] for part in affine)
             terms.insert(0, summand)
         if not terms:
-            return finished(x * factor, None, None, activation)
+            return bias_add_act(x * factor, None, None, activation)
         # The product inside: outside it would be stored, too.
-        return once(
-            lambda x, factor, *terms: finished(sum(terms, x * factor), None, None, activation), x, factor, *terms
+        return materialize_call(
+            lambda x, factor, *terms: bias_add_act(sum(terms, x * factor), None, None, activation), x, factor, *terms
         )
 
 
@@ -82,15 +83,15 @@ class SqueezeExcite(Gate):
 
     reduced: int
     dtype: DType = jnp.float32
-    weight_law: init.Law = init.kaiming_normal_fan_out
-    bias_law: init.Law | None = None
+    weight_init: init.Initializer = init.kaiming_normal_fan_out
+    bias_init: init.Initializer | None = None
     activation: Activation = nn.relu
     names: tuple[str, str] = ("fc1", "fc2")
 
     @nn.compact
     def gate(self, means: jax.Array) -> jax.Array:
         conv = functools.partial(
-            Conv, kernel=1, bias=True, dtype=self.dtype, weight_law=self.weight_law, bias_law=self.bias_law
+            Conv, kernel=1, bias=True, dtype=self.dtype, weight_init=self.weight_init, bias_init=self.bias_init
         )
         hidden = self.activation(conv(self.reduced, name=self.names[0])(means[:, None, None]))
         return nn.sigmoid(conv(means.shape[-1], name=self.names[1])(hidden))

@@ -1,6 +1,6 @@
-"""Initialisation laws, drawn on the host with numpy.
+"""Initializers, drawn on the host with numpy.
 
-A law is a function ``(rng, shape) -> float32 array``. Convolution weights are
+A initializer is a function ``(rng, shape) -> float32 array``. Convolution weights are
 stored OHWI and linear weights (out, in), so axis 0 is always "out".
 
 Drawing on the host costs 1.4 s for a ResNet-50 where a jitted threefry
@@ -21,15 +21,15 @@ import flax.struct
 import jax
 import numpy as np
 
-Law = Callable[[np.random.Generator, Sequence[int]], np.ndarray]
+Initializer = Callable[[np.random.Generator, Sequence[int]], np.ndarray]
 
 
 @flax.struct.dataclass
 class Declared(nn.meta.AxisMetadata):
-    """A parameter's box that carries its initialisation law through ``eval_shape``."""
+    """A parameter's box that carries its initialisation initializer through ``eval_shape``."""
 
     value: Any
-    law: Law = flax.struct.field(pytree_node=False)
+    initializer: Initializer = flax.struct.field(pytree_node=False)
 
     def unbox(self) -> Any:
         return self.value
@@ -44,13 +44,13 @@ class Declared(nn.meta.AxisMetadata):
         return self
 
 
-def declare(law: Law) -> Callable[..., Declared]:
-    """Flax initialiser that records ``law`` instead of drawing."""
-    return lambda key, shape: Declared(jax.numpy.zeros(shape, jax.numpy.float32), law)
+def declare(initializer: Initializer) -> Callable[..., Declared]:
+    """Flax initialiser that records ``initializer`` instead of drawing."""
+    return lambda key, shape: Declared(jax.numpy.zeros(shape, jax.numpy.float32), initializer)
 
 
 def draw(tree: Any, key: jax.Array) -> Any:
-    """Replaces every :class:`Declared` leaf by an array drawn from its law.
+    """Replaces every :class:`Declared` leaf by an array drawn from its initializer.
 
     Args:
       tree: nested dicts of ``Declared`` leaves holding ``ShapeDtypeStruct``s.
@@ -67,7 +67,7 @@ def draw(tree: Any, key: jax.Array) -> Any:
     def leaf(path: tuple, box: Declared) -> np.ndarray:
         name = ".".join(entry.key for entry in path)
         rng = np.random.default_rng([*seed, zlib.crc32(name.encode())])
-        return box.law(rng, box.value.shape)
+        return box.initializer(rng, box.value.shape)
 
     return jax.tree_util.tree_map_with_path(leaf, tree, is_leaf=lambda x: isinstance(x, Declared))
 
@@ -82,7 +82,7 @@ def ones(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     return np.ones(shape, np.float32)
 
 
-def normal(std: float) -> Law:
+def normal(std: float) -> Initializer:
     """N(0, std^2)."""
     return functools.partial(_normal, std)
 
@@ -91,12 +91,12 @@ def _normal(std: float, rng: np.random.Generator, shape: Sequence[int]) -> np.nd
     return rng.standard_normal(shape, np.float32) * np.float32(std)
 
 
-def constant(value: float) -> Law:
+def constant(value: float) -> Initializer:
     """The same value everywhere."""
     return lambda rng, shape: np.full(shape, value, np.float32)
 
 
-def truncated_normal(std: float) -> Law:
+def truncated_normal(std: float) -> Initializer:
     """N(0, std^2) cut at +-2: timm's ``trunc_normal_``, whose bounds are absolute, so that a small std is not cut."""
     return functools.partial(_truncated_normal, std)
 
@@ -120,7 +120,7 @@ def truncated_fan_in(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarr
     return values * np.float32(std)
 
 
-def kaiming_normal_fan_out_grouped(groups: int) -> Law:
+def kaiming_normal_fan_out_grouped(groups: int) -> Initializer:
     """N(0, 2 / fan_out) with fan_out = out * kernel area / groups (tensorflow/tpu's EfficientNet)."""
     return lambda rng, shape: kaiming_normal_fan_out(rng, shape) * np.float32(math.sqrt(groups))
 
@@ -130,7 +130,7 @@ def uniform_fan_out(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarra
     return _uniform(1.0 / math.sqrt(shape[0]), rng, shape)
 
 
-def uniform_fan_in(fan_in: int) -> Law:
+def uniform_fan_in(fan_in: int) -> Initializer:
     """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): torch's default for Linear weights and all biases."""
     return functools.partial(_uniform, 1.0 / math.sqrt(fan_in))
 

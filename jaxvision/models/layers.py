@@ -17,9 +17,10 @@ from jax import lax
 from jaxvision.errors import UserError
 from jaxvision.models import initializers as init
 from jaxvision.ops.activations import Activation, gelu
-from jaxvision.ops.convolution import conv2d, finished
+from jaxvision.ops.backend import target
+from jaxvision.ops.convolution import bias_add_act, conv2d
 from jaxvision.ops.dtypes import DType, accumulator
-from jaxvision.ops.materialize import once, target
+from jaxvision.ops.materialize import materialize_call
 from jaxvision.ops.matmul import product
 
 
@@ -65,19 +66,19 @@ class Conv(nn.Module):
     groups: int = 1
     bias: bool = False
     dtype: DType = jnp.float32
-    weight_law: init.Law = init.kaiming_normal_fan_out
-    bias_law: init.Law | None = None
+    weight_init: init.Initializer = init.kaiming_normal_fan_out
+    bias_init: init.Initializer | None = None
 
     @nn.compact
     def __call__(
         self, x: jax.Array, *, add: jax.Array | None = None, activation: Activation | None = None
     ) -> jax.Array:
         shape = (self.features, self.kernel, self.kernel, x.shape[-1] // self.groups)
-        weight = self.param("weight", init.declare(self.weight_law), shape)
+        weight = self.param("weight", init.declare(self.weight_init), shape)
         bias = None
         if self.bias or (not self.is_initializing() and self.has_variable("params", "bias")):
-            law = self.bias_law or init.uniform_fan_in(shape[1] * shape[2] * shape[3])
-            bias = self.param("bias", init.declare(law), (self.features,)).astype(self.dtype)
+            initializer = self.bias_init or init.uniform_fan_in(shape[1] * shape[2] * shape[3])
+            bias = self.param("bias", init.declare(initializer), (self.features,)).astype(self.dtype)
         return conv2d(
             x.astype(self.dtype),
             weight.astype(self.dtype),
@@ -101,8 +102,8 @@ class Linear(nn.Module):
     features: int
     dtype: DType = jnp.float32
     bias: bool = True
-    weight_law: init.Law | None = None
-    bias_law: init.Law | None = None
+    weight_init: init.Initializer | None = None
+    bias_init: init.Initializer | None = None
     conv: bool = False
     wide: bool = False
 
@@ -110,9 +111,9 @@ class Linear(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         default = init.uniform_fan_in(x.shape[-1])
         shape = (self.features, 1, 1, x.shape[-1]) if self.conv else (self.features, x.shape[-1])
-        weight = self.param("weight", init.declare(self.weight_law or default), shape)
+        weight = self.param("weight", init.declare(self.weight_init or default), shape)
         weight = weight.reshape(self.features, x.shape[-1])
-        bias = self.param("bias", init.declare(self.bias_law or default), (self.features,)) if self.bias else None
+        bias = self.param("bias", init.declare(self.bias_init or default), (self.features,)) if self.bias else None
         return _affine(x.astype(self.dtype), weight, bias, accumulator(self.dtype) if self.wide else self.dtype)
 
 
@@ -129,15 +130,15 @@ class Projections(nn.Module):
     features: int
     parts: int
     dtype: DType = jnp.float32
-    weight_law: init.Law | None = None
-    bias_law: init.Law | None = None
+    weight_init: init.Initializer | None = None
+    bias_init: init.Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> list[jax.Array]:
         default = init.uniform_fan_in(x.shape[-1])
         total = self.parts * self.features
-        weight = self.param("weight", init.declare(self.weight_law or default), (total, x.shape[-1]))
-        bias = self.param("bias", init.declare(self.bias_law or default), (total,))
+        weight = self.param("weight", init.declare(self.weight_init or default), (total, x.shape[-1]))
+        bias = self.param("bias", init.declare(self.bias_init or default), (total,))
         x = x.astype(self.dtype)
         parts = zip(jnp.split(weight, self.parts), jnp.split(bias, self.parts), strict=True)
         return [_affine(x, w, b, self.dtype) for w, b in parts]
@@ -169,11 +170,11 @@ class LayerNorm(nn.Module):
     eps: float = 1e-6
     dtype: DType = jnp.float32
     kind: str = "layer"
-    scale_law: init.Law = init.ones
+    scale_init: init.Initializer = init.ones
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("weight", init.declare(self.scale_law), (x.shape[-1],))
+        scale = self.param("weight", init.declare(self.scale_init), (x.shape[-1],))
         wide = x.astype(accumulator(x.dtype))
         if self.kind == "rms":
             wide = wide * lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + self.eps)
@@ -195,21 +196,21 @@ class GroupNorm(nn.Module):
     num_groups: int = 0
     eps: float = 1e-5
     dtype: DType = jnp.float32
-    scale_law: init.Law = init.ones
+    scale_init: init.Initializer = init.ones
 
     @nn.compact
     def __call__(
         self, x: jax.Array, add: jax.Array | None = None, activation: Activation | None = None, *, train: bool
     ) -> jax.Array:
         n, channels = x.shape[0], x.shape[-1]
-        scale = self.param("weight", init.declare(self.scale_law), (channels,))
+        scale = self.param("weight", init.declare(self.scale_init), (channels,))
         bias = self.param("bias", init.declare(init.zeros), (channels,))
         groups = self.num_groups or channels // self.group_size
         wide = x.reshape(n, -1, groups, channels // groups).astype(accumulator(x.dtype))
         centred = wide - jnp.mean(wide, (1, 3), keepdims=True)
         variance = jnp.mean(jnp.square(centred), (1, 3), keepdims=True)
         y = (centred * lax.rsqrt(variance + self.eps)).reshape(x.shape)
-        return finished((y * scale + bias).astype(self.dtype), None, add, activation)
+        return bias_add_act((y * scale + bias).astype(self.dtype), None, add, activation)
 
 
 class BatchNorm(nn.Module):
@@ -231,19 +232,19 @@ class BatchNorm(nn.Module):
     momentum: float = 0.1
     groups: int = 1
     dtype: DType = jnp.float32
-    scale_law: init.Law = init.ones
+    scale_init: init.Initializer = init.ones
 
     def __call__(
         self, x: jax.Array, add: jax.Array | None = None, activation: Activation | None = None, *, train: bool
     ) -> jax.Array:
         if self.folded(train):
-            return finished(x, None, add, activation)
+            return bias_add_act(x, None, add, activation)
         x = x.astype(
             accumulator(x.dtype)
         )  # here, so that the gradients of its two uses are summed before they are narrowed
         multiplier, offset = self.coefficients(x, train=train)
         if not train:
-            return finished(self._affine(x, multiplier, offset), None, add, activation)
+            return bias_add_act(self._affine(x, multiplier, offset), None, add, activation)
         if activation is None and add is None:
             return self._affine(x, multiplier, offset)
 
@@ -251,11 +252,11 @@ class BatchNorm(nn.Module):
             x: jax.Array, multiplier: jax.Array, offset: jax.Array, add: jax.Array | None = None
         ) -> jax.Array:
             y = self._affine(x, multiplier, offset)
-            return finished(y if add is None else y + add, None, None, activation)
+            return bias_add_act(y if add is None else y + add, None, None, activation)
 
         # Stored: the gradient of the convolution that comes next brings it into another order, at half the speed where
         # it has to compute it as well.
-        return once(normalised, x, multiplier, offset, *([] if add is None else [add]))
+        return materialize_call(normalised, x, multiplier, offset, *([] if add is None else [add]))
 
     def _affine(self, x: jax.Array, multiplier: jax.Array, offset: jax.Array) -> jax.Array:
         grouped = x.reshape(len(multiplier), -1, *x.shape[1:])
@@ -267,7 +268,7 @@ class BatchNorm(nn.Module):
     def coefficients(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
         """What each of the groups is multiplied by, and what is added then: (groups, C) each; (1, C) in evaluation."""
         channels = x.shape[-1]
-        scale = self.param("weight", init.declare(self.scale_law), (channels,))
+        scale = self.param("weight", init.declare(self.scale_init), (channels,))
         bias = self.param("bias", init.declare(init.zeros), (channels,))
         running_mean = self.variable("batch_stats", "running_mean", lambda: jnp.zeros((channels,), jnp.float32))
         running_var = self.variable("batch_stats", "running_var", lambda: jnp.ones((channels,), jnp.float32))
@@ -338,7 +339,7 @@ class Mlp(nn.Module):
 
     hidden: int
     dtype: DType = jnp.float32
-    weight_law: init.Law = init.truncated_normal(0.02)
+    weight_init: init.Initializer = init.truncated_normal(0.02)
     conv: bool = False
     response_norm: bool = False
     approximate: bool = False
@@ -353,8 +354,8 @@ class Mlp(nn.Module):
         return self._layer(x, shape[-1], "fc2").reshape(shape)
 
     def _layer(self, x: jax.Array, features: int, name: str) -> jax.Array:
-        law = self.weight_law
-        return Linear(features, self.dtype, weight_law=law, bias_law=init.zeros, conv=self.conv, name=name)(x)
+        initializer = self.weight_init
+        return Linear(features, self.dtype, weight_init=initializer, bias_init=init.zeros, conv=self.conv, name=name)(x)
 
 
 class ResponseNorm(nn.Module):

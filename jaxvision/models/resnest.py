@@ -18,7 +18,7 @@ from jaxvision.models import initializers as init
 from jaxvision.models.layers import Conv, conv_norm, drop_block, drop_path
 from jaxvision.models.registry import register
 from jaxvision.models.resnet import Norm, ResNet, shortcut
-from jaxvision.ops.convolution import finished
+from jaxvision.ops.convolution import bias_add_act
 from jaxvision.ops.dtypes import DType
 from jaxvision.ops.pooling import avg_pool_3x3, global_avg_pool
 
@@ -80,11 +80,11 @@ class Block(nn.Module):
         y = SplitAttention(self.inner, self.radix, self.groups, self.conv, self.norm, name="conv2")(y, train, drop_rate)
         if self.stride > 1 and not self.pool_first:
             y = avg_pool_3x3(y)
-        last = self.conv(out, 1, name="conv3"), self.norm(scale_law=init.zeros, name="bn3")
+        last = self.conv(out, 1, name="conv3"), self.norm(scale_init=init.zeros, name="bn3")
         skip = shortcut(x, out, self.stride, True, self.conv, self.norm, train)
         if train and self.drop_path_rate:
             y = drop_path(unit(y, *last), self.drop_path_rate, self.make_rng("drop_path"))
-            return finished(y, None, skip, nn.relu)
+            return bias_add_act(y, None, skip, nn.relu)
         return unit(y, *last, add=skip, activation=nn.relu)
 
 
@@ -103,7 +103,7 @@ class ResNeSt(ResNet):
     dtype: DType = jnp.float32
 
     def _block(
-        self, conv: Callable[..., Conv], norm: Norm, weight_law: init.Law, bias_law: init.Law | None
+        self, conv: Callable[..., Conv], norm: Norm, weight_init: init.Initializer, bias_init: init.Initializer | None
     ) -> tuple[type[nn.Module], dict[str, Any]]:
         return Block, {
             "radix": self.radix,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -20,7 +20,7 @@ from jaxvision.models import initializers as init
 from jaxvision.models.gates import EfficientChannelAttention, Gate, SqueezeExcite, conv_norm_gate, se_channels
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path, linear_rates
 from jaxvision.models.registry import register
-from jaxvision.ops.convolution import finished
+from jaxvision.ops.convolution import bias_add_act
 from jaxvision.ops.dtypes import DType
 from jaxvision.ops.pooling import avg_pool_2x2, global_avg_pool, max_pool_3x3
 
@@ -49,8 +49,8 @@ class Block(nn.Module):
     drop_path_rate: float
     conv: Callable[..., Conv]
     norm: Norm
-    weight_law: init.Law
-    bias_law: init.Law | None
+    weight_init: init.Initializer
+    bias_init: init.Initializer | None
     dtype: DType
 
     @nn.compact
@@ -61,17 +61,17 @@ class Block(nn.Module):
             y = unit(x, self.conv(self.inner, 1, name="conv1"), self.norm(name="bn1"), activation=nn.relu)
             spatial = self.conv(self.inner, 3, stride=self.stride, padding=1, groups=self.groups, name="conv2")
             y = unit(y, spatial, self.norm(name="bn2"), activation=nn.relu)
-            last = self.conv(out, 1, name="conv3"), self.norm(scale_law=init.zeros, name="bn3")
+            last = self.conv(out, 1, name="conv3"), self.norm(scale_init=init.zeros, name="bn3")
         else:
             first = self.conv(out, 3, stride=self.stride, padding=1, name="conv1")
             y = unit(x, first, self.norm(name="bn1"), activation=nn.relu)
-            last = self.conv(out, 3, padding=1, name="conv2"), self.norm(scale_law=init.zeros, name="bn2")
+            last = self.conv(out, 3, padding=1, name="conv2"), self.norm(scale_init=init.zeros, name="bn2")
         skip = shortcut(x, out, self.stride, self.avg_down, self.conv, self.norm, train)
         gate = self._gate(out)
         if train and self.drop_path_rate:
             y = unit(y, *last)
             y = drop_path(y if gate is None else gate(y), self.drop_path_rate, self.make_rng("drop_path"))
-            return finished(y, None, skip, nn.relu)
+            return bias_add_act(y, None, skip, nn.relu)
         if gate is None:
             return unit(y, *last, add=skip, activation=nn.relu)
         return conv_norm_gate(y, *last, gate, train=train, add=skip, activation=nn.relu)
@@ -81,8 +81,8 @@ class Block(nn.Module):
             return EfficientChannelAttention(self.dtype, name="se")
         if not self.se_ratio:
             return None
-        laws = {"weight_law": self.weight_law, "bias_law": self.bias_law}
-        return SqueezeExcite(se_channels(channels, self.se_ratio), self.dtype, **laws, name="se")
+        initializers = {"weight_init": self.weight_init, "bias_init": self.bias_init}
+        return SqueezeExcite(se_channels(channels, self.se_ratio), self.dtype, **initializers, name="se")
 
 
 def shortcut(
@@ -115,12 +115,13 @@ class ResNet(nn.Module):
       se_ratio: squeeze-and-excitation ratio, 0 for none.
       eca: efficient channel attention instead.
       num_groups: group normalisation with this many groups instead of batch normalisation.
-      drop_path_law: "linear" over all blocks (timm) or "stage": rate * (s + 2) / 5 (ResNet-RS).
-      init_law: "torch" (timm) or "tf" (tensorflow/tpu, for ResNet-RS).
+      drop_path_rule: "linear" over all blocks (timm) or "stage": rate * (s + 2) / 5 (ResNet-RS).
+      init_scheme: "torch" (timm) or "tf" (tensorflow/tpu, for ResNet-RS).
       bn_groups, bn_momentum: see :class:`BatchNorm`.
       remat: recompute each block's activations in the backward pass to save memory.
     """
 
+    attends: ClassVar[bool] = False  # whether attention is most of its work
     depths: tuple[int, int, int, int]
     num_classes: int = 1000
     bottleneck: bool = True
@@ -135,8 +136,8 @@ class ResNet(nn.Module):
     num_groups: int = 0
     drop_rate: float = 0.0
     drop_path_rate: float = 0.0
-    drop_path_law: str = "linear"
-    init_law: str = "torch"
+    drop_path_rule: str = "linear"
+    init_scheme: str = "torch"
     bn_momentum: float = 0.1
     bn_groups: int = 1
     remat: bool = False
@@ -168,10 +169,10 @@ class ResNet(nn.Module):
           float32 logits (N, num_classes); or the pooled (N, num_features); or the
           list of the four stages' maps.
         """
-        tf = self.init_law == "tf"
-        weight_law = init.truncated_fan_in if tf else init.kaiming_normal_fan_out
-        bias_law = init.zeros if tf else None
-        conv = functools.partial(Conv, dtype=self.dtype, weight_law=weight_law)
+        tf = self.init_scheme == "tf"
+        weight_init = init.truncated_fan_in if tf else init.kaiming_normal_fan_out
+        bias_init = init.zeros if tf else None
+        conv = functools.partial(Conv, dtype=self.dtype, weight_init=weight_init)
         norm: Norm
         if self.num_groups:
             norm = functools.partial(GroupNorm, num_groups=self.num_groups, dtype=self.dtype)
@@ -179,7 +180,7 @@ class ResNet(nn.Module):
             norm = functools.partial(BatchNorm, momentum=self.bn_momentum, groups=self.bn_groups, dtype=self.dtype)
 
         x = self._stem(x.astype(self.dtype), conv, norm, train)
-        block, arguments = self._block(conv, norm, weight_law, bias_law)
+        block, arguments = self._block(conv, norm, weight_init, bias_init)
         make_block = functools.partial(nn.remat(block, static_argnums=(2,)) if self.remat else block, **arguments)
         maps = []
         rates = self._drop_path_rates()
@@ -202,10 +203,10 @@ class ResNet(nn.Module):
             return x
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
         fc_weight = init.normal(0.01) if tf else None
-        return Linear(self.num_classes, self.dtype, weight_law=fc_weight, bias_law=bias_law, wide=True, name="fc")(x)
+        return Linear(self.num_classes, self.dtype, weight_init=fc_weight, bias_init=bias_init, wide=True, name="fc")(x)
 
     def _block(
-        self, conv: Callable[..., Conv], norm: Norm, weight_law: init.Law, bias_law: init.Law | None
+        self, conv: Callable[..., Conv], norm: Norm, weight_init: init.Initializer, bias_init: init.Initializer | None
     ) -> tuple[type[nn.Module], dict[str, Any]]:
         """The block's class and the arguments that all blocks share."""
         return Block, {
@@ -216,8 +217,8 @@ class ResNet(nn.Module):
             "avg_down": self.avg_down,
             "conv": conv,
             "norm": norm,
-            "weight_law": weight_law,
-            "bias_law": bias_law,
+            "weight_init": weight_init,
+            "bias_init": bias_init,
             "dtype": self.dtype,
         }
 
@@ -237,7 +238,7 @@ class ResNet(nn.Module):
         return unit(x, conv(out, 3, stride=2, padding=1, name="maxpool.0"), norm(name="maxpool.1"))
 
     def _drop_path_rates(self) -> tuple[tuple[float, ...], ...]:
-        if self.drop_path_law == "stage":
+        if self.drop_path_rule == "stage":
             return tuple((self.drop_path_rate * (s + 2) / 5,) * depth for s, depth in enumerate(self.depths))
         return linear_rates(self.drop_path_rate, self.depths)
 
@@ -316,7 +317,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{f"wide_resnet{depth}_2": _plain(depth) | {"base_width": 128} for depth in (50, 101)},
     **{
         f"resnetrs{depth}": _STEMS["d"]
-        | {"depths": depths, "stem_pool": "conv", "se_ratio": 0.25, "drop_path_law": "stage", "init_law": "tf"}
+        | {"depths": depths, "stem_pool": "conv", "se_ratio": 0.25, "drop_path_rule": "stage", "init_scheme": "tf"}
         for depth, depths in _DEPTHS_RS.items()
     },
 }  # fmt: skip

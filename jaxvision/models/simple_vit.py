@@ -8,7 +8,7 @@ the names of timm's ``vision_transformer.py``, which has no such model.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -20,7 +20,7 @@ from jaxvision.models.attention import Attention
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
 from jaxvision.models.registry import register
 from jaxvision.ops.dtypes import DType
-from jaxvision.ops.materialize import once
+from jaxvision.ops.materialize import materialize_call
 
 
 def sincos_positions(height: int, width: int, features: int) -> np.ndarray:
@@ -44,10 +44,10 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         norm = functools.partial(LayerNorm, 1e-6, self.dtype)
-        y = Attention(self.heads, self.dtype, weight_law=init.xavier_uniform, name="attn")(norm(name="norm1")(x))
-        x = once(jnp.add, x, self._dropped(y, train))
-        mlp = Mlp(4 * x.shape[-1], self.dtype, weight_law=init.xavier_uniform, approximate=True, name="mlp")
-        return once(jnp.add, x, self._dropped(mlp(norm(name="norm2")(x)), train))
+        y = Attention(self.heads, self.dtype, weight_init=init.xavier_uniform, name="attn")(norm(name="norm1")(x))
+        x = materialize_call(jnp.add, x, self._dropped(y, train))
+        mlp = Mlp(4 * x.shape[-1], self.dtype, weight_init=init.xavier_uniform, approximate=True, name="mlp")
+        return materialize_call(jnp.add, x, self._dropped(mlp(norm(name="norm2")(x)), train))
 
     def _dropped(self, y: jax.Array, train: bool) -> jax.Array:
         if train and self.drop_path_rate:
@@ -65,6 +65,7 @@ class SimpleViT(nn.Module):
       remat: recompute each block's activations in the backward pass to save memory.
     """
 
+    attends: ClassVar[bool] = True  # whether attention is most of its work
     width: int
     heads: int
     depth: int = 12
@@ -102,8 +103,8 @@ class SimpleViT(nn.Module):
             stride=self.patch_size,
             bias=True,
             dtype=self.dtype,
-            weight_law=init.truncated_fan_in,
-            bias_law=init.zeros,
+            weight_init=init.truncated_fan_in,
+            bias_init=init.zeros,
             name="patch_embed.proj",
         )(x.astype(self.dtype))
         n, height, width, _ = x.shape
@@ -118,12 +119,12 @@ class SimpleViT(nn.Module):
             return maps
 
         x = jnp.mean(LayerNorm(1e-6, self.dtype, name="norm")(x), 1)
-        linear = functools.partial(Linear, dtype=self.dtype, bias_law=init.zeros)
-        x = nn.tanh(linear(self.width, weight_law=init.truncated_fan_in, name="pre_logits.fc")(x))
+        linear = functools.partial(Linear, dtype=self.dtype, bias_init=init.zeros)
+        x = nn.tanh(linear(self.width, weight_init=init.truncated_fan_in, name="pre_logits.fc")(x))
         if output == "embed":
             return x
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-        return linear(self.num_classes, weight_law=init.zeros, wide=True, name="head")(x)
+        return linear(self.num_classes, weight_init=init.zeros, wide=True, name="head")(x)
 
 
 # name -> keyword arguments of SimpleViT.

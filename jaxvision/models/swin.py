@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -61,7 +61,7 @@ class CosineWindowAttention(nn.Module):
     def __call__(self, x: jax.Array, mask: np.ndarray | None) -> jax.Array:
         """As :class:`WindowAttention`."""
         width = x.shape[-1]
-        linear = functools.partial(Linear, dtype=self.dtype, weight_law=_NORMAL, bias_law=init.zeros)
+        linear = functools.partial(Linear, dtype=self.dtype, weight_init=_NORMAL, bias_init=init.zeros)
         qkv = linear(3 * width, bias=False, name="qkv")(x)
         biases = [self.param(name, init.declare(init.zeros), (width,)) for name in ("q_bias", "v_bias")]
         qkv = qkv + jnp.concatenate([biases[0], jnp.zeros_like(biases[0]), biases[1]]).astype(self.dtype)
@@ -119,7 +119,7 @@ class Block(nn.Module):
             x = x + self._dropped(self._attend(norm(name="norm1")(x)), train)
             return x + self._dropped(mlp(norm(name="norm2")(x)), train)
         # A branch starts at zero: its last normalisation's scale does.
-        norm = functools.partial(LayerNorm, 1e-5, self.dtype, scale_law=init.zeros)
+        norm = functools.partial(LayerNorm, 1e-5, self.dtype, scale_init=init.zeros)
         x = x + self._dropped(norm(name="norm1")(self._attend(x)), train)
         return x + self._dropped(norm(name="norm2")(mlp(x)), train)
 
@@ -180,7 +180,7 @@ class Merge(nn.Module):
         # Column before row, as the published weights have it.
         x = x.transpose(0, 1, 3, 4, 2, 5).reshape(n, (height + 1) // 2, (width + 1) // 2, 4 * channels)
         norm = LayerNorm(1e-5, self.dtype, name="norm")
-        reduction = Linear(2 * channels, self.dtype, bias=False, weight_law=_NORMAL, name="reduction")
+        reduction = Linear(2 * channels, self.dtype, bias=False, weight_init=_NORMAL, name="reduction")
         return norm(reduction(x)) if self.norm_last else reduction(norm(x))
 
 
@@ -197,6 +197,7 @@ class Swin(nn.Module):
       remat: recompute each block's activations in the backward pass to save memory.
     """
 
+    attends: ClassVar[bool] = True  # whether attention is most of its work
     depths: tuple[int, int, int, int]
     heads: tuple[int, int, int, int]
     width: int = 96
@@ -247,7 +248,7 @@ class Swin(nn.Module):
             stride=PATCH,
             bias=True,
             dtype=self.dtype,
-            weight_law=init.uniform_fan_in(PATCH * PATCH * x.shape[-1]),
+            weight_init=init.uniform_fan_in(PATCH * PATCH * x.shape[-1]),
             name="patch_embed.proj",
         )(x.astype(self.dtype))
         x = LayerNorm(1e-5, self.dtype, name="patch_embed.norm")(x)
@@ -276,9 +277,9 @@ class Swin(nn.Module):
         if output == "embed":
             return x
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-        return Linear(self.num_classes, self.dtype, weight_law=_NORMAL, bias_law=init.zeros, wide=True, name="head.fc")(
-            x
-        )
+        return Linear(
+            self.num_classes, self.dtype, weight_init=_NORMAL, bias_init=init.zeros, wide=True, name="head.fc"
+        )(x)
 
 
 _TINY: dict[str, Any] = {"depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}

@@ -8,7 +8,7 @@ structure follow timm's ``vision_transformer.py`` and ``deit.py``.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ from jaxvision.models.attention import Attention
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
 from jaxvision.models.registry import register
 from jaxvision.ops.dtypes import DType
-from jaxvision.ops.materialize import once
+from jaxvision.ops.materialize import materialize_call
 
 _NORMAL = init.truncated_normal(0.02)
 
@@ -41,14 +41,14 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         norm = functools.partial(LayerNorm, 1e-6, self.dtype)
         y = Attention(self.heads, self.dtype, name="attn")(norm(name="norm1")(x))
-        x = once(jnp.add, x, self._branch(y, "ls1", train))
+        x = materialize_call(jnp.add, x, self._branch(y, "ls1", train))
         y = Mlp(4 * x.shape[-1], self.dtype, name="mlp")(norm(name="norm2")(x))
-        return once(jnp.add, x, self._branch(y, "ls2", train))
+        return materialize_call(jnp.add, x, self._branch(y, "ls2", train))
 
     def _branch(self, y: jax.Array, name: str, train: bool) -> jax.Array:
         if self.layer_scale is not None:
-            law = init.constant(self.layer_scale)
-            y = y * self.param(f"{name}.gamma", init.declare(law), (y.shape[-1],)).astype(self.dtype)
+            initializer = init.constant(self.layer_scale)
+            y = y * self.param(f"{name}.gamma", init.declare(initializer), (y.shape[-1],)).astype(self.dtype)
         if train and self.drop_path_rate:
             y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
         return y
@@ -69,6 +69,7 @@ class ViT(nn.Module):
       remat: recompute each block's activations in the backward pass to save memory.
     """
 
+    attends: ClassVar[bool] = True  # whether attention is most of its work
     width: int
     heads: int
     depth: int = 12
@@ -130,7 +131,7 @@ class ViT(nn.Module):
             return sum(pooled) / len(pooled)
         dropout = nn.Dropout(self.drop_rate, deterministic=not train)
         linear = functools.partial(
-            Linear, self.num_classes, self.dtype, weight_law=_NORMAL, bias_law=init.zeros, wide=True
+            Linear, self.num_classes, self.dtype, weight_init=_NORMAL, bias_init=init.zeros, wide=True
         )
         logits = [linear(name=name)(dropout(y)) for y, name in zip(pooled, ("head", "head_dist"), strict=False)]
         return tuple(logits) if output == "heads" else sum(logits) / len(logits)
@@ -143,7 +144,7 @@ class ViT(nn.Module):
             stride=self.patch_size,
             bias=True,
             dtype=self.dtype,
-            weight_law=init.uniform_fan_in(self.patch_size**2 * x.shape[-1]),
+            weight_init=init.uniform_fan_in(self.patch_size**2 * x.shape[-1]),
             name="patch_embed.proj",
         )(x.astype(self.dtype))
         x = x.reshape(x.shape[0], -1, self.width)

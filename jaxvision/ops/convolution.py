@@ -17,9 +17,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvision.ops.activations import Activation
+from jaxvision.ops.backend import target
 from jaxvision.ops.cpu import onednn
 from jaxvision.ops.cpu.winograd import SIDE, Pads, kernels, winograd
-from jaxvision.ops.materialize import once, stored, target
+from jaxvision.ops.materialize import materialize, materialize_call
 from jaxvision.ops.matmul import product
 
 
@@ -68,15 +69,17 @@ def conv2d(
         # Inputs in front of outputs: oneDNN brings that into its own order twice as fast.
         weight = weight.transpose(1, 2, 3, 0)
         return onednn.convolution(x, weight, bias, add, activation, stride=stride, pads=pads, groups=groups)
-    return finished(_convolution(x, weight, stride, pads, groups), bias, add, activation)
+    return bias_add_act(_convolution(x, weight, stride, pads, groups), bias, add, activation)
 
 
-def finished(y: jax.Array, bias: jax.Array | None, add: jax.Array | None, activation: Activation | None) -> jax.Array:
+def bias_add_act(
+    y: jax.Array, bias: jax.Array | None, add: jax.Array | None, activation: Activation | None
+) -> jax.Array:
     """``activation(y + bias + add)``, of those that are not None; what follows a residual sum does not repeat it."""
     if bias is not None:
         y = y + bias
     activation = activation or _identity
-    return activation(y) if add is None else once(lambda y, add: activation(y + add), y, add)
+    return activation(y) if add is None else materialize_call(lambda y, add: activation(y + add), y, add)
 
 
 def _identity(x: jax.Array) -> jax.Array:
@@ -235,7 +238,7 @@ def _narrow_groups_backward(
             part, of_g, (1, 1), ends, rhs_dilation=(stride, stride), dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
         for part, of_g in zip(
-            jnp.split(stored(x.transpose(3, 1, 2, 0)), pieces),
+            jnp.split(materialize(x.transpose(3, 1, 2, 0)), pieces),
             jnp.split(g.transpose(1, 2, 0, 3), pieces, -1),
             strict=True,
         )
@@ -281,14 +284,14 @@ def depthwise(x: jax.Array, weight: jax.Array, stride: int, pads: Pads) -> jax.A
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0))).astype(wide)
     total = _shifted_sum(padded, weight.astype(wide).transpose(1, 2, 0), stride).astype(x.dtype)
     # A layer norm uses it three times; few products are cheaper than the way through memory.
-    return stored(total) if weight[0].size > 25 else total
+    return materialize(total) if weight[0].size > 25 else total
 
 
 def _shifted_sum(x: jax.Array, taps: jax.Array, stride: int) -> jax.Array:
     """The sum over all taps (KH, KW, C) of shifted products, where they fit into ``x`` (N, H, W, C)."""
     height, width = ((x.shape[i + 1] - taps.shape[i]) // stride + 1 for i in (0, 1))
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
-    taps = stored(taps)  # else every product gathers its weight from the layout they come in: 3 times as slow
+    taps = materialize(taps)  # else every product gathers its weight from the layout they come in: 3 times as slow
     total: jax.Array | float = 0.0
     for i in range(taps.shape[0]):
         for j in range(taps.shape[1]):
@@ -376,9 +379,9 @@ def _tap_sums(g: jax.Array, x: jax.Array, taps: tuple[int, int], dtype: jnp.dtyp
     def add(block: jax.Array, totals: list[jax.Array]) -> list[jax.Array]:
         start = lax.div(block, blocks) * images, lax.rem(block, blocks) * rows, 0, 0
         # Stored: fused into the sums, a slice that starts anywhere keeps them from using vectors.
-        of_g = stored(lax.dynamic_slice(g, start, (images, rows, width, channels)).astype(dtype))
+        of_g = materialize(lax.dynamic_slice(g, start, (images, rows, width, channels)).astype(dtype))
         size = images, rows + taps[0] - 1, width + taps[1] - 1, channels
-        of_x = stored(lax.dynamic_slice(x, start, size).astype(dtype))
+        of_x = materialize(lax.dynamic_slice(x, start, size).astype(dtype))
         of_rows = [(i, r) for i in range(images) for r in range(rows)]
         return [
             sum((of_g[i, r] * of_x[i, r : r + taps[0], j : j + width] for i, r in of_rows), total)

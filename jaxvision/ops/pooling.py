@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxvision.ops.backend import target
 from jaxvision.ops.convolution import depthwise
 from jaxvision.ops.dtypes import accumulator
-from jaxvision.ops.materialize import target
 
 
 def avg_pool_2x2(x: jax.Array) -> jax.Array:

@@ -216,7 +216,7 @@ def augment_program(config: Config, network: Network, mesh: Mesh) -> Callable[[j
         magnitude=a.randaugment_magnitude,
         translate_const=a.translate_const,
         cutout_const=a.cutout_const,
-        colour_jitter=a.color_jitter,
+        color_jitter=a.color_jitter,
         lighting=a.lighting,
         policy=augment.make_policy(a.policy, mean=network.spec.mean, interpolation=a.interpolation)
         if a.policy
@@ -273,8 +273,8 @@ def train_step(
         drop_block=optax.linear_schedule(0.0, config.model.drop_block_rate, run.total)
         if config.model.drop_block_rate
         else None,
-        average_decay=config.ema.decay,
-        average_warmup=config.ema.warmup,
+        ema_decay=config.ema.decay,
+        ema_warmup=config.ema.warmup,
         accumulate=config.accumulate,
         log_every=config.log_every,
         max_bad_steps=config.max_bad_steps,

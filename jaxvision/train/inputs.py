@@ -74,7 +74,7 @@ def train_loader(
     d, e = config.data, config.eval
     transform = decode.train_transform(
         size=config.model.image_size,
-        law=d.crop,
+        crop=d.crop,
         area=d.crop_area,
         ratio=d.crop_ratio,
         resize=d.resize,

@@ -38,8 +38,8 @@ def make_train_step(
     mix: MixFn | None = None,
     distill: DistillFn | None = None,
     drop_block: optax.Schedule | None = None,
-    average_decay: float = 0.9999,
-    average_warmup: bool = True,
+    ema_decay: float = 0.9999,
+    ema_warmup: bool = True,
     accumulate: int = 1,
     log_every: int = 1,
     max_bad_steps: int = 10,
@@ -61,7 +61,7 @@ def make_train_step(
       distill: of :class:`jaxvision.train.distill.Teacher`, whose variables are the last argument. A distilled ViT
         learns from the labels with its first classifier and from the teacher with its second.
       drop_block: rate of a step, for networks with DropBlock.
-      average_decay, average_warmup: see :func:`jaxvision.optim.ema.ema_rate`.
+      ema_decay, ema_warmup: see :func:`jaxvision.optim.ema.ema_rate`.
       accumulate: microbatches per step; BN sees each by itself.
       log_every: the reported averages run over the steps since its last multiple.
       max_bad_steps: see above.
@@ -131,7 +131,7 @@ def make_train_step(
         learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)
         params = jax.tree.map(jnp.add, state.params, updates)
-        rate = ema_rate(state.step, average_decay, warmup=average_warmup)
+        rate = ema_rate(state.step, ema_decay, warmup=ema_warmup)
         ema_params = ema_update(state.ema_params, params, rate)
         ema_stats = ema_update(state.ema_batch_stats, stats, rate)
 

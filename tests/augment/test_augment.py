@@ -96,7 +96,7 @@ def reference(name, image, m, sign):
     bits = int(level * 4)
     shift = 8 - bits if bits <= 8 else 7
     threshold = int(level * 256) % 256
-    grey = tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image)).numpy()
+    gray = tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image)).numpy()
     return {
         "AutoContrast": lambda: tf_autocontrast(image),
         "Equalize": lambda: tf_equalize(image),
@@ -104,7 +104,7 @@ def reference(name, image, m, sign):
         "Rotate": lambda: tf_rotate(image, sign * level * 30),
         "Posterize": lambda: (image >> shift) << shift,
         "Solarize": lambda: np.where(image < threshold, image, 255 - image),
-        "Color": lambda: tf_blend(grey, image, factor),
+        "Color": lambda: tf_blend(gray, image, factor),
         "Contrast": lambda: tf_blend(np.full_like(image, min(image[..., 0].size / 256, 255)), image, factor),
         "Brightness": lambda: tf_blend(np.zeros_like(image), image, factor),
         "Sharpness": lambda: tf_sharpness(image, factor),

@@ -1,4 +1,4 @@
-"""Colour jitter, PCA lighting, 3-Augment and its blur, against torchvision, timm and Pillow."""
+"""Color jitter, PCA lighting, 3-Augment and its blur, against torchvision, timm and Pillow."""
 
 import collections
 import itertools
@@ -49,7 +49,7 @@ def test_colour_jitter_is_torchvisions_in_every_order():
     batch, strength = images(), 0.4
     u = RNG.random((6, 4)).astype(np.float32)
     u[:, 0] = (np.arange(6) + 0.5) / 6  # each order once
-    found = np.asarray(color.colour_jitter(batch, jnp.asarray(u), strength))
+    found = np.asarray(color.color_jitter(batch, jnp.asarray(u), strength))
     for image, uniforms, order, ours in zip(batch, u, itertools.permutations(range(3)), found, strict=True):
         expected = Image.fromarray(image)
         for kind in order:
@@ -65,7 +65,7 @@ def test_colour_jitters_factors_are_torchvisions():
     jitter = ColorJitter(1.5, 0.3, 0.3)
     assert tuple(jitter.brightness) == (0.0, 2.5) and tuple(jitter.contrast) == (0.7, 1.3)
     white = np.full((2, 4, 4, 3), 100, np.uint8)
-    low = color.colour_jitter(white, jnp.array([[0.0, 0.0, 0.5, 0.5], [0.0, 0.999999, 0.5, 0.5]]), 1.5)
+    low = color.color_jitter(white, jnp.array([[0.0, 0.0, 0.5, 0.5], [0.0, 0.999999, 0.5, 0.5]]), 1.5)
     assert low[0].max() == 0 and low[1].min() >= 249  # brightness from max(0, 1 - s) to 1 + s
 
 
@@ -122,7 +122,7 @@ def test_a_batch_with_everything_on_stays_deterministic_and_finite():
     policy = make_policy("3a", mean=(0.5, 0.5, 0.5), interpolation="bicubic")
     program = make_augment(
         seed=1, mean=(0.5,) * 3, std=(0.5,) * 3, dtype=jnp.float32, flip=True, layers=1, magnitude=5.0, policy=policy,
-        colour_jitter=0.3, lighting=0.1, erase_prob=0.5,
+        color_jitter=0.3, lighting=0.1, erase_prob=0.5,
     )  # fmt: skip
     first, again = (np.asarray(jax.jit(program)(images(), 3)) for _ in range(2))
     np.testing.assert_array_equal(first, again)

@@ -15,7 +15,7 @@ from timm.data import auto_augment
 
 from jaxvision.augment import make_policy, pil, policies, torchvision_policies
 from jaxvision.errors import UserError
-from jaxvision.ops.materialize import formulation
+from jaxvision.ops.backend import lower_for
 
 assert timm
 DRAWS = 100_000
@@ -278,7 +278,7 @@ def test_the_cpus_form_computes_nothing_twice_and_gives_the_same_pixels(text):
     images = np.random.default_rng(0).integers(0, 256, (16, 48, 40, 3), np.uint8)
     uniforms = jax.random.uniform(jax.random.key(1), (16, policy.uniforms))
     ours = jax.jit(lambda x, u: policy(x, u)).lower(images, uniforms).compile()
-    with formulation("gpu"):
+    with lower_for("gpu"):
         other = jax.jit(lambda x, u: policy(x, u)).lower(images, uniforms).compile()
     assert ours.cost_analysis()["flops"] < 0.7 * other.cost_analysis()["flops"]
     difference = np.abs(np.asarray(ours(images, uniforms), int) - np.asarray(other(images, uniforms), int))

@@ -1,4 +1,4 @@
-"""Decoding, crop laws and resizing against Pillow, timm, torchvision's law and TensorFlow's."""
+"""Decoding, crop distribution and resizing against Pillow, timm, torchvision and TensorFlow."""
 
 import io
 import math
@@ -12,7 +12,7 @@ from jaxvision.data import decode
 
 
 def photo(height, width, seed=0):
-    """Smooth colour noise: JPEG-like content."""
+    """Smooth color noise: JPEG-like content."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8))
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
@@ -62,16 +62,16 @@ def test_evaluation_is_bit_identical_to_timm(shape, size, crop_pct, interpolatio
     np.testing.assert_array_equal(decode.eval_image(image, size, crop_pct, interpolation), expected)
 
 
-def boxes(law, count=20_000, shape=(375, 500), area=(0.08, 1.0)):
+def boxes(draw, count=20_000, shape=(375, 500), area=(0.08, 1.0)):
     rng = np.random.default_rng(0)
-    drawn = [law(rng.random(decode.UNIFORMS), *shape, area, (3 / 4, 4 / 3)) for _ in range(count)]
+    drawn = [draw(rng.random(decode.UNIFORMS), *shape, area, (3 / 4, 4 / 3)) for _ in range(count)]
     for top, left, h, w in (b for b in drawn if b):
         assert 0 <= top <= shape[0] - h and 0 <= left <= shape[1] - w
     return drawn
 
 
 def test_torch_crop_law_matches_torchvision():
-    """Area and aspect quantiles against timm's RandomResizedCropAndInterpolation, which is torchvision's law."""
+    """Area and aspect quantiles against timm's RandomResizedCropAndInterpolation, which is torchvision's draw."""
     import random
 
     from timm.data.transforms import RandomResizedCropAndInterpolation

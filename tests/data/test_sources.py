@@ -210,7 +210,7 @@ def folder(tmp_path):
 
 def load(source, **options):
     plan = Plan(len(source), 4, seed=0, train=options.pop("train", True))
-    transform = decode.train_transform(size=16, law="torch", area=(0.2, 1.0), ratio=(3 / 4, 4 / 3), resize="area",
+    transform = decode.train_transform(size=16, crop="torch", area=(0.2, 1.0), ratio=(3 / 4, 4 / 3), resize="area",
                                        crop_pct=1.0, interpolation="bicubic")  # fmt: skip
     if not plan.train:
         transform = decode.eval_transform(size=16, crop_pct=1.0, interpolation="bicubic")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvision.models.attention import attend
-from jaxvision.ops.materialize import formulation
+from jaxvision.ops.backend import lower_for
 from tools.parity.reference import torch
 
 # of q, k and v, and of the bias
@@ -47,7 +47,7 @@ def test_attention_and_its_gradients_equal_torch(
     def run(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None) -> jax.Array:
         return attend(q, k, v, bias, scale)
 
-    with formulation(backend):
+    with lower_for(backend):
         out, pull = jax.vjp(run, *(jnp.asarray(part, jnp.float32) for part in inputs))
         got = [out, *pull(jnp.asarray(g, jnp.float32))]
     for ours, theirs in zip(got, _reference(inputs, g, scale), strict=True):

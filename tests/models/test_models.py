@@ -14,7 +14,7 @@ from jaxvision.errors import UserError
 from jaxvision.model import build_module
 from jaxvision.models.variables import flat_shapes
 from jaxvision.ops import activations
-from jaxvision.ops.materialize import formulation
+from jaxvision.ops.backend import lower_for
 from tools.parity import models as parity
 
 # One per family and variant switch, and whether gradients are compared here: those of batch-normalised networks are in
@@ -165,7 +165,7 @@ def test_rematerialised_gradients_and_bfloat16_and_stochastic_depth(name):
         weights=trained_like(name, num_classes=parity.CLASSES, **parity.timm_size(name, (64, 64))).state_dict(),
     )  # fmt: skip
     x = random_images((64, 64), 0, 2)
-    with formulation("gpu"):  # compiles faster: the depthwise sums are long programs
+    with lower_for("gpu"):  # compiles faster: the depthwise sums are long programs
         (plain, _), _ = parity.module_gradients(model.module, False, model.variables, x)
         (remat, _), _ = parity.module_gradients(model.module.clone(remat=True), False, model.variables, x)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(remat), strict=True):

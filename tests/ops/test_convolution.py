@@ -10,7 +10,7 @@ import pytest
 from reference import relative_error
 
 from jaxvision.ops import convolution, pooling
-from jaxvision.ops.materialize import formulation
+from jaxvision.ops.backend import lower_for
 
 # height, width, in, out, kernel, stride, padding, groups
 SHAPES = {
@@ -62,7 +62,7 @@ def test_value_and_gradients(shape, backend):
     weight /= np.float32(np.sqrt(weight[0].size))
 
     def ours(x, weight):
-        with formulation(backend):
+        with lower_for(backend):
             y = convolution.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
         return jnp.sum(jnp.sin(y)), y
 
@@ -94,7 +94,7 @@ def test_the_form_follows_the_backend():
     x, weight = np.zeros((1, 20, 20, 8), np.float32), np.zeros((8, 3, 3, 1), np.float32)
 
     def text(backend):
-        with formulation(backend):
+        with lower_for(backend):
             return str(jax.make_jaxpr(lambda x, w: convolution.conv2d(x, w, padding=1, groups=8))(x, weight))
 
     assert "conv_general_dilated" not in text("cpu")
@@ -106,7 +106,7 @@ def test_the_pooling_of_slices_is_the_window_s_also_among_equal_values():
     g = np.float32(np.random.default_rng(1).integers(-9, 10, (2, 7, 6, 5)))  # sums are the same in any order
 
     def pooled(backend):
-        with formulation(backend):
+        with lower_for(backend):
             y, back = jax.vjp(pooling.max_pool_3x3, x)
             return y, back(g)[0]
 
@@ -120,7 +120,7 @@ def test_average_pooling_is_the_window_s(pool, size):
     x = np.random.default_rng(0).standard_normal((2, *size, 5), np.float32)
 
     def pooled(backend):
-        with formulation(backend):
+        with lower_for(backend):
             y, back = jax.vjp(pool, x)
             return y, back(jnp.sin(1 + y))[0]
 
@@ -130,7 +130,7 @@ def test_average_pooling_is_the_window_s(pool, size):
 
 def residual_stage(x, weights):
     for weight in weights:
-        x = convolution.finished(x @ weight, None, x, nn.relu)
+        x = convolution.bias_add_act(x @ weight, None, x, nn.relu)
     return x
 
 
@@ -147,7 +147,7 @@ def test_a_value_computed_once_has_the_function_s_derivatives():
 
     def loss(backend):
         def of(x, weights):
-            with formulation(backend):
+            with lower_for(backend):
                 return jnp.sum(jnp.sin(residual_stage(x, weights)))
 
         return jax.jit(jax.value_and_grad(of, (0, 1)))(x, weights)

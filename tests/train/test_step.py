@@ -90,8 +90,8 @@ def test_ten_whole_steps_equal_timm_in_float64():
             lambda s: 0.05,
             seed=0,
             label_smoothing=0.1,
-            average_decay=0.8,
-            average_warmup=False,
+            ema_decay=0.8,
+            ema_warmup=False,
         )
         step = jax.jit(step)
         state = create_state(variables, optimizer)

@@ -40,7 +40,7 @@ from jax.experimental import topologies
 
 import jaxvision
 from jaxvision.inference.hoist import hoist
-from jaxvision.ops.materialize import formulation
+from jaxvision.ops.backend import lower_for
 from tools.bench.models import ARTICLE, training
 
 # NVIDIA's figures for the H200 SXM.
@@ -137,7 +137,7 @@ def compile_program(
 
     built = jaxvision.create_model(model, key=jax.random.key(0), num_classes=1000, image_size=size, dtype=jnp.bfloat16)
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.bfloat16, sharding=place)
-    with formulation("gpu"):
+    with lower_for("gpu"):
         if mode == "infer":
             # As jaxvision.compile does it, with the weights prepared.
             variables = jaxvision.fuse(built).variables

@@ -30,9 +30,9 @@ from rich.progress import track
 import jaxvision
 from jaxvision.model import build_module
 from jaxvision.ops import convolution, pooling
+from jaxvision.ops.backend import lower_for
 from jaxvision.ops.cpu import onednn
 from jaxvision.ops.cpu import options as cpu
-from jaxvision.ops.materialize import formulation
 from tools.bench.processor import processor
 
 MODELS = (
@@ -97,7 +97,7 @@ def all_forms(
         forms.append(("onednn", here, onednn.enabled()))
     programs = {}
     for name, backend, library in forms:
-        with formulation(backend), library:
+        with lower_for(backend), library:
             function, arguments = make()
             compiled = onednn.jit(function, compiler_options=options).lower(*arguments).compile()
         programs[name] = lambda compiled=compiled, arguments=arguments: compiled(*arguments)

@@ -7,7 +7,7 @@ Every pipeline runs in a process of its own, rounds interleaved. The headline is
 per CPU-second of the whole process tree, which repeats within some percent on a loaded
 machine where wall time does not. timm's side does RandAugment on the host, as it must;
 ours does the same recipe's RandAugment on the device, which is not host work.
-The images are made here: 1/f colour noise with the sizes and bytes of ImageNet photos.
+The images are made here: 1/f color noise with the sizes and bytes of ImageNet photos.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def make_data(folder: Path, count: int) -> None:
 
 
 def photo(rng: np.random.Generator) -> bytes:
-    """One JPEG of about 110 KB and 400 x 500 pixels: 1/f noise per channel, correlated colours."""
+    """One JPEG of about 110 KB and 400 x 500 pixels: 1/f noise per channel, correlated colors."""
     height, width = (int(v) for v in rng.normal((400, 480), (60, 60)).clip(200, 700))
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     amplitude = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width)) ** 0.95
@@ -119,7 +119,7 @@ def jaxvision_batches(pipeline: str, folder: Path, threads: int = WORKERS) -> It
     else:
         source = sources.FolderSource(folder / "images", "train")
     transform = decode.train_transform(
-        size=SIZE, law="torch", area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), resize=pipeline.split()[1].strip(","),
+        size=SIZE, crop="torch", area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), resize=pipeline.split()[1].strip(","),
         crop_pct=0.875, interpolation="bicubic")  # fmt: skip
     order = plan.Plan(len(source), BATCH, seed=0, train=True)
     return loader.Loader(source, order, transform, size=SIZE, threads=threads).batches(0, 1 << 30)

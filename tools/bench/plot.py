@@ -148,11 +148,11 @@ def draw_tradeoff(document: dict[str, Any], path: Path) -> None:
     figure, panels = _figure(7 * len(modes), 5.2, len(modes))
     for mode, panel in zip(modes, panels, strict=True):
         rows = [s for s in document["summary"] if s["mode"] == mode and s["top1"]]
-        for side, colour in (("jaxvision", "tab:blue"), ("timm", "tab:orange")):
+        for side, color in (("jaxvision", "tab:blue"), ("timm", "tab:orange")):
             shown = [s for s in rows if side in s]
             speeds = [s["images_per_s"][f"{side} {s[side]['variant']}"] for s in shown]
             sizes = [80 * (s[side]["memory"] or 0) / 2**30 + 15 for s in shown]
-            panel.scatter(speeds, [s["top1"] for s in shown], sizes, color=colour, alpha=0.55, label=side)
+            panel.scatter(speeds, [s["top1"] for s in shown], sizes, color=color, alpha=0.55, label=side)
             if side == "jaxvision":
                 for s, x in zip(shown, speeds, strict=True):
                     label = s["model"].replace("_patch4_window7_224", "").replace("_patch16_224", "")
@@ -171,7 +171,7 @@ def draw_ratio(document: dict[str, Any], path: Path) -> None:
     for mode, panel in zip(modes, panels, strict=True):
         rows = [s for s in document["summary"] if s["mode"] == mode and "best" in s]
         places = range(len(rows))
-        for offset, (kind, colour) in enumerate((("best", "tab:blue"), ("default", "tab:gray"))):
+        for offset, (kind, color) in enumerate((("best", "tab:blue"), ("default", "tab:gray"))):
             shown = [(i, s[kind]) for i, s in zip(places, rows, strict=True) if kind in s]
             values = [v["ratio"] for _, v in shown]
             errors = [
@@ -179,7 +179,7 @@ def draw_ratio(document: dict[str, Any], path: Path) -> None:
                 [v["interval"][1] - v["ratio"] for _, v in shown],
             ]
             panel.barh(
-                [i + 0.4 * offset for i, _ in shown], values, 0.38, xerr=errors, color=colour, label=f"{kind} / {kind}"
+                [i + 0.4 * offset for i, _ in shown], values, 0.38, xerr=errors, color=color, label=f"{kind} / {kind}"
             )
         panel.axvline(1.0, color="black", linewidth=1)
         panel.set_yticks([i + 0.2 for i in places], [s["model"] for s in rows], fontsize=8)

@@ -98,10 +98,10 @@ class Jax:
 
     def _forward_flops(self, model: Any, images: Any) -> float:
         """XLA's count for the network as it is written: other forms of its convolutions do less, or more."""
-        from jaxvision.ops.materialize import formulation
+        from jaxvision.ops.backend import lower_for
 
         forward = self.jax.jit(lambda variables, x: model.module.apply(variables, x, train=False))
-        with formulation("tpu"):  # which changes no convolution
+        with lower_for("tpu"):  # which changes no convolution
             cost = forward.lower(model.variables, images).cost_analysis()
         return cost["flops"]
 

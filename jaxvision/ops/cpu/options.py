@@ -24,7 +24,7 @@ def compiler_options(module: nn.Module, *, train: bool = False) -> dict[str, str
     if jax.default_backend() != "cpu":
         return {}
     options = {"xla_cpu_prefer_vector_width": "512"}
-    if hasattr(module, "image_size"):  # networks that are built for one size of images are those with attention
+    if module.attends:
         return options
     return options | {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE" if train else ""}
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxvision.ops.materialize import stored
+from jaxvision.ops.materialize import materialize
 from jaxvision.ops.matmul import summed_products
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -84,7 +84,7 @@ def _by_tiles(x: jax.Array, transformed: jax.Array, pads: Pads, axis: int) -> ja
             for tile, kernel in zip(tiles, of_kernels, strict=True)
         ]
         # Stored: else each of a tile's 16 outputs would read all 36 products.
-        lines.append(stored(jnp.stack(_combined(_OUTPUT, products), 3)))
+        lines.append(materialize(jnp.stack(_combined(_OUTPUT, products), 3)))
     out = jnp.stack(_combined(_OUTPUT, lines), 2)
     down, across = out.shape[1], out.shape[3]
     return out.reshape(x.shape[0], SIDE * down, SIDE * across, -1)[:, :height, :width]
@@ -101,7 +101,7 @@ def _tiles(x: jax.Array, pads: Pads) -> list[list[jax.Array]]:
     x = lax.pad(x, jnp.zeros((), x.dtype), border)  # of a gradient less than nothing, where more than 2 were added
     reach_down, reach_across = SIDE * (down - 1) + 1, SIDE * (across - 1) + 1
     # Stored: as fast, but each of the 36 maps would be a program of up to 16 terms, compiled for as long again.
-    lines = [stored(line) for line in _combined(_INPUT, [x[:, i : i + reach_down : SIDE] for i in range(6)])]
+    lines = [materialize(line) for line in _combined(_INPUT, [x[:, i : i + reach_down : SIDE] for i in range(6)])]
     return [_combined(_INPUT, [line[:, :, j : j + reach_across : SIDE] for j in range(6)]) for line in lines]
 
 
@@ -113,7 +113,7 @@ def _forward(
 
 def _backward(pads: Pads, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array, None]:
     x, weight = saved
-    g = stored(g)  # else every line of tiles would compute it again
+    g = materialize(g)  # else every line of tiles would compute it again
     around = tuple((2 - before, 2 - after) for before, after in pads)
     # Inputs and outputs change places in the products: transposed, each of the 36 kernels would gather its own.
     dx = _by_tiles(g, kernels(weight[:, ::-1, ::-1]), around, 0)
@@ -123,7 +123,7 @@ def _backward(pads: Pads, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> t
 def _weight_gradient(x: jax.Array, g: jax.Array, pads: Pads) -> jax.Array:
     """dw (O, 3, 3, I): the transforms of the convolution turned round, with sums over all tiles for products."""
     g = jnp.pad(g, ((0, 0), (0, -g.shape[1] % SIDE), (0, -g.shape[2] % SIDE), (0, 0)))
-    lines = [stored(line) for line in _combined(_OUTPUT.T, [g[:, i::SIDE] for i in range(SIDE)])]
+    lines = [materialize(line) for line in _combined(_OUTPUT.T, [g[:, i::SIDE] for i in range(SIDE)])]
     of_g = [_combined(_OUTPUT.T, [line[:, :, j::SIDE] for j in range(SIDE)]) for line in lines]
     pairs = [pair for rows in zip(_tiles(x, pads), of_g, strict=True) for pair in zip(*rows, strict=True)]
     sums = jnp.stack([summed_products(x, g).T for x, g in pairs])

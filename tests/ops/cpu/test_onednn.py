@@ -18,8 +18,8 @@ from test_convolution import SHAPES, plain
 
 import jaxvision
 from jaxvision.ops import convolution
+from jaxvision.ops.backend import lower_for
 from jaxvision.ops.cpu import onednn
-from jaxvision.ops.materialize import formulation
 from jaxvision.train import build
 from tools.bench import models as bench_models
 
@@ -123,7 +123,7 @@ def test_what_is_added_in_place_is_not_lost():
 def test_where_it_is_used():
     def calls(x, weight, dtype=jnp.float32, backend="cpu", used=by_onednn):
         arrays = (jax.ShapeDtypeStruct(shape, dtype) for shape in (x, weight))
-        with formulation(backend):
+        with lower_for(backend):
             return TARGET in str(jax.make_jaxpr(lambda x, w: used(x, w, padding=weight[1] // 2))(*arrays))
 
     assert calls((2, 14, 14, 64), (64, 3, 3, 64))
