@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from convolution_cases import SHAPES, plain
 from reference import relative_error, trained_like
-from test_convolution import SHAPES, plain
 
 import jaxvision
 from jaxvision.ops import convolution
