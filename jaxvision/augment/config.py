@@ -1,0 +1,74 @@
+"""The section ``config.augment``: what the device does to training images, each field stated once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxvision.augment.erasing import FILLS
+from jaxvision.augment.mix import PAIRINGS
+from jaxvision.augment.pil import INTERPOLATIONS
+from jaxvision.options import option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Flip, RandAugment or another policy, color, random erasing, Mixup and CutMix."""
+
+    flip: bool = option(True, "mirror half of the images, left to right")
+    randaugment_layers: int = option(
+        0, "operations per image (N) of RandAugment as TensorFlow computes it; 0: no RandAugment", low=0, high=16
+    )
+    randaugment_magnitude: float = option(
+        10.0, "strength (M) of that RandAugment, of 10; larger values are allowed and not clamped", low=0, high=100
+    )
+    translate_const: float = option(100.0, "pixels of that RandAugment's translation at M = 10", low=0, high=1000)
+    cutout_const: float = option(
+        40.0, "half the side, in pixels, of that RandAugment's cutout at M = 10", low=0, high=1000
+    )
+    policy: str = option(
+        "", 'augmentation policy by name, such as "trivial", "3a" or timm\'s "rand-m9-mstd0.5-inc1"; empty: none'
+    )
+    interpolation: str = option(
+        "bicubic", "interpolation of that policy's rotations, shears and translations", choices=INTERPOLATIONS
+    )
+    color_jitter: float = option(
+        0.0,
+        "change brightness, contrast and saturation by up to this share, after the policy; 0: none",
+        low=0,
+        high=10,
+    )
+    lighting: float = option(
+        0.0, "standard deviation of noise along the principal components of ImageNet's colors; 0: none", low=0, high=10
+    )
+    erase_prob: float = option(0.0, "probability of random erasing, after normalisation; 0: none", low=0, high=1)
+    erase_area: tuple[float, float] = option(
+        (0.02, 1 / 3), "smallest and largest share of the image that is erased: 0 < low <= high <= 1"
+    )
+    erase_aspect: tuple[float, float] = option(
+        (0.3, 1 / 0.3), "smallest and largest height over width of an erased box: 0 < low <= high"
+    )
+    erase_fill: str = option(
+        "pixel",
+        'what fills an erased box: "pixel": noise for every value; "channel": one random value per box and channel; '
+        '"zero": the mean color',
+        choices=FILLS,
+    )
+    erase_max_count: int = option(1, "the largest number of erased boxes per image", low=1, high=16)
+    mixup: float = option(0.0, "alpha of Mixup's Beta(alpha, alpha); 0: no Mixup", low=0)
+    cutmix: float = option(0.0, "alpha of CutMix's Beta(alpha, alpha); 0: no CutMix", low=0)
+    mix_prob: float = option(1.0, "probability that Mixup or CutMix is applied", low=0, high=1)
+    mix_switch: float = option(0.5, "probability of CutMix where both alphas are above 0", low=0, high=1)
+    mix_pairing: str = option(
+        "reverse",
+        'an image\'s partner: "reverse": counted from the other end of the batch; "roll": the previous image',
+        choices=PAIRINGS,
+    )
+    mix_per_example: bool = option(False, "draw lambda, box and choice for each example, not once for the batch")
+    mix_symmetric: bool = option(False, "fold Mixup's lambda to max(lambda, 1 - lambda)")
+    mix_halves: bool = option(False, "with both alphas above 0: Mixup for one half of the batch, CutMix for the other")
+    mix_groups: str = option(
+        "per_device",
+        '"per_device": partners are images of the same device, and each device draws for itself; "global": partners '
+        "and draws of the whole batch",
+        choices=("global", "per_device"),
+    )
