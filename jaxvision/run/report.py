@@ -1,39 +1,96 @@
-"""``curves.png``: loss, learning rate and accuracy of a run, from its records."""
+"""The pictures and words at the end of a run: ``curves.png`` and the summary, both from its records."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+EVAL_LOSS = "cross-entropy"  # what every evaluation reports, whatever the training loss is
+COLORS = {"train": "tab:blue", "raw": "tab:orange", "EMA": "tab:green"}  # by a word of the label
 
-def plot_curves(records: Sequence[dict[str, Any]], path: Path, title: str) -> None:
-    """Draws the three panels; written aside first, so a picture is never half there."""
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One line of a panel.
+
+    Attributes:
+      label: what is drawn, with its final value: this is the text of the legend.
+      steps, values: the points; at least one.
+      sparse: whether each point is marked, because there are few of them.
+    """
+
+    label: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+    sparse: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A title and the curves that share its axes; at least one curve."""
+
+    title: str
+    curves: tuple[Curve, ...]
+
+
+def panels(records: Sequence[dict[str, Any]], *, train_loss: str, train_images: str) -> list[Panel]:
+    """What ``curves.png`` shows: a panel only where there are records, losses together only where they are the same.
+
+    Args:
+      records: of a run, as in ``metrics.jsonl``.
+      train_loss: what the training loss is; the evaluation's is ``EVAL_LOSS``.
+      train_images: on what training loss and accuracy are measured, such as "mixed and augmented images".
+    """
+
+    def curve(kind: str, key: str, label: str, form: str) -> list[Curve]:
+        points = [(r["step"], r[key]) for r in records if r["kind"] == kind and r.get(key) is not None]
+        if not points:
+            return []
+        steps, values = zip(*points, strict=True)
+        return [Curve(f"{label}: {values[-1]:{form}}", steps, values, kind == "eval" or len(points) == 1)]
+
+    training, raw, ema = f"train ({train_images})", "evaluation, raw weights", "evaluation, EMA weights"
+    train = curve("train", "loss", training, ".3f")
+    evaluation = curve("eval", "eval_loss", raw, ".3f") + curve("eval", "ema_eval_loss", ema, ".3f")
+    if train_loss == EVAL_LOSS:
+        losses = [(f"loss: {EVAL_LOSS}", train + evaluation)]
+    else:
+        losses = [(f"training loss: {train_loss}", train), (f"evaluation loss: {EVAL_LOSS}", evaluation)]
+    top1 = curve("train", "accuracy", training, ".2f")
+    top1 += curve("eval", "top1", raw, ".2f") + curve("eval", "ema_top1", ema, ".2f")
+    found = [*losses, ("top-1 %", top1), ("learning rate", curve("train", "learning_rate", "learning rate", ".3g"))]
+    return [Panel(title, tuple(curves)) for title, curves in found if curves]
+
+
+def plot_curves(
+    records: Sequence[dict[str, Any]], path: Path, title: str, *, train_loss: str, train_images: str
+) -> None:
+    """Draws the ``panels``, two in a row, to a PNG; written aside first, so a picture is never half there.
+
+    Nothing is written where there is nothing to draw.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    def series(kind: str, key: str) -> tuple[list[int], list[float]]:
-        chosen = [r for r in records if r["kind"] == kind and r.get(key) is not None]
-        return [r["step"] for r in chosen], [r[key] for r in chosen]
-
+    shown = panels(records, train_loss=train_loss, train_images=train_images)
+    if not shown:
+        return
+    rows, columns = -(-len(shown) // 2), min(2, len(shown))
     # Objects instead of pyplot: no global state, no display.
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(6 * columns, 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    loss, rate, accuracy = figure.subplots(1, 3)
-    loss.plot(*series("train", "loss"), label="train")
-    loss.plot(*series("eval", "eval_loss"), "o-", label="eval, raw")
-    loss.plot(*series("eval", "ema_eval_loss"), "o-", label="eval, EMA")
-    loss.set(title="loss", xlabel="step")
-    rate.plot(*series("train", "learning_rate"))
-    rate.set(title="learning rate", xlabel="step")
-    accuracy.plot(*series("train", "accuracy"), alpha=0.5, label="train")
-    accuracy.plot(*series("eval", "top1"), "o-", label="eval, raw")
-    accuracy.plot(*series("eval", "ema_top1"), "o-", label="eval, EMA")
-    accuracy.set(title="top-1 %", xlabel="step")
-    for axis in (loss, accuracy):
-        axis.legend()
-    for axis in (loss, rate, accuracy):
+    for i, panel in enumerate(shown):
+        axis = figure.add_subplot(rows, columns, i + 1)
+        for curve in panel.curves:
+            # One color for each of train, raw and EMA in every panel, whichever of them it has.
+            color = next((c for word, c in COLORS.items() if word in curve.label), "tab:gray")
+            style = "o-" if curve.sparse else "-"
+            axis.plot(curve.steps, curve.values, style, color=color, markersize=4, label=curve.label)
+        axis.set(title=panel.title, xlabel="step")
         axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
     figure.suptitle(title)
     partial = path.with_suffix(".tmp.png")
     figure.savefig(partial, dpi=110)

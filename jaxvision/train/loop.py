@@ -25,6 +25,7 @@ from jaxvision.run.preemption import Preemption, Watchdog
 from jaxvision.run.records import RunLog, rewrite
 from jaxvision.run.report import plot_curves, summary
 from jaxvision.train import build, inputs, sharding
+from jaxvision.train.curve_labels import curve_labels
 from jaxvision.train.distill import load_teacher
 from jaxvision.train.evaluate import evaluate
 from jaxvision.train.metrics import compute
@@ -190,7 +191,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
         raise UserError(f"the last checkpoint could not be written to {workdir}; free some space and run again")
     if log is not None:
         name = f"{config.model.name} on {config.data.name}"
-        plot_curves(log.records, workdir / "curves.png", name)
+        plot_curves(log.records, workdir / "curves.png", name, **curve_labels(config))
         skipped |= eval_loader.skipped
         console.line(summary(log.records, name=name, workdir=workdir, best_step=checkpoints.best, skipped=skipped))
     return 0
