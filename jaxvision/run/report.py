@@ -78,6 +78,7 @@ def plot_curves(
     if not shown:
         return
     rows, columns = -(-len(shown) // 2), min(2, len(shown))
+    last = max(curve.steps[-1] for panel in shown for curve in panel.curves)
     # Objects instead of pyplot: no global state, no display.
     figure = Figure(figsize=(6 * columns, 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
@@ -88,7 +89,8 @@ def plot_curves(
             color = next((c for word, c in COLORS.items() if word in curve.label), "tab:gray")
             style = "o-" if curve.sparse else "-"
             axis.plot(curve.steps, curve.values, style, color=color, markersize=4, label=curve.label)
-        axis.set(title=panel.title, xlabel="step")
+        axis.set(title=panel.title, xlabel="step", xlim=(0, 1.03 * last))
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     figure.suptitle(title)

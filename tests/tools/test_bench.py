@@ -14,6 +14,7 @@ from tools.bench import main as bench
 from tools.bench import pipeline as bench_pipeline
 from tools.bench import plot as plot_tradeoff
 from tools.bench import startup as bench_startup
+from tools.bench.table import bench_table
 
 HLO = """HloModule jit_f, is_scheduled=true
 
@@ -77,7 +78,7 @@ def test_bench_writes_its_files_and_a_failing_side_is_a_row(tmp_path):
     assert "best" not in second and "simple_vit_tiny_patch16_224 infer, timm eager" in result.stdout
 
     table = path.with_suffix(".md").read_text()
-    assert plot_tradeoff.bench_table(document) + "\n" == table and table.strip() in result.stdout
+    assert bench_table(document) + "\n" == table and table.strip() in result.stdout
     again = tmp_path / "again"
     assert plot_tradeoff.main([str(path), "--out", str(again)]) == 0
     for picture in tmp_path.glob("*.png"):

@@ -41,7 +41,7 @@ from jax.experimental import topologies
 import jaxvision
 from jaxvision.inference.hoist import hoist
 from jaxvision.ops.backend import lower_for
-from tools.bench.models import ARTICLE, training
+from tools.bench.models import COMPARISON, training
 
 # NVIDIA's figures for the H200 SXM.
 H200 = """
@@ -196,7 +196,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default=",".join(ARTICLE), help="names, also with *; default: the article's")
+    parser.add_argument("--models", default=",".join(COMPARISON), help="names, also with *; default: the comparison's")
     parser.add_argument("--modes", default="infer,train")
     parser.add_argument("--batch", type=int, default=0, help="default: 32, training 256")
     parser.add_argument("--size", type=int, default=224)

@@ -1,4 +1,4 @@
-"""Speed, memory and accuracy of the article's models beside timm, measured in one run: ``make bench``.
+"""Speed, memory and accuracy of the ten models of the comparison against timm, measured in one run: ``make bench``.
 
 For each model and mode every variant of both sides is built in a process of its own; then all run in turn, round
 after round, each call on inputs that lie on the device. Medians with their spread; ratios of medians with a
@@ -38,10 +38,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from jaxvision.models.registry import list_models, model_spec
-from tools.bench.models import ARTICLE
+from tools.bench.models import COMPARISON
 from tools.bench.pipeline import measure_all
-from tools.bench.plot import bench_table, plot_all
+from tools.bench.plot import plot_all
 from tools.bench.processor import processor
+from tools.bench.table import bench_table
 from tools.shared.model_args import replace_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -230,7 +231,7 @@ def summarise(row: Row, rates: dict[str, Any]) -> dict[str, Any]:
 
 
 def weights_of(model: str) -> Any:
-    """The spec of the article's weights, ImageNet-1k only, where the default ones are others."""
+    """The spec of the comparison's weights, ImageNet-1k only, where the default ones are others."""
     tags = {
         "convnext_tiny": "fb_in1k", "swin_tiny_patch4_window7_224": "ms_in1k", "resnet50": "a1_in1k",
         "tf_efficientnet_b0": "aa_in1k",
@@ -271,7 +272,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--models", default=",".join(ARTICLE), help="names, with shell wildcards; default: the article's"
+        "--models", default=",".join(COMPARISON), help="names, with shell wildcards; default: the comparison's"
     )
     parser.add_argument("--modes", default="infer,train", help="infer, train or both")
     parser.add_argument("--batch", type=int, default=0, help="default: 32; training 256, on a CPU 16")

@@ -1,173 +1,94 @@
-"""Table and plots of a result of ``tools/bench/main.py``: the article's scatter, and jaxvision against timm per model.
+"""Table and pictures of a result of ``tools/bench/main.py``.
 
-python tools/bench/plot.py benchmarks/results/bench_cpu2_2026-11-23.json --out /tmp/plots
+  python tools/bench/plot.py benchmarks/results/bench_run_cpu2_2026-11-24.json              # beside the result
+  python tools/bench/plot.py RESULT.json --out FOLDER
+  python tools/bench/plot.py RESULT.json --tradeoff docs/images/speed_accuracy.png          # that picture only
+
+Two pictures: STEM_tradeoff.png, speed against accuracy with jaxvision's and timm's point of each model joined by a
+line, and STEM_ratio.png, jaxvision's speed over timm's per model with its 95 % interval.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tools.bench.pipeline import pipeline_table
+from tools.bench.table import MODES, bench_table
 from tools.shared.model_args import replace_file
 
-# The article's own runs: RTX 2070, PyTorch 1.10, 224 px, inference at batch 32; images per second and top-1.
-ARTICLE_RUNS = {
-    "tf_efficientnetv2_b0": (1691, 78.4), "tf_efficientnet_b0": (1293, 76.8), "resnet50": (621, 80.4),
-    "resnet50d": (577, 80.5), "resnetrs50": (514, 79.9), "seresnext50_32x4d": (413, 81.3),
-    "convnext_tiny": (386, 82.1), "resnest50d": (305, 81.0), "swin_tiny_patch4_window7_224": (301, 81.4),
-}  # fmt: skip
-# Its literature table: images per second, top-1.
-ARTICLE_LITERATURE = {
-    "ResNet-RS-50": (4900, 78.8), "ResNet-RS-101": (3000, 80.3), "ResNet-50 (timm A1)": (2000, 80.4),
-    "ConvNeXt-T": (900, 82.1), "Swin-T": (900, 81.3), "EfficientNet-B0": (2900, 77.1),
-}  # fmt: skip
-MODES = {"infer": "inference", "train": "training"}
-
-
-def bench_table(document: dict[str, Any]) -> str:
-    """Markdown: what was measured, the article's figures beside it, and every error."""
-    here = document["machine"]
-    cores = f"{here['cpus']} CPU cores" + (f" ({here['cpu']})" if "cpu" in here else "")
-    lines = [
-        f"# {here['gpu'] or cores}, {document['dtype']}, {document['date']}",
-        "",
-        f"Command: `{document['command']}`. {document['rounds']} interleaved rounds, medians; python {here['python']}, "
-        + "; ".join(sorted(set(document["versions"].values())))
-        + f"; load at the start {here['load'][0]:.1f}. Matrix products {document['rates']['flops_per_s'] / 1e12:.2f} "
-        f"TFLOP/s, copies {document['rates']['bytes_per_s'] / 1e9:.0f} GB/s, measured by JAX in the same run. "
-        "The ratio is jaxvision's images per second over timm's: its fastest against timm's fastest, and both as they "
-        'come. "keep", on either side: the process keeps the memory that it frees. The share of products counts the '
-        "published FLOPs (training: three times).",
-        "",
-    ]
-    for mode, title in MODES.items():
-        rows = [s for s in document["summary"] if s["mode"] == mode]
-        if not rows:
-            continue
-        lines += [
-            f"## {title.capitalize()}",
-            "",
-            "| model | top-1 % | batch | jaxvision img/s | timm img/s | best/best | default/default | memory GB "
-            "| compile s | products % | copies % |" + (" article img/s |" if mode == "infer" else ""),
-            "|---" * (11 + (mode == "infer")) + "|",
-        ]
-        lines += [_line(s, document) for s in rows]
-        lines += ["", "Every variant, img/s:", ""]
-        for s in rows:
-            speeds = "; ".join(f"{key} {value:.1f}" for key, value in s["images_per_s"].items())
-            lines.append(f"- {s['model']}: {speeds}")
-            lines += [f"- {s['model']} {mode}, {key}: {text}" for key, text in s["errors"].items()]
-        lines.append("")
-    if "pipeline" in document:
-        lines += ["", pipeline_table(document)]
-    lines += ["", article_table()]
-    return "\n".join(lines).rstrip()
-
-
-def article_table() -> str:
-    """The article's own tables, beside which ours stands."""
-    lines = [
-        "## The article's tables, for reference",
-        "",
-        "Its own runs: RTX 2070, PyTorch 1.10, timm's weights, 224 px, inference at batch 32. Its literature table: "
-        "ImageNet-1k without extra data.",
-        "",
-        "| own runs | img/s | top-1 % | literature | img/s | top-1 % |",
-        "|---" * 6 + "|",
-    ]
-    for own, read in itertools.zip_longest(ARTICLE_RUNS.items(), ARTICLE_LITERATURE.items()):
-        cells = [f"{name} | {speed} | {top1}" for name, (speed, top1) in filter(None, (own, read))]
-        lines.append(f"| {' | '.join(cells)} |" if len(cells) == 2 else f"| {cells[0]} | | | |")
-    return "\n".join(lines)
-
-
-def _line(s: dict[str, Any], document: dict[str, Any]) -> str:
-    def speed(side: str) -> str:
-        if side not in s:
-            return "failed"
-        variant = s[side]["variant"]
-        return f"{s['images_per_s'][f'{side} {variant}']:.1f} ({variant})"
-
-    def ratio(kind: str) -> str:
-        if kind not in s:
-            return ""
-        low, high = s[kind]["interval"]
-        return f"{s[kind]['ratio']:.2f} [{low:.2f}, {high:.2f}]"
-
-    def both(key: str, scale: float, digits: int) -> str:
-        values = [s[side][key] for side in ("jaxvision", "timm") if side in s and s[side].get(key) is not None]
-        return " / ".join(f"{v / scale:.{digits}f}" for v in values)
-
-    roof = s.get("roofline")
-    top1 = (
-        f"{s['top1']:.1f}" + ("" if document["top1"].get(s["model"]) == "published" else " (measured)")
-        if s["top1"]
-        else ""
-    )
-    shares = [f"{100 * roof[key]:.0f}" if roof else "" for key in ("share_of_products", "share_of_copies")]
-    cells = [
-        s["model"], top1, str(s["batch"]), speed("jaxvision"), speed("timm"), ratio("best"), ratio("default"),
-        both("memory", 2**30, 2), both("compile_s", 1, 0),
-        *shares,
-    ]  # fmt: skip
-    if s["mode"] == "infer":
-        cells.append(str(ARTICLE_RUNS.get(s["model"], ("",))[0]))
-    return "| " + " | ".join(cells) + " |"
+COLORS = {"jaxvision": "tab:blue", "timm": "tab:orange"}
+# The area of a bubble in square points: of no memory, and per GB.
+AREA, AREA_PER_GB = 15.0, 80.0
+LABEL_SIZE = 8  # points
+DPI = 110
+Box = tuple[float, float, float, float]  # in pixels: left, bottom, right, top
 
 
 def plot_all(document: dict[str, Any], stem: Path) -> list[Path]:
     """Writes ``STEM_tradeoff.png`` and ``STEM_ratio.png``; returns what was written."""
     written = []
-    for name, draw in (("tradeoff", draw_tradeoff), ("ratio", draw_ratio)):
+    for name, make in (("tradeoff", tradeoff_figure), ("ratio", ratio_figure)):
         path = stem.with_name(f"{stem.name}_{name}.png")
-        replace_file(path, lambda part, draw=draw: draw(document, part))
+        _save(make(document), path)
         written.append(path)
     return written
 
 
-def _figure(width: float, height: float, panels: int) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, panels, squeeze=False)[0]
+def _save(figure: Any, path: Path) -> None:
+    replace_file(path, lambda part: figure.savefig(part, dpi=DPI, format="png"))
 
 
-def draw_tradeoff(document: dict[str, Any], path: Path) -> None:
-    """The article's picture: speed against accuracy, the bubble's area is the memory."""
+def tradeoff_figure(document: dict[str, Any]) -> Any:
+    """Speed against accuracy, one panel per mode; the area of a point is the peak memory."""
     modes = [m for m in MODES if any(s["mode"] == m for s in document["summary"])]
-    figure, panels = _figure(7 * len(modes), 5.2, len(modes))
+    figure, panels = _figure(7 * len(modes), 5.4, len(modes))
     for mode, panel in zip(modes, panels, strict=True):
         rows = [s for s in document["summary"] if s["mode"] == mode and s["top1"]]
-        for side, color in (("jaxvision", "tab:blue"), ("timm", "tab:orange")):
+        for s in rows:
+            sides = [side for side in COLORS if side in s]
+            speeds = [_speed(s, side) for side in sides]
+            panel.plot(speeds, [s["top1"]] * len(sides), color="gray", linewidth=1, zorder=1)
+        for side, color in COLORS.items():
             shown = [s for s in rows if side in s]
-            speeds = [s["images_per_s"][f"{side} {s[side]['variant']}"] for s in shown]
-            sizes = [80 * (s[side]["memory"] or 0) / 2**30 + 15 for s in shown]
-            panel.scatter(speeds, [s["top1"] for s in shown], sizes, color=color, alpha=0.55, label=side)
-            if side == "jaxvision":
-                for s, x in zip(shown, speeds, strict=True):
-                    label = s["model"].replace("_patch4_window7_224", "").replace("_patch16_224", "")
-                    panel.annotate(label, (x, s["top1"]), fontsize=8, xytext=(4, 5), textcoords="offset points")
-        panel.set(xscale="log", xlabel="images per second", ylabel="ImageNet top-1 %")
-        panel.set_title(f"{MODES[mode]}, {document['date']} (bubble: peak memory)")
-        panel.grid(alpha=0.3, which="both")
-        panel.legend(loc="lower left")
-    figure.savefig(path, dpi=110, format="png")
+            panel.scatter(
+                [_speed(s, side) for s in shown], [s["top1"] for s in shown], [_area(s[side]["memory"]) for s in shown],
+                color=color, alpha=0.6, label=side, zorder=2,
+            )  # fmt: skip
+        _speed_axis(panel)
+        panel.set(xlabel="images per second", ylabel="ImageNet top-1 %", title=MODES[mode])
+        panel.margins(0.1, 0.08)
+        panel.grid(alpha=0.3)
+    handles = [
+        panels[0].scatter([], [], AREA + AREA_PER_GB, color=color, alpha=0.6, label=side)
+        for side, color in COLORS.items()
+    ] + [
+        panels[0].scatter([], [], AREA + AREA_PER_GB * gb, color="lightgray", label=f"{gb} GB of memory")
+        for gb in (1, 4)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.suptitle(
+        f"the fastest variant of each side on {_machine(document)}, {document['dtype']}, {document['date']}"
+    )
+    # Labels are placed on the finished layout, in points, which the layout must not change any more.
+    figure.set_dpi(DPI)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for mode, panel in zip(modes, panels, strict=True):
+        _label(panel, [s for s in document["summary"] if s["mode"] == mode and s["top1"]])
+    return figure
 
 
-def draw_ratio(document: dict[str, Any], path: Path) -> None:
-    """jaxvision over timm per model, with the 95 % intervals."""
+def ratio_figure(document: dict[str, Any]) -> Any:
+    """jaxvision's images per second over timm's per model, with the 95 % intervals; all panels have the same scale."""
     modes = [m for m in MODES if any(s["mode"] == m for s in document["summary"])]
-    figure, panels = _figure(7 * len(modes), 4.8, len(modes))
+    figure, panels = _figure(7 * len(modes), 4.8, len(modes), sharex=True)
     for mode, panel in zip(modes, panels, strict=True):
         rows = [s for s in document["summary"] if s["mode"] == mode and "best" in s]
         places = range(len(rows))
@@ -182,19 +103,133 @@ def draw_ratio(document: dict[str, Any], path: Path) -> None:
                 [i + 0.4 * offset for i, _ in shown], values, 0.38, xerr=errors, color=color, label=f"{kind} / {kind}"
             )
         panel.axvline(1.0, color="black", linewidth=1)
-        panel.set_yticks([i + 0.2 for i in places], [s["model"] for s in rows], fontsize=8)
+        panel.set_yticks([i + 0.2 for i in places], [_short(s["model"]) for s in rows], fontsize=LABEL_SIZE)
         panel.invert_yaxis()
-        panel.set(xlabel="jaxvision / timm, images per second", title=MODES[mode])
+        panel.set(xlabel="images per second, jaxvision / timm", title=MODES[mode])
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)  # below: bars reach everywhere
         panel.grid(alpha=0.3, axis="x")
-    figure.savefig(path, dpi=110, format="png")
+    figure.suptitle(f"{_machine(document)}, {document['dtype']}, {document['date']}")
+    return figure
+
+
+def _figure(width: float, height: float, panels: int, *, sharex: bool = False) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, panels, squeeze=False, sharex=sharex)[0]
+
+
+def _speed_axis(panel: Any) -> None:
+    """A logarithmic axis whose ticks are numbers that people read: 5, 7, 10, 15, 20, 30, 50, ..."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=20))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+
+
+def _label(panel: Any, rows: list[dict[str, Any]]) -> None:
+    """Writes each model's name next to its points, where it covers nothing, stays inside and is nearest to its own."""
+    renderer, scale = panel.figure.canvas.get_renderer(), DPI / 72
+    window = panel.get_window_extent(renderer)
+    inside = (window.x0 + 2, window.y0 + 2, window.x1 - 2, window.y1 - 2)
+    own: dict[str, Box] = {}  # of each model: the box around its points
+    taken: list[Box] = []  # what no name may cover: points, the lines between them, names
+    for s in rows:
+        sides = [side for side in COLORS if side in s]
+        if not sides:
+            continue
+        spots = panel.transData.transform([(_speed(s, side), s["top1"]) for side in sides])
+        radii = [math.sqrt(_area(s[side]["memory"])) / 2 * scale for side in sides]
+        points = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(spots, radii, strict=True)]
+        taken += [*points, (min(spots[:, 0]), spots[0, 1] - 1, max(spots[:, 0]), spots[0, 1] + 1)]
+        left, bottom, right, top = zip(*points, strict=True)
+        own[_short(s["model"])] = (min(left), min(bottom), max(right), max(top))
+    for name, around in sorted(own.items(), key=lambda item: -item[1][1]):
+        size = _size(panel, name, renderer)
+
+        def cost(box: Box, name: str = name, around: Box = around) -> float:
+            """Overlaps weigh most, then other models that are nearer than the own one, then the distance."""
+            outside = (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, inside)
+            distance = _distance(box, around)
+            nearer = sum(_distance(box, other) <= distance + 3 for model, other in own.items() if model != name)
+            return 1e4 * outside + 1e2 * sum(_overlap(box, other) for other in taken) + 30 * nearer + distance
+
+        box = min(_places(around, *size), key=cost)
+        taken.append(box)
+        middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        anchor = ((around[0] + around[2]) / 2, (around[1] + around[3]) / 2)
+        shift = [(m - a) / scale for m, a in zip(middle, anchor, strict=True)]
+        far = _distance(box, around) > size[1]
+        panel.annotate(
+            name, panel.transData.inverted().transform(anchor), shift,
+            textcoords="offset points", fontsize=LABEL_SIZE, ha="center", va="center", zorder=3,
+            arrowprops={"arrowstyle": "-", "color": "gray", "linewidth": 0.6} if far else None,
+        )  # fmt: skip
+
+
+def _places(around: Box, width: float, height: float) -> Iterator[Box]:
+    """Boxes of a name's size around a box, the nearest first: above, right, left, below, then farther away."""
+    left, bottom, right, top = around
+    x, y = (left + right - width) / 2, (bottom + top - height) / 2
+    for step in range(8):
+        gap = 1 + 0.7 * step * height
+        spots = [(x, top + gap), (right + gap, y), (left - width - gap, y), (x, bottom - height - gap)]
+        for shift in (0.3, 0.6):
+            for across in (shift * width, -shift * width):
+                spots += [(x + across, top + gap), (x + across, bottom - height - gap)]
+            for up in (shift * 2 * height, -shift * 2 * height):
+                spots += [(right + gap, y + up), (left - width - gap, y + up)]
+        yield from ((a, b, a + width, b + height) for a, b in spots)
+
+
+def _size(panel: Any, text: str, renderer: Any) -> tuple[float, float]:
+    """Width and height in pixels of a name, with a little room around it."""
+    probe = panel.text(0, 0, text, fontsize=LABEL_SIZE, transform=None)
+    box = probe.get_window_extent(renderer)
+    probe.remove()
+    return box.width + 4, box.height + 2
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """The common area of two boxes."""
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _distance(a: Box, b: Box) -> float:
+    """Between the nearest points of two boxes."""
+    across, up = max(a[0] - b[2], b[0] - a[2], 0.0), max(a[1] - b[3], b[1] - a[3], 0.0)
+    return math.hypot(across, up)
+
+
+def _speed(s: dict[str, Any], side: str) -> float:
+    return s["images_per_s"][f"{side} {s[side]['variant']}"]
+
+
+def _area(memory: float | None) -> float:
+    return AREA + AREA_PER_GB * (memory or 0) / 2**30
+
+
+def _short(model: str) -> str:
+    return model.replace("_patch4_window7_224", "").replace("_patch16_224", "")
+
+
+def _machine(document: dict[str, Any]) -> str:
+    here = document["machine"]
+    if here["gpu"]:
+        return here["gpu"].split(",")[0]
+    return f"{here['cpus']} CPU cores" + (f" ({here['cpu']})" if here.get("cpu") else "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("result", type=Path, help="a JSON of tools/bench/main.py")
-    parser.add_argument("--out", type=Path, help="folder of the plots; default: beside the result")
+    parser.add_argument("--out", type=Path, help="folder of the pictures; default: beside the result")
+    parser.add_argument("--tradeoff", type=Path, help="write only the picture of speed against accuracy, to this file")
     args = parser.parse_args(argv)
     try:
         document = json.loads(args.result.read_text())
@@ -202,6 +237,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, KeyError) as error:
         print(f"error: {args.result} is no result of tools/bench/main.py: {error}", file=sys.stderr)
         return 2
+    if args.tradeoff:
+        _save(tradeoff_figure(document), args.tradeoff)
+        print(f"written: {args.tradeoff}")
+        return 0
     print(table)
     for path in plot_all(document, (args.out or args.result.parent) / args.result.stem):
         print(f"written: {path}")
