@@ -11,7 +11,7 @@ import cli
 
 # A module imports from its own folder and from layers above it in this list. A new module at the top has to be placed.
 LAYERS = (
-    {"errors", "options"},
+    {"errors", "files", "options"},
     {"ops"},
     {"models"},
     {"weights", "inference"},

@@ -22,9 +22,10 @@ import numpy as np
 
 import jaxvision
 from jaxvision.errors import UserError
+from jaxvision.files import replace_file
 from jaxvision.run.console import notes
 from jaxvision.weights.state_dict import State
-from tools.shared.model_args import checksum, replace_file, weights_of_run
+from tools.shared.model_args import checksum, weights_of_run
 
 
 def logit_difference(model: jaxvision.Model, state: State) -> tuple[float, float] | None:

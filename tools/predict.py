@@ -23,8 +23,9 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
 from jaxvision.errors import UserError
+from jaxvision.files import replace_file
 from jaxvision.preprocessing import imagenet_classes
-from tools.shared.model_args import add_model_arguments, load, replace_file
+from tools.shared.model_args import add_model_arguments, load
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 

@@ -25,11 +25,11 @@ from jaxvision.config import Config
 from jaxvision.data import decode, sources
 from jaxvision.data.tfrecord import DataError
 from jaxvision.errors import UserError
+from jaxvision.files import replace_file
 from jaxvision.optim.losses import smoothed_one_hot
 from jaxvision.train import build, inputs
 from jaxvision.train.progressive import stages
 from jaxvision.train.step import MIXING, step_key
-from tools.shared.model_args import replace_file
 
 
 def network_input(config: Config, source: sources.Source, step: int) -> tuple[np.ndarray, np.ndarray, list[int]]:

@@ -36,9 +36,9 @@ import optuna
 from jaxvision import main as main_lib
 from jaxvision.config import flatten
 from jaxvision.errors import UserError
+from jaxvision.files import replace_file
 from jaxvision.main import unknown_fields
 from jaxvision.run.records import read_records
-from tools.shared.model_args import replace_file
 
 INTERRUPTED = (130, 143)
 METRICS = ("top1", "ema_top1", "top5", "ema_top5")
@@ -157,8 +157,8 @@ def open_study(args: argparse.Namespace, axes: Sequence[Axis]) -> optuna.Study:
     return study
 
 
-def bias_add_act(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials with a result or an error of their own."""
+def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that have a result, or failed."""
     return [t for t in study.trials if "scores" in t.user_attrs or "error" in t.user_attrs]
 
 
@@ -166,11 +166,11 @@ def search(args: argparse.Namespace, axes: Sequence[Axis], say: Callable[[str], 
     """Runs trials until there are enough."""
     study = open_study(args, axes)
     total = math.prod(len(a.values) for a in axes) if args.sampler == "grid" else args.trials
-    while len(bias_add_act(study)) < total:
+    while len(finished(study)) < total:
         trial = study.ask()
         params = {axis.field: axis.suggest(trial) for axis in axes}
         shown = ", ".join(f"{field} {_text(value)}" for field, value in params.items())
-        say(f"trial {len(bias_add_act(study)) + 1} of {total}: {shown}")
+        say(f"trial {len(finished(study)) + 1} of {total}: {shown}")
         try:
             scores = run_trial(args, params)
         except UserError as error:
@@ -195,7 +195,7 @@ def _score(scores: Sequence[float]) -> str:
 
 def report(study: optuna.Study, axes: Sequence[Axis], args: argparse.Namespace) -> str:
     """Writes ``sweep.csv``, ``sweep.md`` and ``sweep.png``; returns the table."""
-    trials = bias_add_act(study)
+    trials = finished(study)
     good = sorted((t for t in trials if "scores" in t.user_attrs), key=lambda t: -t.value)
     lines = ["| " + " | ".join([*(a.field for a in axes), args.metric]) + " |", "|---" * (len(axes) + 1) + "|"]
     for trial in good:

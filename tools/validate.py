@@ -30,10 +30,11 @@ from jaxvision.data.loader import Loader, prefetch
 from jaxvision.data.plan import Plan
 from jaxvision.data.tfrecord import DataError
 from jaxvision.errors import UserError
+from jaxvision.files import replace_file
 from jaxvision.preprocessing import imagenet_classes
 from jaxvision.train import sharding
 from tools.shared.data_args import add_data_arguments, open_source
-from tools.shared.model_args import add_model_arguments, load, replace_file
+from tools.shared.model_args import add_model_arguments, load
 
 
 def class_table(source: sources.Source, num_classes: int) -> np.ndarray:

@@ -6,6 +6,7 @@ CRC-32C of the data; all little-endian.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxvision.errors import UserError
+from jaxvision.files import replace_file
 
 _HEADER = struct.Struct("<QI")
 OVERHEAD = 16  # header 12 bytes, trailing checksum 4
@@ -46,14 +48,8 @@ def record_offsets(path: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError):
         pass
     offsets = np.array([*_scan(path, stat.st_size), stat.st_size + 12], np.int64)
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(f".{os.getpid()}.tmp")
-        with partial.open("wb") as file:
-            np.save(file, offsets)
-        partial.replace(cached)
-    except OSError:
-        pass  # the cache only saves time
+    with contextlib.suppress(OSError):  # the cache only saves time
+        replace_file(cached, lambda path: np.save(path, offsets))
     return offsets
 
 

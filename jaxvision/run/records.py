@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision.files import replace_text
+
 Record = dict[str, Any]
 
 TRAIN_KEYS = ("loss", "accuracy", "learning_rate", "bad_steps", "images_per_second")
@@ -41,7 +43,7 @@ class RunLog:
             for r in read_records(workdir)
             if r["step"] < resume_step or (r["step"] == resume_step and (evaluated or r["kind"] == "train"))
         ]
-        rewrite(workdir / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in self.records))
+        replace_text(workdir / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in self.records))
         with (workdir / "metrics.csv").open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *map(_row, self.records)])
         self._board = _EventFile(workdir / "tensorboard")
@@ -119,13 +121,6 @@ def read_records(workdir: Path) -> list[Record]:
             continue
         records.append(record)
     return records
-
-
-def rewrite(path: Path, text: str) -> None:
-    """Replaces a file's content at once: a reader or a crash never sees half of it."""
-    partial = path.with_suffix(path.suffix + ".tmp")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _row(record: Record) -> list[Any]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxvision.files import replace_file
+
 EVAL_LOSS = "cross-entropy"  # what every evaluation reports, whatever the training loss is
 COLORS = {"train": "tab:blue", "raw": "tab:orange", "EMA": "tab:green"}  # by a word of the label
 
@@ -94,9 +96,7 @@ def plot_curves(
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     figure.suptitle(title)
-    partial = path.with_suffix(".tmp.png")
-    figure.savefig(partial, dpi=110)
-    partial.replace(path)
+    replace_file(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
 
 
 def summary(

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jaxvision.config import Config
 from jaxvision.data.loader import Interrupted, Loader
 from jaxvision.errors import UserError
+from jaxvision.files import replace_text
 from jaxvision.run.checkpoint import Checkpointer
 from jaxvision.run.console import Console
 from jaxvision.run.preemption import Preemption
@@ -98,5 +99,5 @@ def run(config: Config, workdir: Path) -> int:
     console.evaluated(step, result)
     if jax.process_index() == 0:
         document = {"step": step, "model": config.model.name, "skipped": loader.skipped, **result}
-        (workdir / "evaluation.json").write_text(json.dumps(document, indent=2) + "\n")
+        replace_text(workdir / "evaluation.json", json.dumps(document, indent=2) + "\n")
     return 0

@@ -19,10 +19,11 @@ from jaxvision.config import flatten as flatten_config
 from jaxvision.data.loader import Interrupted
 from jaxvision.data.plan import Plan
 from jaxvision.errors import DivergedError, OutOfMemoryError, UserError
+from jaxvision.files import replace_text
 from jaxvision.run.checkpoint import Checkpointer
 from jaxvision.run.console import Console, notes, parameter_table
 from jaxvision.run.preemption import Preemption, Watchdog
-from jaxvision.run.records import RunLog, rewrite
+from jaxvision.run.records import RunLog
 from jaxvision.run.report import plot_curves, summary
 from jaxvision.train import build, inputs, sharding
 from jaxvision.train.curve_labels import curve_labels
@@ -230,7 +231,7 @@ def _prepare_workdir(workdir: Path, config: Config) -> None:
     """Creates the workdir and saves the resolved config, so that an unwritable one fails before the first step."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        rewrite(workdir / "config.json", json.dumps(json.loads(config.to_json()), indent=2) + "\n")
+        replace_text(workdir / "config.json", json.dumps(json.loads(config.to_json()), indent=2) + "\n")
     except OSError as error:
         raise UserError(
             f"cannot write to the workdir {workdir}: {error.strerror}. Choose another --workdir."

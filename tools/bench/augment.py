@@ -29,10 +29,10 @@ import numpy as np
 
 from jaxvision.config import Config
 from jaxvision.data.sources import SyntheticSource
+from jaxvision.files import replace_file
 from jaxvision.main import load_config
 from jaxvision.train import build
 from tools.bench.processor import processor
-from tools.shared.model_args import replace_file
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = (

@@ -37,6 +37,7 @@ from PIL import Image
 if TYPE_CHECKING:
     import psutil
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZE, BATCH, WORKERS = 224, 128, 2
 SYNSETS = ("n01440764", "n01443537", "n01484850", "n01491361")
 RAND = "rand-m9-mstd0.5-inc1"
@@ -84,7 +85,7 @@ def make_data(folder: Path, count: int) -> None:
         for i in range(1, 17):
             add(val, f"ILSVRC2012_val_{i:08d}.JPEG", photo(rng))
     subprocess.run(
-        [sys.executable, Path(__file__).with_name("prepare_imagenet.py"), "--train", folder / "tars" / "train.tar",
+        [sys.executable, ROOT / "tools" / "prepare_imagenet.py", "--train", folder / "tars" / "train.tar",
          "--val", folder / "tars" / "val.tar", "--out", folder / "tfds", "--shards", "8", "--allow-partial"],
         check=True, capture_output=True)  # fmt: skip
     (folder / "done").touch()

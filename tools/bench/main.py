@@ -37,13 +37,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from jaxvision.files import replace_file
 from jaxvision.models.registry import list_models, model_spec
 from tools.bench.models import COMPARISON
 from tools.bench.pipeline import measure_all
 from tools.bench.plot import plot_all
 from tools.bench.processor import processor
 from tools.bench.table import bench_table
-from tools.shared.model_args import replace_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("XLA_FLAGS", "TORCH_LOGS", "OMP_NUM_THREADS")
@@ -72,7 +72,7 @@ class Worker:
         flags = [f"--{key}={value}" for key, value in arguments.items()]
         environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tools" / "bench_worker.py"), side, *flags],
+            [sys.executable, str(Path(__file__).with_name("worker.py")), side, *flags],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
         )  # fmt: skip
 
@@ -287,7 +287,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--val", type=Path, help="ImageNet's validation images in class folders: measure top-1")
     parser.add_argument("--weights", type=Path, help="with --val: a folder of MODEL.safetensors or MODEL.pth")
     parser.add_argument(
-        "--pipeline", action="store_true", help="also JPEGs to augmented batches; see bench_pipeline.py"
+        "--pipeline", action="store_true", help="also JPEGs to augmented batches; see tools/bench/pipeline.py"
     )
     parser.add_argument(
         "--data", type=Path, default=Path("data/bench_input"), help="with --pipeline: images, made there"

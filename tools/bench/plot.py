@@ -20,8 +20,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from jaxvision.files import replace_file
 from tools.bench.table import MODES, bench_table
-from tools.shared.model_args import replace_file
 
 COLORS = {"jaxvision": "tab:blue", "timm": "tab:orange"}
 # The area of a bubble in square points: of no memory, and per GB.

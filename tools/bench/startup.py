@@ -26,8 +26,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from jaxvision.files import replace_file
 from tools.bench.processor import processor
-from tools.shared.model_args import replace_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_STEP = re.compile(r"step +1\b")

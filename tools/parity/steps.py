@@ -34,6 +34,7 @@ import numpy as np
 
 import jaxvision
 from jaxvision.config import Config
+from jaxvision.files import replace_file
 from jaxvision.main import load_config
 from jaxvision.model import build_module
 from jaxvision.models.registry import model_spec
@@ -41,7 +42,6 @@ from jaxvision.train import build
 from jaxvision.train.state import create_state
 from tools.parity.models import CLASSES, relative_error, timm_names, timm_size, trained_like
 from tools.parity.reference import timm, torch
-from tools.shared.model_args import replace_file
 
 from timm import loss as timm_loss  # isort: skip
 from timm import optim as timm_optim  # isort: skip

@@ -29,8 +29,8 @@ import numpy as np
 from PIL import Image
 
 from jaxvision.data import decode, digits
+from jaxvision.files import replace_file
 from jaxvision.run.records import read_records
-from tools.shared.model_args import replace_file
 
 MODEL, SIZE, BATCH, EPOCHS, WARMUP = "resnet10t", 32, 64, 12, 2
 RATE, DECAY, AUGMENT, MIXUP, CUTMIX, ERASE, SMOOTHING, EMA = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,14 +82,3 @@ def checksum(path: Path) -> str:
             digest.update(block)
             bar.advance(task, len(block))
     return digest.hexdigest()
-
-
-def replace_file(path: Path, write: Any) -> None:
-    """``write(temporary path)``, then renames: nothing half-written is ever under ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
