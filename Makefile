@@ -1,4 +1,4 @@
-# make install | train | test | lint | parity | parity-steps | bench | bench-input | bench-augment | gpu-program.
+# make install | train | check | test | lint | parity | parity-steps | bench | bench-input | bench-augment | gpu-program.
 # Everything lives in .venv; a second call reinstalls nothing.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 GPU := $(shell { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; } && echo cuda)
 ARGS ?=
 
-.PHONY: install install-test train test lint format parity parity-steps bench bench-input bench-augment gpu-program clean
+.PHONY: install install-test train check test lint format parity parity-steps bench bench-input bench-augment gpu-program clean
 
 install: $(VENV)/.installed$(GPU)
 install-test: $(VENV)/.installed-test
@@ -34,6 +34,10 @@ $(VENV)/.installed-test: $(VENV)/.installed$(GPU)
 # ResNet-RS-50 on the embedded digits; runs/digits holds the result. Starting it again resumes.
 train: install
 	$(PY) -m jaxvision.main --config configs/resnet_rs50.py:digits --workdir runs/digits $(ARGS)
+
+# Lint, and the tests of everything but whole programs and the zoo: after each change.
+check: lint
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not program and not zoo and not slow" $(ARGS)
 
 test: install-test
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -1,25 +1,46 @@
-"""Test settings: CPU with eight simulated devices."""
+"""Test settings: a CPU with eight simulated devices, and one cache of compiled programs for the whole run."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # LLVM's optimisation is left out: the tests' time is compilation, not computation. Runs in processes of their own
-# (cli.py) compile as a user's do.
-_FLAGS = " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + _FLAGS
+# (cli.py) choose for themselves.
+FLAGS = " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+if FLAGS not in os.environ.get("XLA_FLAGS", ""):  # a worker inherits them; the cache's key holds them
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + FLAGS
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# Compiled programs and indices are shared by the tests of one session and leave nothing in the user's cache.
-_CACHE = tempfile.TemporaryDirectory(prefix="jaxvision-test-cache-")
-os.environ["XDG_CACHE_HOME"] = _CACHE.name
+# Larger than this, the cache of compiled programs starts anew: it also holds the programs of former sources.
+CACHE_BYTES = 2 << 30
 
 
-# A file is a worker's from its first test to its last. The longest come first, so that both workers end together.
+def pytest_configure(config):
+    """All workers and the programs they start share one compilation cache, which the next run finds again.
+
+    JAX's key holds the program, the compiler's flags and jaxlib's version. Tests of the cache use another folder.
+    """
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        return  # the environment is the first process's
+    temporary = tempfile.mkdtemp(prefix="jaxvision-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(temporary, ignore_errors=True))
+    os.environ["XDG_CACHE_HOME"] = temporary  # indices of data files, and nothing in the user's own cache
+    cache = getattr(config, "cache", None)
+    programs = Path(cache.mkdir("compiled") if cache else temporary)
+    if sum(entry.stat().st_size for entry in programs.iterdir()) > CACHE_BYTES:
+        shutil.rmtree(programs)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+
+
+# The longest come first, so that both workers end together.
 LONGEST = (
     "test_loop.py", "test_models.py", "test_recipes.py", "test_train_outcomes.py", "test_weights.py", "test_main.py",
     "test_imports.py", "test_regularisation.py", "test_parity_steps.py",

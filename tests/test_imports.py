@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cli
+import pytest
 
 # A module imports from its own folder and from layers above it in this list. A new module at the top has to be placed.
 LAYERS = (
@@ -96,6 +97,7 @@ def test_heavy_packages_are_imported_where_they_are_needed_only():
             assert allowed is None or path.as_posix().endswith(allowed), f"{module} imports {name}"
 
 
+@pytest.mark.program
 def test_training_runs_without_tensorflow_tfds_clu_torch_and_extras(tmp_path):
     """The GPU image lacks these packages; synthetic data must train, save and resume all the same."""
     code = (

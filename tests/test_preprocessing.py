@@ -76,6 +76,7 @@ def photos(tmp_path_factory):
     return root, answers
 
 
+@pytest.mark.program
 def test_validate_counts_what_timm_would(photos, tmp_path):
     root, answers = photos
     ids = [wnid for wnid, _ in imagenet_classes()]
@@ -92,6 +93,7 @@ def test_validate_counts_what_timm_would(photos, tmp_path):
         assert found["top5"] == pytest.approx(100 * np.mean([rank < 5 for rank in ranks]))
 
 
+@pytest.mark.program
 def test_validate_does_not_reward_nan(photos, tmp_path):
     root, _ = photos
     state = dict(torch.load(root / "w.pth", weights_only=True))
@@ -102,6 +104,7 @@ def test_validate_does_not_reward_nan(photos, tmp_path):
     assert result.returncode == 0 and "top-1 0.000 %, top-5 0.000 %" in result.stdout
 
 
+@pytest.mark.program
 def test_predict_names_the_classes_and_draws_a_sheet(photos, tmp_path):
     root, answers = photos
     (root / "data" / "broken.jpg").write_bytes(b"\xff\xd8 no")

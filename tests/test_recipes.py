@@ -128,6 +128,7 @@ def run_all(commands):
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRACED)
 def test_the_other_recipes_programs_can_be_built(name, digits_dir):
     """Augmentation and train step on the digits, traced alone: compiling is most of a short run."""
@@ -147,6 +148,7 @@ def test_the_other_recipes_programs_can_be_built(name, digits_dir):
     assert {"metrics", "learning_rate", "bad_total", "bad_in_row"} <= set(report)
 
 
+@pytest.mark.program
 @pytest.mark.parametrize("group", SMALL, ids=lambda group: "+".join(group))
 def test_recipes_train_a_few_steps_on_the_digits(group, tmp_path, digits_dir):
     commands = []
@@ -160,6 +162,7 @@ def test_recipes_train_a_few_steps_on_the_digits(group, tmp_path, digits_dir):
     run_all(commands)
 
 
+@pytest.mark.program
 def test_recipes_and_fine_tuning_train_on_a_folder(tmp_path, digits_dir):
     """Photos in PATH/train/CLASS and PATH/val/CLASS; fine-tuning starts from a run of other classes."""
     from PIL import Image

@@ -86,7 +86,7 @@ def start_devices(config: Config) -> Mesh:
         jax.distributed.initialize(d.coordinator, d.processes, d.process, heartbeat_timeout_seconds=10)
     else:
         cpu.run_one_at_a_time()
-    if config.compilation_cache:
+    if config.compilation_cache and not jax.config.jax_compilation_cache_dir:  # JAX_COMPILATION_CACHE_DIR comes first
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     mesh = sharding.make_mesh()

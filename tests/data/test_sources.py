@@ -58,6 +58,7 @@ def prepared(imagenet_tars, tmp_path_factory):
     return out
 
 
+@pytest.mark.program
 def test_prepared_imagenet_reads_without_tensorflow(prepared):
     code = (
         "import sys; from pathlib import Path; from jaxvision.data.sources import tfds_source\n"
@@ -78,6 +79,7 @@ def test_prepared_imagenet_reads_without_tensorflow(prepared):
     assert len(sources.tfds_source("imagenet2012:5.*.*", prepared, "validation")) == 7
 
 
+@pytest.mark.slow
 def test_array_record(tmp_path):
     import tensorflow_datasets as tfds
 

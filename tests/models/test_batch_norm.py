@@ -26,7 +26,9 @@ BATCH_NORM = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BATCH_NORM)
+@pytest.mark.parametrize(
+    "name", [name if name == "resnet18" else pytest.param(name, marks=pytest.mark.zoo) for name in BATCH_NORM]
+)
 def test_training_gradients_and_statistics_match_timm_in_float64(name):
     """With batch statistics float32 proves nothing: timm's own float32 gradients are 1 to 58 % off its float64 ones."""
     reference = trained_like(name, num_classes=parity.CLASSES).double()

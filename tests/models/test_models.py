@@ -48,7 +48,13 @@ SWITCHES = {
 }
 
 
-@pytest.mark.parametrize("name", SWITCHES)
+# One of each kind of network, which every run of the tests compares; the others with the zoo.
+QUICK = ("resnet18", "convnext_atto", "vit_tiny_patch16_224")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.zoo) for name in SWITCHES]
+)
 def test_logits_features_embedding_gradients_fusion_and_export_match_timm(name):
     size = {"Swin": (64, 64), "ViT": (48, 48), "ConvNeXt": (40, 40)}.get(type(build_module(name)).__name__, (43, 43))
     row = parity.compare(name, size, gradients=SWITCHES[name])
@@ -56,6 +62,7 @@ def test_logits_features_embedding_gradients_fusion_and_export_match_timm(name):
 
 
 # timm has no plain ViT of big_vision's: test_simple_vit.py.
+@pytest.mark.zoo
 @pytest.mark.parametrize("name", [name for name in jaxvision.list_models() if not name.startswith("simple_vit")])
 def test_every_name_has_timms_tensors_and_the_published_count(name):
     """Construction without allocation: names and shapes of every tensor."""
@@ -75,6 +82,7 @@ INITIALISED = [
 ]  # fmt: skip
 
 
+@pytest.mark.zoo
 @pytest.mark.parametrize("name", INITIALISED)
 def test_initialisation_has_timms_distribution_in_every_tensor(name):
     ours = jaxvision.to_torch(jaxvision.create_model(name, key=jax.random.key(3)))
@@ -108,6 +116,7 @@ LAWS = [
 ]  # fmt: skip
 
 
+@pytest.mark.zoo
 @pytest.mark.parametrize("name", LAWS)
 def test_stochastic_depth_follows_each_familys_law(name, monkeypatch):
     """The rates that a training pass really draws with, against those of timm's DropPath modules."""
@@ -158,6 +167,7 @@ FAMILIES = [
 ]  # fmt: skip
 
 
+@pytest.mark.zoo
 @pytest.mark.parametrize("name", FAMILIES)
 def test_rematerialised_gradients_and_bfloat16_and_stochastic_depth(name):
     model = jaxvision.create_model(
@@ -184,6 +194,7 @@ timm_warns = pytest.mark.filterwarnings("ignore:torch.searchsorted:UserWarning",
 RESIZED = ["vit_tiny_patch16_224", "deit3_small_patch16_224", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"]
 
 
+@pytest.mark.zoo
 @timm_warns
 @pytest.mark.parametrize("name", RESIZED)
 def test_another_image_size_as_timm_resizes(name):
@@ -199,6 +210,7 @@ def test_another_image_size_as_timm_resizes(name):
         reference = trained_like(name, num_classes=5, img_size=128)
 
 
+@pytest.mark.zoo
 @timm_warns
 def test_a_checkpoint_of_another_size_is_resampled_with_a_warning():
     from timm.models.vision_transformer import checkpoint_filter_fn
@@ -247,6 +259,7 @@ def test_a_new_classifier_keeps_the_rest():
         assert new.embed(x).shape == (2, new.num_features)
 
 
+@pytest.mark.zoo
 def test_sharded_batches_give_the_same_answers():
     """Eight devices: the reshapes of windows, tokens and mean pools keep the batch axis cut."""
     from jaxvision.train import sharding

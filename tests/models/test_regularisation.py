@@ -151,6 +151,7 @@ def test_a_distilled_vits_heads_learn_from_labels_and_teacher():
     assert np.abs(of_labels - of_teacher).max() > 1e-3
 
 
+@pytest.mark.program
 def test_everything_on_trains_resumes_and_ends_alike(tmp_path, digits_dir):
     """Progressive sizes, a teacher from a run's workdir, a fold, weights to start from, frozen and decayed rates."""
     first = cli.arguments(tmp_path / "teacher", digits_dir, steps=4, data__eval_split="test")

@@ -19,6 +19,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.zoo
 @pytest.mark.parametrize("name", NAMES)
 def test_rates_are_timms(name):
     with torch.device("meta"):

@@ -54,6 +54,7 @@ def test_kernels_and_bytes_of_a_program():
     assert found[0].floor == 2.5e-6 and gpu_program.Kernel("k", "fusion", 43_000_000).floor == pytest.approx(1e-5)
 
 
+@pytest.mark.program
 def test_bench_writes_its_files_and_a_failing_side_is_a_row(tmp_path):
     command = [
         sys.executable, "tools/bench/main.py", "--models", "resnet10t,simple_vit_tiny_patch16_224", "--modes", "infer",

@@ -8,6 +8,7 @@ import pytest
 from tools.parity import steps as parity_steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "model"), [
     ("resnet50_a2", "resnet10t"),  # LAMB, binary cross-entropy
     ("efficientnet_b0", "tf_efficientnet_b0"),  # TensorFlow's RMSProp, its decay scope, EMA with warm-up

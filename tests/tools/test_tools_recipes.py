@@ -90,6 +90,7 @@ def test_mistakes_are_told_before_the_first_trial(arguments, message, tmp_path, 
     assert message in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
+@pytest.mark.program
 def test_a_real_trial_trains_on_its_folds(tmp_path, digits_dir, monkeypatch):
     for name, value in cli.environment(quick=True).items():
         monkeypatch.setenv(name, value)
@@ -104,6 +105,7 @@ def test_a_real_trial_trains_on_its_folds(tmp_path, digits_dir, monkeypatch):
     assert "719 training and 718 evaluation images" in outputs[1].read_text()
 
 
+@pytest.mark.program
 def test_the_sheet_shows_what_the_network_gets(tmp_path, digits_dir, monkeypatch):
     """The same program on the same batch, and the targets of the mix."""
     monkeypatch.chdir(cli.ROOT)

@@ -16,6 +16,8 @@ from PIL import Image
 
 from jaxvision.run.records import COLUMNS
 
+pytestmark = pytest.mark.program
+
 
 @pytest.fixture(scope="session")
 def reference(digits_dir, tmp_path_factory):

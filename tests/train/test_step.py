@@ -75,6 +75,7 @@ def test_ema_follows_tensorflow_and_timm():
     np.testing.assert_allclose(ours["w"], theirs.module.weight.detach().numpy(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_ten_whole_steps_equal_timm_in_float64():
     """Loss, parameters, EMA and BN statistics after 10 steps: timm's model with torch's loss and optimizer."""
     with jax.enable_x64(True):

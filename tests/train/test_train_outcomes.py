@@ -5,6 +5,9 @@ import subprocess
 import sys
 
 import cli
+import pytest
+
+pytestmark = pytest.mark.program
 
 
 def test_a_small_network_learns_the_digits(digits_dir, tmp_path):

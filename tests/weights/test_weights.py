@@ -43,6 +43,7 @@ def randomised(module, seed=0):
     return module
 
 
+@pytest.mark.zoo
 @pytest.mark.parametrize(
     ("theirs", "ours", "size"),
     [
@@ -60,6 +61,7 @@ def test_torchvision_checkpoints_give_torchvisions_answers(theirs, ours, size):
     assert outputs_equal(model, module, size)
 
 
+@pytest.mark.zoo
 @pytest.mark.parametrize(("theirs", "ours"), [("efficientnet_v2_s", "efficientnetv2_s")])
 def test_torchvisions_other_epsilon_is_absorbed(theirs, ours):
     module = randomised(getattr(models, theirs)(num_classes=9))
@@ -251,6 +253,7 @@ def tool(name, *args):
     return subprocess.run(command, env=cli.environment(), cwd=cli.ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.program
 def test_import_tool_both_ways(tmp_path):
     state = state_of("efficientnet_b0", num_classes=5)
     torch.save({"state_dict": state}, tmp_path / "in.pth")

@@ -36,6 +36,7 @@ def test_ynnpack_is_off_in_convolutional_inference_and_sums_in_its_training():
     assert flag not in cpu.compiler_options(build_module("swin_tiny_patch4_window7_224"))
 
 
+@pytest.mark.program
 def test_a_process_that_keeps_its_memory_asks_for_none_anew():
     """The pages that the median call touches for the first time; in a few the heap still settles."""
     program = (
@@ -56,6 +57,7 @@ def test_a_process_that_keeps_its_memory_asks_for_none_anew():
     assert faults["keep"] < faults["plain"] / 5
 
 
+@pytest.mark.program
 def test_one_process_runs_one_program_at_a_time():
     program = (
         "import jax; from jaxvision import experiment, main\n"

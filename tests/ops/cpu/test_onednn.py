@@ -135,6 +135,7 @@ def test_where_it_is_used():
     assert not calls((2, 1, 1, 64), (64, 1, 1, 64))  # gates
 
 
+@pytest.mark.zoo
 @pytest.mark.parametrize(
     "name", ["resnet10t", "seresnext26d_32x4d", "resnest14d", "resnetrs50", "tf_efficientnet_b0", "convnext_atto"]
 )
@@ -185,6 +186,7 @@ def test_branches_and_threads_that_run_at_once():
     assert len(errors) == 200 and max(errors) < 1e-5
 
 
+@pytest.mark.program
 def test_a_persistent_cache_is_no_hindrance(tmp_path):
     """Such a program cannot be kept in it, which is nothing to warn of."""
     program = (
