@@ -16,8 +16,8 @@ them is what is evaluated), per-device BN. Cosine from the paper (the public TF1
 steps only), warm-up of 5 epochs and decay of kernels only from Model Garden.
 What differs: the resize of training crops (data.resize), which is TF1's legacy bicubic there.
 
-Really run here: `:digits` only: 99.72 % top-1 on its 360 test images, raw and EMA (2026-11-22, 2 CPU cores,
-benchmarks/results/). No ImageNet run yet.
+Really run here: `:digits` only: 99.44 % top-1 on its 360 test images, raw and EMA (2 CPU cores,
+benchmarks/results/digits_resnetrs50_cpu2_2026-11-26.jsonl). No ImageNet run yet.
 """
 
 from jaxvision.config import KERNELS_ONLY, base_config

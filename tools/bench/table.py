@@ -7,6 +7,7 @@ from typing import Any
 from tools.bench.pipeline import pipeline_table
 
 MODES = {"infer": "inference", "train": "training"}
+SIDES = ("jaxvision", "timm")
 # Images per second of nine of the ten models, as the comparison of benchmarks/README.md published them: RTX 2070,
 # PyTorch 1.10, timm's weights, inference at 224 px and batch 32.
 PUBLISHED_SPEEDS = {
@@ -37,6 +38,7 @@ def bench_table(document: dict[str, Any]) -> str:
         "- `RTX 2070 img/s`: as published by the comparison that the ten models come from (see benchmarks/README.md).",
         "",
     ]
+    lines += ["## Summary", "", summary_table(document), ""]
     for mode, title in MODES.items():
         rows = [s for s in document["summary"] if s["mode"] == mode]
         if not rows:
@@ -60,32 +62,49 @@ def bench_table(document: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip()
 
 
+def summary_table(document: dict[str, Any]) -> str:
+    """One row a model: per mode both sides' speed, their ratio and their peak memory."""
+    modes = [mode for mode in MODES if any(s["mode"] == mode for s in document["summary"])]
+    titles = [f"{MODES[mode]}: {text}" for mode in modes for text in ("jaxvision img/s", "timm img/s", "ratio", "GB")]
+    lines = ["| model | " + " | ".join(titles) + " |", "|---" * (1 + len(titles)) + "|"]
+    found = {(s["model"], s["mode"]): s for s in document["summary"]}
+    for model in dict.fromkeys(s["model"] for s in document["summary"]):
+        cells = [model]
+        for mode in modes:
+            s = found.get((model, mode), {"errors": {}})
+            speeds = [f"{_speed(s, side):.1f}" if side in s else "" for side in SIDES]
+            cells += [*speeds, _ratio(s, "best"), _both(s, "memory", 2**30, 2)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _line(s: dict[str, Any], document: dict[str, Any]) -> str:
-    def speed(side: str) -> str:
-        if side not in s:
-            return "failed"
-        variant = s[side]["variant"]
-        return f"{s['images_per_s'][f'{side} {variant}']:.1f} ({variant})"
-
-    def ratio(kind: str) -> str:
-        if kind not in s:
-            return ""
-        low, high = s[kind]["interval"]
-        return f"{s[kind]['ratio']:.2f} [{low:.2f}, {high:.2f}]"
-
-    def both(key: str, scale: float, digits: int) -> str:
-        values = [s[side][key] for side in ("jaxvision", "timm") if side in s and s[side].get(key) is not None]
-        return " / ".join(f"{v / scale:.{digits}f}" for v in values)
-
     roof = s.get("roofline")
     top1 = ""
     if s["top1"]:
         top1 = f"{s['top1']:.1f}" + ("" if document["top1"].get(s["model"]) == "published" else " (measured)")
     shares = [f"{100 * roof[key]:.0f}" if roof else "" for key in ("share_of_products", "share_of_copies")]
+    speeds = [f"{_speed(s, side):.1f} ({s[side]['variant']})" if side in s else "failed" for side in SIDES]
     cells = [
-        s["model"], top1, str(s["batch"]), speed("jaxvision"), speed("timm"), ratio("best"), ratio("default"),
-        both("memory", 2**30, 2), both("compile_s", 1, 0), *shares,
+        s["model"], top1, str(s["batch"]), *speeds, _ratio(s, "best"), _ratio(s, "default"),
+        _both(s, "memory", 2**30, 2), _both(s, "compile_s", 1, 0), *shares,
     ]  # fmt: skip
     if s["mode"] == "infer":
         cells.append(str(PUBLISHED_SPEEDS.get(s["model"], "")))
     return "| " + " | ".join(cells) + " |"
+
+
+def _speed(s: dict[str, Any], side: str) -> float:
+    return s["images_per_s"][f"{side} {s[side]['variant']}"]
+
+
+def _ratio(s: dict[str, Any], kind: str) -> str:
+    if kind not in s:
+        return ""
+    low, high = s[kind]["interval"]
+    return f"{s[kind]['ratio']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _both(s: dict[str, Any], key: str, scale: float, digits: int) -> str:
+    values = [s[side][key] for side in SIDES if side in s and s[side].get(key) is not None]
+    return " / ".join(f"{v / scale:.{digits}f}" for v in values)
