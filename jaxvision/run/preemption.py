@@ -1,4 +1,4 @@
-"""Signals: finish the step, save, leave; and the watchdog for a run that hangs."""
+"""Signals that end a run in good order, and the watchdog that ends a run that hangs."""
 
 from __future__ import annotations
 
@@ -6,37 +6,43 @@ import faulthandler
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import jax
 
 
 class Preemption:
-    """Sets a flag on SIGTERM or Ctrl-C. A second Ctrl-C leaves at once.
+    """Remembers SIGTERM or Ctrl-C, so that the loop can finish its step and save; a second Ctrl-C leaves at once.
 
-    With several processes JAX's own notifier agrees on the step (``stop_at``), and it,
-    not this class, must own SIGTERM: the handler installed last makes the other blind.
+    With several processes JAX's own notifier makes all agree on the step (``stop_at``), and it must own SIGTERM: of two
+    handlers only the one installed last is called.
+
+    Attributes:
+      signal: number of the signal that came; None before.
+      say: called in the signal handler with a line for the user; it may write to no buffered stream.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.say: Callable[[str], None] = write_notice
         self._distributed = jax.process_count() > 1
-        self._old: dict[int, object] = {}
+        self._earlier: dict[int, object] = {}
         for number in (signal.SIGINT,) if self._distributed else (signal.SIGTERM, signal.SIGINT):
-            self._old[number] = signal.signal(number, self._handle)
+            self._earlier[number] = signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
-        os.write(2, f"\n{signal.Signals(number).name} received: finishing the step, then saving\n".encode())
+        self.say(f"{signal.Signals(number).name} received: finishing the step, then saving")
 
     def stopped(self) -> bool:
-        """Whether this process was asked to stop; safe to poll anywhere outside collective work."""
+        """Whether this process was asked to stop; safe to call anywhere, as no other process is asked."""
         return self.signal is not None and not self._distributed
 
     def stop_at(self, step: int) -> bool:
-        """Whether to save and leave after ``step``; the same answer in every process."""
+        """Whether to save and leave after ``step``; the same answer in every process, which all must call it."""
         if not self._distributed:
             return self.signal is not None
         from jax.experimental import multihost_utils
@@ -51,19 +57,28 @@ class Preemption:
         return 128 + (self.signal or 0)
 
     def close(self) -> None:
-        """Puts the earlier handlers back."""
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
+        """Installs the earlier handlers again."""
+        for number, handler in self._earlier.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not installed from Python
+
+
+def write_notice(text: str) -> None:
+    """A line on the error stream, past Python's buffers: a signal may come in the middle of another write."""
+    os.write(2, f"\n{text}\n".encode())
 
 
 class Watchdog:
-    """Prints every thread's stack and ends the process when no step finishes for ``seconds`` (0: never)."""
+    """Ends the process with every thread's stack on the error stream where nothing calls :meth:`feed` for a while.
+
+    Args:
+      seconds: how long; 0: never.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
     def feed(self) -> None:
-        """Starts the countdown anew."""
+        """Starts the countdown again."""
         if self.seconds:
             faulthandler.dump_traceback_later(self.seconds, exit=True, file=sys.__stderr__)
 

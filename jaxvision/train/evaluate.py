@@ -45,6 +45,7 @@ def evaluate(
     """
     sums = {name: sharding.replicate(mesh, zero_sums(METRICS)) for name in ("raw", "ema")}
     steps = loader.plan.eval_steps
+    console.evaluating(0, steps)  # the first batch waits for the compilation
     for i, batch in enumerate(inputs.step_stream(loader, mesh, 0, steps)):
         sums["raw"] = program(state.params, state.batch_stats, batch, sums["raw"])
         sums["ema"] = program(state.ema_params, state.ema_batch_stats, batch, sums["ema"])

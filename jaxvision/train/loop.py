@@ -68,7 +68,8 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     first = jax.process_index() == 0
     if first:
         _prepare_workdir(workdir, config)
-    console = Console(enabled=first, total=length.total)
+    console = Console(enabled=first, total=length.total, per_epoch=length.per_epoch)
+    preemption.say = console.notice
     checkpoints = Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep, warn=console.warn)
     start, evaluated = 0, True
     if restored := checkpoints.restore(flatten(state)):
@@ -139,10 +140,10 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
             batch = next(batches)
             images = augment(batch["image"], np.int32(step))
             if train_step is None:
-                console.line("compiling the train step ...")
-                train_step = build.compile_program(
-                    train_program, state, images, batch["label"], teacher_variables, what="the train step"
-                )
+                with console.working("compiling the train step"):
+                    train_step = build.compile_program(
+                        train_program, state, images, batch["label"], teacher_variables, what="the train step"
+                    )
                 if preemption.stop_at(step):
                     return leave(step)
                 clock, clock_step = time.monotonic(), step
