@@ -1,21 +1,28 @@
 """Records of a run: ``metrics.jsonl`` is the truth; the CSV and the TensorBoard file hold the same numbers.
 
-Every value is a float32, so the three agree exactly. A resumed run drops the records
-past its checkpoint and writes the CSV and the event file anew, so no step stands twice.
+Every value is a float32, so the three agree exactly; a value that is not finite is null in the first, empty in the
+second and missing in the third. A resumed run drops the records after its checkpoint from all three, so that no step
+is there twice.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
+import io
 import json
 import math
-from collections.abc import Callable, Mapping
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxvision.files import replace_text
+from jaxvision.errors import UserError
+from jaxvision.files import replace_file
 
 Record = dict[str, Any]
 
@@ -26,94 +33,105 @@ TIMING_KEYS = ("images_per_second",)  # the only values that differ between equa
 
 
 class RunLog:
-    """Writes records; one per process 0.
+    """Writes the records of a run; only the first process has one.
 
     Args:
-      workdir: holds ``metrics.jsonl``, ``metrics.csv`` and ``tensorboard/``.
+      workdir: gets ``metrics.jsonl``, ``metrics.csv`` and, where tensorboardX is installed, ``tensorboard/``.
       resume_step: records of later steps are dropped.
-      evaluated: whether the checkpoint of ``resume_step`` knows its evaluation; otherwise that record is dropped too.
-      warn: called with one line when a file cannot be written; the records are kept and tried again.
+      evaluated: whether the checkpoint of ``resume_step`` was evaluated; otherwise its evaluation is dropped, too.
+      warn: called with one line when the files cannot be written any more; the records are kept and tried again.
+
+    Attributes:
+      records: all records of the run, oldest first.
+
+    Raises:
+      UserError: the workdir cannot be written to.
     """
 
     def __init__(self, workdir: Path, *, resume_step: int, evaluated: bool, warn: Callable[[str], None]) -> None:
-        self.workdir, self.warn = workdir, warn
-        self._unwritten: list[Record] = []
+        self.warn = warn
+        self._failed = False
         self.records = [
             r
             for r in read_records(workdir)
             if r["step"] < resume_step or (r["step"] == resume_step and (evaluated or r["kind"] == "train"))
         ]
-        replace_text(workdir / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in self.records))
-        with (workdir / "metrics.csv").open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *map(_row, self.records)])
-        self._board = _EventFile(workdir / "tensorboard")
-        for record in self.records:
-            self._board.add(record)
-        self._board.flush()
+        self._files = [
+            _File(workdir / "metrics.jsonl", _json_line),
+            _File(workdir / "metrics.csv", lambda record: _csv_line(_row(record)), _csv_line(COLUMNS)),
+        ]
+        try:
+            if encode := _event_encoder():
+                self._files.append(_File(_new_event_file(workdir / "tensorboard"), encode, encode(None)))
+            for file in self._files:
+                file.start(self.records)
+        except OSError as error:
+            raise UserError(f"cannot write the records of the run to {workdir}: {error.strerror}") from error
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> Record:
-        """Adds a record; ``kind`` is "train" or "eval"."""
+        """Adds a record of ``kind`` "train" or "eval", and returns it as it is written."""
         record: Record = {"step": step, "kind": kind} | {k: _float32(v) for k, v in values.items()}
         self.records.append(record)
-        self._unwritten.append(record)
-        self._board.add(record)
+        for file in self._files:
+            file.add(record)
         self.flush()
         return record
 
     def flush(self) -> None:
-        """Writes what is pending; a full disk is said once a record and tried again at the next."""
-        try:
-            with (self.workdir / "metrics.jsonl").open("a") as file:
-                file.writelines(json.dumps(r) + "\n" for r in self._unwritten)
-            with (self.workdir / "metrics.csv").open("a", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows(map(_row, self._unwritten))
-            self._unwritten.clear()
-            self._board.flush()
-        except OSError as error:
-            self.warn(f"metrics were not written ({error.strerror}); kept, and tried again later")
+        """Writes what is pending. A full disk is told once, and tried again at the next record."""
+        problem = None
+        for file in self._files:
+            try:
+                file.flush()
+            except OSError as error:
+                problem = error
+        if problem is not None and not self._failed:
+            self.warn(f"metrics were not written ({problem.strerror}); they are kept, and tried again later")
+        self._failed = problem is not None
 
     def close(self) -> None:
-        """Flushes and closes."""
+        """Writes what is pending."""
         self.flush()
-        self._board.close()
 
 
-class _EventFile:
-    """One TensorBoard event file through tensorboardX (no TensorFlow); nothing where it is not installed."""
+@dataclasses.dataclass
+class _File:
+    """A file to which records are appended whole: where that fails, it stays as it was and they stay pending."""
 
-    def __init__(self, folder: Path) -> None:
-        self._writer = None
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            return
-        folder.mkdir(exist_ok=True)
-        for old in folder.glob("events.out.tfevents.*"):
-            old.unlink()
-        self._writer = SummaryWriter(str(folder))
+    path: Path
+    encode: Callable[[Record], bytes]
+    header: bytes = b""
+    pending: bytes = b""
+
+    def start(self, records: Sequence[Record]) -> None:
+        """Replaces the file's content."""
+        content = self.header + b"".join(map(self.encode, records))
+        replace_file(self.path, lambda temporary: temporary.write_bytes(content))
 
     def add(self, record: Record) -> None:
-        if self._writer is not None:
-            for key, value in record.items():
-                if key not in ("step", "kind"):
-                    self._writer.add_scalar(f"{record['kind']}/{key}", value, record["step"])
+        self.pending += self.encode(record)
 
     def flush(self) -> None:
-        if self._writer is not None:
-            self._writer.flush()
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if not self.pending:
+            return
+        with self.path.open("ab", buffering=0) as file:
+            end, left = file.tell(), self.pending
+            try:
+                while left:  # a full disk takes a part first, and then raises
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(end)
+                raise
+        self.pending = b""
 
 
 def read_records(workdir: Path) -> list[Record]:
-    """The records of a run; a torn last line (the plug was pulled) is left out."""
+    """The records of a run; damaged lines, such as the last one after a power cut, are left out."""
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return []
     records = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
             record["step"], record["kind"]
@@ -123,14 +141,64 @@ def read_records(workdir: Path) -> list[Record]:
     return records
 
 
-def _row(record: Record) -> list[Any]:
-    return [_text(record.get(column)) for column in COLUMNS]
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
-
-
 def _float32(value: float) -> float | None:
-    value = float(np.float32(value))
+    with np.errstate(over="ignore"):
+        value = float(np.float32(value))
     return value if math.isfinite(value) else None
+
+
+# ---------------------------------------------------------------------- a record in each file
+
+
+def _json_line(record: Record) -> bytes:
+    return (json.dumps(record) + "\n").encode()
+
+
+def _csv_line(row: Sequence[Any]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(row)
+    return text.getvalue().encode()
+
+
+def _row(record: Record) -> list[str]:
+    values = [record.get(column) for column in COLUMNS]
+    return ["" if value is None else repr(value) if isinstance(value, float) else str(value) for value in values]
+
+
+def _new_event_file(folder: Path) -> Path:
+    """Path of the run's only event file; earlier ones are deleted."""
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    return folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+
+
+def _event_encoder() -> Callable[[Record | None], bytes] | None:
+    """A record as TensorBoard reads it, None as the file's header; there is no encoder without tensorboardX.
+
+    Its SummaryWriter is not used: it writes from a thread, which a full disk ends, and then waits for it forever.
+    """
+    try:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.record_writer import masked_crc32c
+    except ImportError:
+        return None
+
+    def encode(record: Record | None) -> bytes:
+        if record is None:
+            event = Event(wall_time=time.time(), file_version="brain.Event:2")
+        else:
+            values = [
+                Summary.Value(tag=f"{record['kind']}/{key}", simple_value=value)
+                for key, value in record.items()
+                if key not in ("step", "kind") and value is not None
+            ]
+            event = Event(wall_time=time.time(), step=record["step"], summary=Summary(value=values))
+        # The framing of a TFRecord.
+        data = event.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        checksums = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+        return length + next(checksums) + data + next(checksums)
+
+    return encode

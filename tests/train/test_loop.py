@@ -37,9 +37,7 @@ def test_what_a_run_shows_and_leaves_behind(reference):
     workdir, output = reference
     assert re.search(r"resnet10t, 10 classes, 32 px, float32; 1437 training and 360 evaluation images", output)
     assert re.search(r"layer4 +\d+ +[\d,]+\n(.*\n)*total +\d+ +4,9", output)
-    assert re.search(
-        r"step 24/24  epoch 1\.07/1\.07  loss [\d.]+  acc [\d.]+ %  lr [\d.e-]+  \d+ img/s  ETA 0:00:00", output
-    )
+    assert re.search(r"step 24/24  epoch 1\.07/1\.07  loss [\d.]+  acc [\d.]+ %  lr [\d.e-]+ .* ETA 0:00:00", output)
     assert "finished at step 24" in output and "eval at step 24: top-1" in output and "360 images" in output
     config = json.loads((workdir / "config.json").read_text())
     assert config["model"]["name"] == "resnet10t" and config["steps"] == 24
