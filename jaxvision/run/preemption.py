@@ -16,7 +16,7 @@ class Preemption:
     """Remembers SIGTERM or Ctrl-C, so that the loop can finish its step and save; a second Ctrl-C leaves at once.
 
     With several processes JAX's own notifier makes all agree on the step (``stop_at``), and it must own SIGTERM: of two
-    handlers only the one installed last is called.
+    handlers only the one installed last is called. Ctrl-C is passed on to it.
 
     Attributes:
       signal: number of the signal that came; None before.
@@ -36,6 +36,8 @@ class Preemption:
             raise KeyboardInterrupt
         self.signal = number
         self.say(f"{signal.Signals(number).name} received: finishing the step, then saving")
+        if self._distributed:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def stopped(self) -> bool:
         """Whether this process was asked to stop; safe to call anywhere, as no other process is asked."""
