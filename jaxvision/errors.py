@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -28,3 +29,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` Did you mean "x"?`` with the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f' Did you mean "{near[0]}"?' if near else ""
+
+
+def require(extra: str, *packages: str) -> None:
+    """Checks that the packages of an optional extra can be imported, without importing them.
+
+    Raises:
+      UserError: some cannot; the message names them and the command that installs them.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"this needs {' and '.join(missing)}: pip install -e '.[{extra}]'")

@@ -1,5 +1,6 @@
-"""Prepares ImageNet-2012 with tfds's own builder from the two official tar files, and checks the counts.
+"""Prepares ImageNet-2012 with tfds's own builder from the two official tar files, and checks the image counts.
 
+  pip install -e '.[prepare]'
   python tools/prepare_imagenet.py --train ILSVRC2012_img_train.tar --val ILSVRC2012_img_val.tar --out DIR
 
 Needs about 160 GB in DIR and some hours. Training reads the result as it is, without TensorFlow.
@@ -15,6 +16,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from jaxvision.errors import UserError, require
+
 EXPECTED = {"train": 1_281_167, "validation": 50_000}
 
 
@@ -25,11 +30,19 @@ def main() -> int:
     parser.add_argument("--val", type=Path, required=True, help="ILSVRC2012_img_val.tar")
     parser.add_argument("--out", type=Path, required=True, help="tfds data_dir; later --config.data.dir")
     parser.add_argument("--shards", type=int, help="files per split (default: tfds decides, 1024 for train)")
-    parser.add_argument("--allow-partial", action="store_true", help="accept tars that hold fewer images")
+    parser.add_argument("--allow-partial", action="store_true", help="accept tar files with fewer images")
     args = parser.parse_args()
 
-    problems = [f"{path} is not there" for path in (args.train, args.val) if not path.is_file()]
-    problems += [f"{path} is not a tar file" for path in (args.train, args.val) if path.is_file() and not _is_tar(path)]
+    problems = [f"{path} does not exist" for path in (args.train, args.val) if not path.is_file()]
+    problems += [
+        f"{path} is not a tar file"
+        for path in (args.train, args.val)
+        if path.is_file() and not tarfile.is_tarfile(path)
+    ]
+    try:
+        require("prepare", "tensorflow", "tensorflow_datasets", "importlib_resources")
+    except UserError as error:
+        problems.append(str(error))
     if problems:
         print("error: " + "; ".join(problems), file=sys.stderr)
         return 2
@@ -38,7 +51,7 @@ def main() -> int:
     import tensorflow_datasets as tfds
 
     args.out.mkdir(parents=True, exist_ok=True)
-    # tfds looks for the official names in one folder; links spare 150 GB of copying.
+    # tfds looks for the official names in one folder; links avoid copying 150 GB.
     with tempfile.TemporaryDirectory(dir=args.out) as manual:
         (Path(manual) / "ILSVRC2012_img_train.tar").symlink_to(args.train.resolve())
         (Path(manual) / "ILSVRC2012_img_val.tar").symlink_to(args.val.resolve())
@@ -56,10 +69,6 @@ def main() -> int:
         return 1
     print(f"train with: python -m jaxvision.main --config configs/resnet_rs50.py --config.data.dir={args.out}")
     return 0
-
-
-def _is_tar(path: Path) -> bool:
-    return tarfile.is_tarfile(path)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import optuna
+try:
+    import optuna
+except ImportError:  # main() says how to install it
+    optuna = None
 
 from jaxvision import main as main_lib
 from jaxvision.config import flatten
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, require
 from jaxvision.files import replace_file
 from jaxvision.main import unknown_fields
 from jaxvision.run.records import read_records
@@ -265,9 +268,10 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[Axi
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         args, axes = parse_args(argv)
+        require("sweep", "optuna")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         check_fields(args.config, args.fixed, axes, args.folds)
         study = search(args, axes, lambda text: print(text, flush=True))
     except UserError as error:

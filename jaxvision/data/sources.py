@@ -22,6 +22,7 @@ from jaxvision.data.tfrecord import DataError, check_record, parse_example, reco
 from jaxvision.errors import UserError, did_you_mean
 
 Raw = bytes | memoryview | np.ndarray
+INSTALL = "pip install -e '.[prepare]'"  # of what tfds needs to prepare a data set
 SPECIAL = ("digits", "folder", "npz", "synthetic")  # names that are no tfds data sets
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
@@ -356,12 +357,14 @@ def missing_data_message(name: str, data_dir: Path) -> str:
     if name == "imagenet2012":
         how = (
             "Download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org (free account), then run\n"
+            f"  {INSTALL}\n"
             "  python tools/prepare_imagenet.py --train ILSVRC2012_img_train.tar "
             f"--val ILSVRC2012_img_val.tar --out {data_dir}"
         )
     else:
         how = (
             "Prepare it with\n"
+            f"  {INSTALL}\n"
             f"  python -c 'import tensorflow_datasets as tfds; "
             f'tfds.builder("{name}", data_dir="{data_dir}").download_and_prepare()\''
         )
