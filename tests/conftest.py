@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -53,10 +51,11 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def digits_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits")
-    subprocess.run([sys.executable, "-m", "jaxvision.data.digits", folder], check=True, capture_output=True)
-    return folder
+def digits_dir():
+    """The packaged digits' tfds data_dir."""
+    from jaxvision.data import digits
+
+    return digits.DATA_DIR
 
 
 @pytest.fixture(scope="module", autouse=True)

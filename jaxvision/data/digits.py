@@ -1,29 +1,48 @@
-"""scikit-learn's handwritten digits as a real tfds data set: 1437 train and 360 test images of 8x8.
+"""The handwritten digits of scikit-learn, packaged as a prepared tfds data set: no download, no TensorFlow to read it.
 
-Run ``python -m jaxvision.data.digits DIR`` to write it (TFRecord, PNG-encoded). Training
-does so itself on first use, in a process of its own, so that TensorFlow is never in the
-training process.
+1437 training and 360 test images of 8x8 pixels, PNG in TFRecord, under ``jaxvision/data/prepared``. This writes the
+same data set again (it needs ``pip install -e '.[prepare]' scikit-learn``):
+
+  python -m jaxvision.data.digits DIR
 """
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from jaxvision.data.sources import ArraySource, Source, tfds_source
-from jaxvision.errors import UserError
+from jaxvision.data.sources import Source, tfds_source
+from jaxvision.errors import UserError, require
 
 NAME, VERSION = "jaxvision_digits", "1.0.0"
+DATA_DIR = Path(__file__).parent / "prepared"
+"""The tfds data_dir inside the package; nothing writes to it."""
 CLASS_NAMES = [str(i) for i in range(10)]
 _TEST = 360
 
 
+def source(split: str) -> Source:
+    """The packaged digits.
+
+    Args:
+      split: "train" or "test"; a tfds slice such as ``train[:80%]`` works too.
+
+    Raises:
+      UserError: there is no such split.
+    """
+    return tfds_source(NAME, DATA_DIR, split)
+
+
 def arrays() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The fixed split: {"train": (images uint8 (1437, 8, 8), labels), "test": (images uint8 (360, 8, 8), labels)}."""
+    """The digits from scikit-learn, in the fixed split of the data set.
+
+    Returns:
+      ``{"train": (images, labels), "test": (images, labels)}``; images uint8 (N, 8, 8), scikit-learn's 0..16 scaled to
+      0..255; labels int (N,); N is 1437 and 360.
+    """
     import sklearn.datasets
 
     data = sklearn.datasets.load_digits()
@@ -33,28 +52,8 @@ def arrays() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {"train": (images[train], data.target[train]), "test": (images[test], data.target[test])}
 
 
-def source(data_dir: Path, split: str) -> Source:
-    """The digits from ``data_dir``, prepared there on first use.
-
-    Without tensorflow-datasets (GPU images often lack it) the same pixels come straight from scikit-learn.
-    """
-    if not (data_dir / NAME / VERSION / "dataset_info.json").is_file():
-        if any(importlib.util.find_spec(name) is None for name in ("tensorflow_datasets", "tensorflow")):
-            if split not in arrays():
-                raise UserError(f"the digits have no split {split!r}; they have train and test")
-            images, labels = arrays()[split]
-            return ArraySource(images, labels, class_names=CLASS_NAMES, name=f"digits {split}")
-        result = subprocess.run(
-            [sys.executable, "-m", "jaxvision.data.digits", str(data_dir)], capture_output=True, text=True
-        )
-        if result.returncode:
-            reason = result.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise UserError(f"could not write the digits data set to {data_dir}: {reason[0]}")
-    return tfds_source(NAME, data_dir, split)
-
-
 def prepare(data_dir: Path) -> None:
-    """Writes the data set with tfds's own builder machinery."""
+    """Writes the data set to ``data_dir`` with tfds's own builder; imports TensorFlow."""
     import tensorflow_datasets as tfds
 
     class JaxvisionDigits(tfds.core.GeneratorBasedBuilder):
@@ -83,9 +82,23 @@ def prepare(data_dir: Path) -> None:
                 yield index, {"image": image[..., None], "label": int(label)}
 
     tfds.disable_progress_bar()
-    builder = JaxvisionDigits(data_dir=str(data_dir), file_format="tfrecord")
-    builder.download_and_prepare()
+    JaxvisionDigits(data_dir=str(data_dir), file_format="tfrecord").download_and_prepare()
+
+
+def main(argv: list[str]) -> int:
+    """Writes the data set to the folder that ``argv`` names; returns the exit status."""
+    try:
+        if len(argv) != 1 or argv[0].startswith("-"):
+            raise UserError("name the folder to write to: python -m jaxvision.data.digits DIR")
+        require("prepare", "tensorflow", "tensorflow_datasets", "importlib_resources")
+        require("test", "sklearn")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        prepare(Path(argv[0]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.status
+    return 0
 
 
 if __name__ == "__main__":
-    prepare(Path(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

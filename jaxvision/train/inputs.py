@@ -56,14 +56,7 @@ def open_source(config: Config, split: str) -> sources.Source:
     if d.name == "npz":
         return sources.npz_source(path, {"validation": "val"}.get(split, split))
     if d.name == "digits":
-        if jax.process_count() > 1:
-            # One process writes it, the others find it written.
-            if jax.process_index() == 0:
-                digits.source(path, split)
-            from jax.experimental import multihost_utils
-
-            multihost_utils.sync_global_devices("digits")
-        return digits.source(path, split)
+        return digits.source(split)
     return sources.tfds_source(d.name, path, split)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.data import decode, digits, loader, sources, tfrecord
+from jaxvision.data import decode, loader, sources, tfrecord
 from jaxvision.data.plan import Plan
 
 
@@ -106,22 +106,6 @@ def test_array_record(tmp_path):
     assert isinstance(source, sources.ArrayRecordSource) and len(source) == 9
     values = {int(decode.decode(raw)[0, 0, 0]): label for raw, label in map(source.read, range(9))}
     assert values == {i: i % 4 for i in range(9)}
-
-
-def test_digits_are_a_tfds_data_set_with_a_fixed_split(tmp_path):
-    import tensorflow_datasets as tfds
-
-    train, test = digits.source(tmp_path, "train"), digits.source(tmp_path, "test")
-    assert (len(train), len(test), train.num_classes) == (1437, 360, 10)
-    assert isinstance(train, sources.TFRecordSource)
-    builder = tfds.builder_from_directory(str(tmp_path / digits.NAME / digits.VERSION))
-    assert (
-        builder.info.splits["train"].num_examples == 1437 and builder.info.features["label"].names == digits.CLASS_NAMES
-    )
-    # The same images and labels as scikit-learn's, each once.
-    images, labels = digits.arrays()["test"]
-    ours = sorted((decode.decode(raw)[..., 0].tobytes(), label) for raw, label in map(test.read, range(360)))
-    assert ours == sorted((i.tobytes(), int(label)) for i, label in zip(images, labels, strict=True))
 
 
 def copy(prepared, tmp_path):

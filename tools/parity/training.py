@@ -50,7 +50,7 @@ def make_folder(folder: Path) -> None:
     """The digits as ``folder/{train,val}/CLASS/*.png``, four times as large."""
     scratch = decode.Scratch()
     for split, name in (("train", "train"), ("test", "val")):
-        source = digits.source(folder / "digits", split)
+        source = digits.source(split)
         for i in range(len(source)):
             raw, label = source.read(i)
             image = np.array(decode.decode(raw, scratch))

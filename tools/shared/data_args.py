@@ -17,7 +17,9 @@ def add_data_arguments(parser: argparse.ArgumentParser, split: str) -> None:
 
 def open_source(args: argparse.Namespace) -> sources.Source:
     """The data set that the arguments name."""
-    openers = {"folder": sources.FolderSource, "npz": sources.npz_source, "digits": digits.source}
+    if args.name == "digits":
+        return digits.source(args.split)
+    openers = {"folder": sources.FolderSource, "npz": sources.npz_source}
     folder = args.dir.expanduser()
     if args.name in openers:
         return openers[args.name](folder, args.split)
