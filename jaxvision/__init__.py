@@ -2,7 +2,7 @@
 
 from jaxvision.model import Model, compile, create_model, fuse, load_weights, to_nnx, to_torch
 from jaxvision.models.registry import ModelSpec, list_models, model_spec
-from jaxvision.ops.cpu.options import keep_memory
+from jaxvision.ops.process import keep_memory
 
 __all__ = [
     "Model",

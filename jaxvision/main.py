@@ -111,12 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if config.deterministic:
             os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
         # Only now: importing JAX's users costs seconds that a typo should not.
-        from jaxvision.ops.cpu import options
+        from jaxvision.ops import process
         from jaxvision.train import evaluate, loop
 
-        if options.expected():
-            options.keep_memory()
-
+        process.prepare()
         return evaluate.run(config, workdir) if config.mode == "eval" else loop.run(config, workdir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

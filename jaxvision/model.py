@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ import jax.numpy as jnp
 from jaxvision import models as _families  # noqa: F401  (fills the registry)
 from jaxvision.errors import UserError
 from jaxvision.inference import fuse as folding
-from jaxvision.inference.hoist import hoist
+from jaxvision.inference.compile import Compiled
+from jaxvision.models.images import check_images
 from jaxvision.models.registry import ModelSpec, lookup, model_spec
 from jaxvision.models.variables import Variables, classifier_names, init_variables
-from jaxvision.ops.cpu import onednn, options
 from jaxvision.weights import loading
 from jaxvision.weights import state_dict as _weights
 from jaxvision.weights.resize_tables import resized
@@ -94,23 +93,6 @@ class Model(flax.struct.PyTreeNode):
     def _checked(self, images: jax.Array) -> jax.Array:
         check_images(images, self.in_chans)
         return images
-
-
-def check_images(images: jax.Array, channels: int) -> None:
-    """Raises a ``UserError`` unless ``images`` is a float (N, H, W, channels) array."""
-    problems = []
-    if images.ndim != 4 or images.shape[-1] != channels:
-        hint = " It looks like torch's NCHW: transpose it with images.transpose(0, 2, 3, 1)."
-        torch_like = images.ndim == 4 and images.shape[1] == channels
-        problems.append(
-            f"expected images of shape (N, H, W, {channels}), got {tuple(images.shape)}.{hint if torch_like else ''}"
-        )
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        problems.append(
-            f"expected normalised float images, got {images.dtype}: use (images / 255 - spec.mean) / spec.std."
-        )
-    if problems:
-        raise UserError(" ".join(problems))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -261,67 +243,32 @@ def fuse(model: Model) -> Model:
     """
     if model.fused:
         return model
-    variables = folding.fold(model.module, model.variables, model.in_chans)
-    return model.replace(variables=folding.cast(model.module, variables, model.in_chans), fused=True)
-
-
-class Compiled:
-    """A model as one program, for inference; made by :func:`compile`."""
-
-    def __init__(self, model: Model, compiler_options: Mapping[str, str | bool], use_onednn: bool) -> None:
-        self.model = fuse(model)
-        self.uses_onednn = use_onednn and onednn.available()
-        self._options = options.compiler_options(model.module) | dict(compiler_options)
-        self._parts: dict[Any, tuple[list[jax.Array], Callable]] = {}
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Logits (N, num_classes), float32, of normalised float images (N, H, W, C)."""
-        if isinstance(images, jax.core.Tracer):
-            return self.model(images)
-        prepared, run = self._part(images)
-        return run(prepared, images)
-
-    def lower(self, images: jax.Array | jax.ShapeDtypeStruct) -> jax.stages.Lowered:
-        """The program of images of this shape, to look at; what depends on the weights alone is computed before it."""
-        prepared, run = self._part(images)
-        return run.lower(prepared, images)
-
-    def _part(self, images: jax.Array | jax.ShapeDtypeStruct) -> tuple[list[jax.Array], Callable]:
-        """The prepared weights and the program for images of this shape."""
-        key = images.shape, images.dtype
-        if key not in self._parts:
-            check_images(images, self.model.in_chans)
-            program, variables = functools.partial(self.model.module.apply, train=False), self.model.variables
-            with onednn.enabled() if self.uses_onednn else contextlib.nullcontext():
-                prepare, run = hoist(program, variables, jax.ShapeDtypeStruct(*key))
-            jit = onednn.jit if self.uses_onednn else jax.jit
-            self._parts[key] = jax.jit(prepare)(variables), jit(run, compiler_options=self._options)
-        return self._parts[key]
+    variables = folding.fuse(model.module, model.variables, model.in_chans)
+    return model.replace(variables=variables, fused=True)
 
 
 def compile(
     model: Model, *, compiler_options: Mapping[str, str | bool] | None = None, use_onednn: bool = True
-) -> Compiled:
+) -> Compiled[Model]:
     """The fastest way to classify: the model fused, and compiled with the backend's best options.
 
     Like ``jax.jit``, it compiles once for each shape of images; what depends on the weights alone is computed then, and
     kept. Inside a program of your own, or differentiated, it is the fused model: give the outermost ``jax.jit``
-    :func:`jaxvision.ops.cpu.options.compiler_options`. On a CPU call :func:`jaxvision.keep_memory` first.
+    :func:`jaxvision.ops.program.compiler_options`. On a CPU call :func:`jaxvision.keep_memory` first.
 
     Args:
       model: as it was created or loaded.
       compiler_options: of ``jax.jit``, over the backend's. On a GPU ``{"xla_gpu_experimental_enable_conv_fusion":
-        True}`` draws SiLU into the convolutions of EfficientNets, by XLA's experimental path.
-      use_onednn: on a CPU, let oneDNN compute float32 convolutions where this jaxlib has it
-        (:mod:`jaxvision.ops.cpu.onednn`). Such a program compiles faster, but cannot be serialised, so JAX's persistent
-        cache does not keep it.
+        True}`` fuses SiLU into the convolutions of EfficientNets; XLA calls that experimental.
+      use_onednn: on a CPU, let oneDNN compute float32 convolutions where this jaxlib contains it. Such a program
+        compiles faster, but cannot be serialised, so JAX's persistent cache does not keep it.
 
     Example::
 
       classify = jaxvision.compile(model)
       logits = classify(images)
     """
-    return Compiled(model, compiler_options or {}, use_onednn)
+    return Compiled(fuse(model), compiler_options=compiler_options or {}, use_onednn=use_onednn)
 
 
 def to_torch(model: Model) -> dict[str, Any]:

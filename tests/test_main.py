@@ -10,7 +10,7 @@ import pytest
 from jaxvision import config as config_lib
 from jaxvision.errors import UserError
 from jaxvision.main import main, parse
-from jaxvision.train import build
+from jaxvision.train import build, compilation
 
 FIELDS = sorted(config_lib.flatten(config_lib.base_config()))
 
@@ -126,7 +126,7 @@ def test_unwritable_workdir_fails_before_the_first_step(capsys, tmp_path):
 
 def test_memory_is_estimated_before_the_first_step():
     with pytest.raises(UserError, match=r"needs about 3.0 GiB.*device has 2.0 GiB.*batch_size.*remat") as error:
-        build.check_memory(3 << 30, 2 << 30, "the train step")
+        compilation.check_memory(3 << 30, 2 << 30, "the train step")
     assert error.value.status == 3
-    build.check_memory(1 << 30, 2 << 30, "the train step")
-    build.check_memory(1 << 30, None, "the train step")
+    compilation.check_memory(1 << 30, 2 << 30, "the train step")
+    compilation.check_memory(1 << 30, None, "the train step")

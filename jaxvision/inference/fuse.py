@@ -15,12 +15,17 @@ from jaxvision.models.variables import Variables
 Path = tuple[str, ...]
 
 
-def pairs(module: nn.Module, in_chans: int) -> list[tuple[Path, Path, float]]:
-    """(convolution, normalisation, epsilon) wherever the one's result goes straight into the other.
+def fuse(module: nn.Module, variables: Variables, in_chans: int) -> Variables:
+    """Variables for inference: :func:`fold`, then :func:`cast`."""
+    return cast(module, fold(module, variables, in_chans), in_chans)
 
-    Found by tracing: no table of names, and nothing to keep in step with the models.
+
+def pairs(module: nn.Module, in_chans: int) -> list[tuple[Path, Path, float]]:
+    """(convolution, normalisation, epsilon) wherever the normalisation's input is the convolution's result.
+
+    Found by tracing the network, so there is no table of names to maintain.
     """
-    produced: dict[int, tuple[Path, Any]] = {}  # the arrays are kept, so that their ids stay theirs
+    produced: dict[int, tuple[Path, Any]] = {}  # with the arrays, whose ids could be reused if they were freed
     found: list[tuple[Path, Path, float]] = []
 
     def watch(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -48,11 +53,11 @@ def _traced(module: nn.Module, in_chans: int, watch: Any) -> None:
 
 
 def cast(module: nn.Module, variables: Variables, in_chans: int) -> Variables:
-    """Variables whose convolutions (with biases) and matrices are stored in the compute dtype.
+    """Variables whose weights of convolutions (with biases) and linear layers are stored in the compute dtype.
 
-    They are cast to it on every call otherwise, a kernel each: of 164 kernels that XLA compiles a bfloat16
-    ResNet-50's inference to for a GPU, 106 are these. The arithmetic is the same, but that XLA may otherwise skip the
-    rounding of a weight where it computes in float32 (depthwise convolutions on CPU).
+    Otherwise every call casts them, one kernel each: of 164 kernels of a bfloat16 ResNet-50's inference on a GPU, 106
+    are casts. The arithmetic is the same, except that XLA may skip the rounding of a weight that is cast to be used in
+    float32 (depthwise convolutions on a CPU).
     """
     params, layers = _copied(variables["params"]), {}
 
@@ -64,7 +69,7 @@ def cast(module: nn.Module, variables: Variables, in_chans: int) -> Variables:
     _traced(module, in_chans, watch)
     for path, layer in layers.items():
         leaves = _at(params, path)
-        # A linear layer's bias is added to a wider product.
+        # A linear layer's bias is added to a sum that may be wider.
         for name in ("weight", "bias") if isinstance(layer, Conv) else ("weight",):
             if name in leaves:
                 leaves[name] = jnp.asarray(leaves[name], layer.dtype)
@@ -72,14 +77,15 @@ def cast(module: nn.Module, variables: Variables, in_chans: int) -> Variables:
 
 
 def fold(module: nn.Module, variables: Variables, in_chans: int) -> Variables:
-    """Variables without the folded normalisations; their convolutions have a bias instead.
+    """Variables without the normalisations of :func:`pairs`, whose convolutions compute them by weight and bias.
 
-    With s = scale / sqrt(var + eps): weight s, and (bias - mean) s + shift, in float64 on the host.
+    With s = scale / sqrt(var + eps) the weight is weight s and the bias (bias - mean) s + shift, computed in float64 on
+    the host and stored as float32.
     """
     params, stats = _copied(variables["params"]), _copied(variables["batch_stats"])
     for conv, norm, eps in pairs(module, in_chans):
-        affine, running = _take(params, norm), _take(stats, norm)
-        wide = {k: np.asarray(v, np.float64) for k, v in (affine | running).items()}
+        own, running = _take(params, norm), _take(stats, norm)
+        wide = {k: np.asarray(v, np.float64) for k, v in (own | running).items()}
         scale = wide["weight"] / np.sqrt(wide["running_var"] + eps)
         layer = _at(params, conv)
         weight = np.asarray(layer["weight"], np.float64)
@@ -100,7 +106,7 @@ def _at(tree: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _take(tree: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Removes and returns a subtree; emptied folders go, too."""
+    """Removes and returns a subtree, and the parents that it leaves empty."""
     if len(path) == 1:
         return tree.pop(path[0])
     below = tree[path[0]]

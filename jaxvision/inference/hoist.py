@@ -1,4 +1,4 @@
-"""Cuts a program in two: what depends on the weights alone, computed once, and what every call computes."""
+"""Splits a program in two: what depends on the weights alone, computed once, and what every call computes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def hoist(
 ) -> tuple[Callable[[Any], list[jax.Array]], Callable[[list[jax.Array], jax.Array], jax.Array]]:
     """``prepare`` and ``run`` with ``run(prepare(variables), images)`` equal to ``program(variables, images)``.
 
-    To ``prepare`` go the operations on weights whose results are at most twice as large as what goes in: transposed and
-    transformed kernels, casts, tables of position biases; not a bias spread over a map, nor a split matrix.
+    ``prepare`` computes the operations on weights whose results are at most twice as large as their inputs: transposed
+    and transformed kernels, casts, tables of position biases; not a bias broadcast to a map, nor a split matrix.
 
     Args:
       program: what JAX can trace: a function of a tree of arrays and one array that returns an array.
@@ -33,7 +33,7 @@ def hoist(
         inputs = _variables(equation.invars)
         hoisted = of_weights.intersection(inputs) and of_weights.issuperset(v for v in inputs if v not in constants)
         small = sum(v.aval.size for v in equation.outvars) <= 2 * sum(v.aval.size for v in inputs)
-        # XLA for GPUs joins products with the parts of one matrix (q, k and v), but only where it sees the split.
+        # XLA for GPUs joins matmuls with the parts of one matrix (q, k and v), but only where it sees the split.
         if hoisted and small and not equation.effects and equation.primitive.name != "split":
             early.append(equation)
             of_weights.update(equation.outvars)
@@ -57,7 +57,7 @@ def _variables(atoms: Sequence[Var | Literal]) -> list[Var]:
 
 
 def _evaluated(equations: Sequence[JaxprEqn], known: dict[Var, Any], wanted: Sequence[Var | Literal]) -> list[Any]:
-    """The values of ``wanted`` after ``equations`` have been applied to what is ``known``, which is added to."""
+    """The values of ``wanted`` after ``equations``; their results are added to the ``known`` values."""
 
     def read(atom: Var | Literal) -> Any:
         return atom.val if isinstance(atom, Literal) else known[atom]

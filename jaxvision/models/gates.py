@@ -1,4 +1,4 @@
-"""Channel gates: squeeze-and-excitation, and what it has become."""
+"""Channel gates: squeeze-and-excitation and its successors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,9 @@ import jax.numpy as jnp
 from jaxvision.models import initializers as init
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, conv_norm
 from jaxvision.ops.activations import Activation
-from jaxvision.ops.backend import target
-from jaxvision.ops.convolution import bias_add_act
-from jaxvision.ops.dtypes import DType, accumulator
-from jaxvision.ops.materialize import materialize_call
+from jaxvision.ops.dtypes import DType
 from jaxvision.ops.pooling import global_avg_pool
-
-Affine = tuple[jax.Array, jax.Array]
-"""A factor and a summand of maps (N, H, W, C) that were not applied yet, each (N, C) or (1, C)."""
+from jaxvision.ops.scale_shift import ScaleShift, defers_normalization, scale_shift
 
 
 def conv_norm_gate(
@@ -32,45 +27,44 @@ def conv_norm_gate(
     add: jax.Array,
     activation: Activation,
 ) -> jax.Array:
-    """``activation(gate(norm(conv(x))) + add)``, see :func:`conv_norm`.
+    """``activation(gate(norm(conv(x))) + add)``; the arguments are those of :func:`conv_norm`.
 
-    In training on a CPU the normalised map is not stored: its means follow from the convolution's, and the gate scales
-    the normalisation's coefficients. Of some 20 passes over the map, both ways, this leaves two thirds.
+    Where :func:`defers_normalization` says so, batch normalisation and gate are applied to the map together.
     """
-    lazy = train and target() == "cpu" and isinstance(norm, BatchNorm) and norm.dtype == accumulator(norm.dtype)
-    if not lazy:
+    if not (train and isinstance(norm, BatchNorm) and defers_normalization(norm.dtype)):
         return gate(conv_norm(x, conv, norm, train=train), add=add, activation=activation)
     y = conv(x)
-    each = y.shape[0] // norm.groups if norm.groups > 1 else 1
-    factor, summand = (jnp.repeat(part, each, 0) for part in norm.coefficients(y, train=True))
-    return gate(y, affine=(factor, summand), add=add, activation=activation)
+    # A row for each image, where the batch is normalised in groups.
+    images = y.shape[0] // norm.groups if norm.groups > 1 else 1
+    pending = ScaleShift(*(jnp.repeat(part, images, 0) for part in norm.coefficients(y, train=True)))
+    return gate(y, pending=pending, add=add, activation=activation)
 
 
 class Gate(nn.Module):
-    """What scales the channels of a map by a function of their means, :meth:`gate`: (N, C) to (N, 1, 1, C)."""
+    """Multiplies the channels of a map with a function of their means, :meth:`gate`: (N, C) to (N, 1, 1, C)."""
 
     def __call__(
         self,
         x: jax.Array,
         *,
-        affine: Affine | None = None,
+        pending: ScaleShift | None = None,
         add: jax.Array | None = None,
         activation: Activation | None = None,
     ) -> jax.Array:
-        """``activation(x * gate + add)``, or with ``affine`` (a, b) of the map a x + b in ``x``'s place."""
-        means, terms = global_avg_pool(x), [] if add is None else [add]
-        if affine is None:
-            factor = self.gate(means)
-        else:
-            gate = self.gate(means * affine[0] + affine[1])
-            factor, summand = (gate * part[:, None, None] for part in affine)
-            terms.insert(0, summand)
-        if not terms:
-            return bias_add_act(x * factor, None, None, activation)
-        # The product inside: outside it would be stored, too.
-        return materialize_call(
-            lambda x, factor, *terms: bias_add_act(sum(terms, x * factor), None, None, activation), x, factor, *terms
-        )
+        """``activation(gate x + add)``.
+
+        Args:
+          x: (N, H, W, C).
+          pending: a normalisation that was not applied to ``x`` yet; the gate is that of ``scale x + shift``.
+          add: (N, H, W, C), a residual block's shortcut.
+          activation: elementwise.
+        """
+        means = global_avg_pool(x)
+        if pending is None:
+            return scale_shift(x, self.gate(means), None, add, activation)
+        gate = self.gate(means * pending.scale + pending.shift)
+        scale, shift = (gate * part[:, None, None] for part in pending)
+        return scale_shift(x, scale, shift, add, activation)
 
 
 class SqueezeExcite(Gate):

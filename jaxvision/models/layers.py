@@ -17,11 +17,11 @@ from jax import lax
 from jaxvision.errors import UserError
 from jaxvision.models import initializers as init
 from jaxvision.ops.activations import Activation, gelu
-from jaxvision.ops.backend import target
 from jaxvision.ops.convolution import bias_add_act, conv2d
 from jaxvision.ops.dtypes import DType, accumulator
 from jaxvision.ops.materialize import materialize_call
-from jaxvision.ops.matmul import product
+from jaxvision.ops.matmul import linear
+from jaxvision.ops.scale_shift import ScaleShift
 
 
 def drop_path(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
@@ -54,9 +54,9 @@ class Conv(nn.Module):
     """Convolution with timm's parameter names; see :func:`~jaxvision.ops.convolution.conv2d`.
 
     Called with ``add`` and ``activation`` it computes ``activation(conv(x) + bias + add)``.
-    A bias is also added where the variables hold one that the module did not declare:
-    that is how :func:`jaxvision.fuse` hands over a folded normalisation. It is added in
-    the compute dtype, because cuDNN fuses nothing else.
+    A bias is also added where the variables have one that the module did not declare:
+    :func:`jaxvision.fuse` adds it for a folded normalisation. It is added in the compute
+    dtype, because cuDNN fuses nothing else.
     """
 
     features: int
@@ -114,17 +114,18 @@ class Linear(nn.Module):
         weight = self.param("weight", init.declare(self.weight_init or default), shape)
         weight = weight.reshape(self.features, x.shape[-1])
         bias = self.param("bias", init.declare(self.bias_init or default), (self.features,)) if self.bias else None
-        return _affine(x.astype(self.dtype), weight, bias, accumulator(self.dtype) if self.wide else self.dtype)
+        return linear(x.astype(self.dtype), weight, bias, accumulator(self.dtype) if self.wide else self.dtype)
 
 
 class Projections(nn.Module):
     """Fully connected layers of one input whose weights are stored as one (parts * features, in): attention's q, k, v.
 
-    A product each. Cut out of one product they would be copied, which on a GPU is a kernel and 10 MB each in a
-    DeiT-S at batch 32; XLA joins the products again where that is cheaper.
+    Each is a matmul. Slices of one matmul's result would be copied, which on a GPU is a kernel and 10 MB each in a
+    DeiT-S at batch 32; XLA joins the matmuls again where that is cheaper.
 
     Attributes:
-      features: of each part.
+      features: outputs of each layer.
+      parts: how many layers.
     """
 
     features: int
@@ -141,22 +142,7 @@ class Projections(nn.Module):
         bias = self.param("bias", init.declare(self.bias_init or default), (total,))
         x = x.astype(self.dtype)
         parts = zip(jnp.split(weight, self.parts), jnp.split(bias, self.parts), strict=True)
-        return [_affine(x, w, b, self.dtype) for w, b in parts]
-
-
-def _affine(x: jax.Array, weight: jax.Array, bias: jax.Array | None, out: DType) -> jax.Array:
-    """``x`` (..., I) times ``weight`` (O, I), plus ``bias``, computed in ``x``'s dtype and returned as ``out``."""
-    # On CPU only products with float32 results reach the matrix unit, and few float32 rows are multiplied five times as
-    # fast where jaxvision.compile has turned the matrix. On GPU wider results would cost bytes.
-    summed = accumulator(x.dtype) if target() == "cpu" else out
-    weight = weight.astype(x.dtype)
-    if target() == "cpu" and x.dtype == jnp.float32:
-        y = product(x, weight.T)
-    else:
-        y = lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())), preferred_element_type=summed)
-    if bias is not None:
-        y = y + bias.astype(summed)
-    return y.astype(out)
+        return [linear(x, w, b, self.dtype) for w, b in parts]
 
 
 class LayerNorm(nn.Module):
@@ -179,7 +165,8 @@ class LayerNorm(nn.Module):
         if self.kind == "rms":
             wide = wide * lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + self.eps)
             return (wide * scale).astype(self.dtype)
-        # Two passes over a row that is in registers: trained transformers have channels far from the others.
+        # Two passes, over a row that is in registers: E[x^2] - E[x]^2 would lose digits in trained transformers, where
+        # some channels are far from the others.
         centred = wide - jnp.mean(wide, -1, keepdims=True)
         if self.kind == "simple":
             variance = jnp.sum(jnp.square(centred), -1, keepdims=True) / (x.shape[-1] - 1)
@@ -223,8 +210,8 @@ class BatchNorm(nn.Module):
 
     Attributes:
       momentum: torch's convention: 0.1 keeps 90 % of the old value.
-      groups: the batch is cut into this many equal consecutive parts, each with its
-        own statistics; the running values take the mean over the parts. With as many
+      groups: the batch is cut into this many consecutive groups of equal size, each with
+        its own statistics; the running values take the mean over the groups. With as many
         groups as devices the statistics are per device and cost no communication.
     """
 
@@ -239,42 +226,43 @@ class BatchNorm(nn.Module):
     ) -> jax.Array:
         if self.folded(train):
             return bias_add_act(x, None, add, activation)
-        x = x.astype(
-            accumulator(x.dtype)
-        )  # here, so that the gradients of its two uses are summed before they are narrowed
-        multiplier, offset = self.coefficients(x, train=train)
+        # Here, so that the gradients of its two uses are summed before they are rounded to a narrower dtype.
+        x = x.astype(accumulator(x.dtype))
+        scale, shift = self.coefficients(x, train=train)
         if not train:
-            return bias_add_act(self._affine(x, multiplier, offset), None, add, activation)
+            return bias_add_act(self._normalized(x, scale, shift), None, add, activation)
         if activation is None and add is None:
-            return self._affine(x, multiplier, offset)
+            return self._normalized(x, scale, shift)
 
-        def normalised(
-            x: jax.Array, multiplier: jax.Array, offset: jax.Array, add: jax.Array | None = None
-        ) -> jax.Array:
-            y = self._affine(x, multiplier, offset)
+        def normalized(x: jax.Array, scale: jax.Array, shift: jax.Array, add: jax.Array | None = None) -> jax.Array:
+            y = self._normalized(x, scale, shift)
             return bias_add_act(y if add is None else y + add, None, None, activation)
 
-        # Stored: the gradient of the convolution that comes next brings it into another order, at half the speed where
-        # it has to compute it as well.
-        return materialize_call(normalised, x, multiplier, offset, *([] if add is None else [add]))
+        # Materialized: the gradient of the convolution that comes next transposes it, at half the speed where it has to
+        # compute it as well.
+        return materialize_call(normalized, x, scale, shift, *([] if add is None else [add]))
 
-    def _affine(self, x: jax.Array, multiplier: jax.Array, offset: jax.Array) -> jax.Array:
-        grouped = x.reshape(len(multiplier), -1, *x.shape[1:])
-        spread = (len(multiplier),) + (1,) * (x.ndim - 1) + (x.shape[-1],)
-        y = grouped * multiplier.reshape(spread) + offset.reshape(spread)
+    def _normalized(self, x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+        """``scale x + shift`` with the coefficients of each group, (groups, C)."""
+        grouped = x.reshape(len(scale), -1, *x.shape[1:])
+        broadcast = (len(scale),) + (1,) * (x.ndim - 1) + (x.shape[-1],)
+        y = grouped * scale.reshape(broadcast) + shift.reshape(broadcast)
         return y.reshape(x.shape).astype(self.dtype)
 
     @nn.compact
-    def coefficients(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """What each of the groups is multiplied by, and what is added then: (groups, C) each; (1, C) in evaluation."""
+    def coefficients(self, x: jax.Array, *, train: bool) -> ScaleShift:
+        """The normalisation of each group as a scale and a shift, (groups, C) each; (1, C) in evaluation.
+
+        In training the statistics are those of ``x``, and the running statistics are updated.
+        """
         channels = x.shape[-1]
         scale = self.param("weight", init.declare(self.scale_init), (channels,))
         bias = self.param("bias", init.declare(init.zeros), (channels,))
         running_mean = self.variable("batch_stats", "running_mean", lambda: jnp.zeros((channels,), jnp.float32))
         running_var = self.variable("batch_stats", "running_var", lambda: jnp.ones((channels,), jnp.float32))
         if not train:
-            multiplier = scale * lax.rsqrt(running_var.value + self.eps)
-            return multiplier[None], (bias - running_mean.value * multiplier)[None]
+            factor = scale * lax.rsqrt(running_var.value + self.eps)
+            return ScaleShift(factor[None], (bias - running_mean.value * factor)[None])
 
         if x.shape[0] % self.groups:
             raise ValueError(f"batch of {x.shape[0]} cannot be cut into {self.groups} groups of equal size")
@@ -287,11 +275,15 @@ class BatchNorm(nn.Module):
             unbiased = var * (count / max(count - 1, 1))
             running_mean.value += self.momentum * (mean.mean(0) - running_mean.value)
             running_var.value += self.momentum * (unbiased.mean(0) - running_var.value)
-        multiplier = scale * lax.rsqrt(var + self.eps)
-        return multiplier, bias - mean * multiplier
+        factor = scale * lax.rsqrt(var + self.eps)
+        return ScaleShift(factor, bias - mean * factor)
 
     def folded(self, train: bool) -> bool:
-        """Whether :func:`jaxvision.fuse` took the variables away; raises where they are needed, in training."""
+        """Whether :func:`jaxvision.fuse` removed the variables.
+
+        Raises:
+          ValueError: it did, and training needs them.
+        """
         gone = not self.is_initializing() and not self.has_variable("params", "weight")
         if gone and train:
             raise ValueError("a fused model cannot be trained: its normalisation is folded into the convolutions")
@@ -307,7 +299,7 @@ def conv_norm(
     add: jax.Array | None = None,
     activation: Activation | None = None,
 ) -> jax.Array:
-    """``activation(norm(conv(x)) + add)``; of a fused model one call of the convolution, which may fuse the rest.
+    """``activation(norm(conv(x)) + add)``; in a fused model one call of the convolution, which may fuse the rest.
 
     Args:
       x: (N, H, W, I).
@@ -327,14 +319,14 @@ def conv_norm(
 class Mlp(nn.Module):
     """Two layers with a GELU between them, on tokens.
 
-    Maps are flattened to (tokens, channels): with four axes XLA:GPU splits the GELU in two
+    Maps are flattened to (tokens, channels): with four axes XLA:GPU splits the GELU into two
     kernels, a quarter more traffic in a ConvNeXt.
 
     Attributes:
       hidden: width between the layers.
-      conv: store the weights as 1x1 convolutions (O, I, 1, 1), as timm's ``conv_mlp``.
+      conv: store the weights as 1x1 convolutions, as timm's ``conv_mlp``.
       response_norm: ConvNeXt-V2's global response normalisation before the second layer.
-      approximate: the tanh form of the GELU (big_vision), not the exact one.
+      approximate: the approximation of the GELU by tanh (big_vision), not the exact GELU.
     """
 
     hidden: int
@@ -368,7 +360,7 @@ class ResponseNorm(nn.Module):
         scale = self.param("weight", init.declare(init.zeros), (x.shape[-1],))
         bias = self.param("bias", init.declare(init.zeros), (x.shape[-1],))
         total = jnp.sum(jnp.square(x.astype(accumulator(x.dtype))), (1, 2), keepdims=True)
-        # A channel that is zero everywhere has no gradient of its own (torch), where sqrt's would be infinite.
+        # Of a channel that is zero everywhere the norm's gradient is zero, as in torch; that of sqrt would be infinite.
         norm = jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1.0)), 0.0)
         relative = norm / (jnp.mean(norm, -1, keepdims=True) + 1e-6)
         return (x * (1 + scale * relative) + bias).astype(self.dtype)
@@ -389,7 +381,7 @@ def require_size(x: jax.Array, *, at_least: int = 1, exactly: tuple[int, int] | 
 
 
 def linear_rates(rate: float, depths: Sequence[int]) -> tuple[tuple[float, ...], ...]:
-    """Stochastic-depth rates that rise linearly from 0 to ``rate`` over all blocks: rate * i / (L - 1)."""
+    """Stochastic-depth rates of all blocks, stage by stage: rate * i / (L - 1) for block i of L."""
     total = sum(depths)
     flat = [rate * i / max(total - 1, 1) for i in range(total)]
     starts = [sum(depths[:s]) for s in range(len(depths))]

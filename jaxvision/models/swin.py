@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.models import initializers as init
-from jaxvision.models.attention import Attention, attend, relative_position_bias
+from jaxvision.models.attention import Attention, relative_position_bias
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
 from jaxvision.models.registry import register
+from jaxvision.ops.attention import dot_product_attention
 from jaxvision.ops.dtypes import DType, accumulator
 from jaxvision.ops.pooling import global_avg_pool
 
@@ -75,7 +76,7 @@ class CosineWindowAttention(nn.Module):
         bias = 16 * nn.sigmoid(relative_position_bias(table, self.window))
         if mask is not None:
             bias = bias + jnp.asarray(mask, bias.dtype)[:, None]
-        return linear(width, name="proj")(attend(q, k, v, bias, scale=1.0).reshape(x.shape))
+        return linear(width, name="proj")(dot_product_attention(q, k, v, bias, scale=1.0).reshape(x.shape))
 
     def _offsets(self) -> np.ndarray:
         """((2H - 1) (2W - 1), 2): offsets on a logarithmic scale, 8 at the trained window's border (equation 4)."""

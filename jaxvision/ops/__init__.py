@@ -1,1 +1,21 @@
-"""The one door to computation: what models, layers and augmentation compute with, on any backend."""
+"""The one door to computation: what models, layers, augmentation and training compute with, on any backend.
+
+    convolution    conv2d, and what follows a convolution
+    matmul         linear
+    attention      dot_product_attention
+    pooling        averages and maxima of windows and of whole maps
+    scale_shift    normalisation and channel gates applied to a map
+    activations    gelu
+    materialize    values that are stored before they are used
+    dtypes         the dtypes to compute and to sum in
+    program        compiler options, and how train steps and inference are traced
+    process        memory and scheduling of the process, set before JAX starts
+    backend        chooses the implementation; the only place that asks for the backend
+
+Each operation has one implementation that runs everywhere. The packages ``cpu`` and ``gpu`` hold faster ones with equal
+results. They are optional: nothing outside them imports them by name, but :mod:`jaxvision.ops.backend`.
+"""
+
+from jaxvision.ops.backend import load_implementations
+
+load_implementations()

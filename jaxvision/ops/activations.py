@@ -1,7 +1,8 @@
 """The GELU, with a gradient that is computed from its input alone.
 
-JAX's own keeps a second map from the forward pass, which costs more to write and read than to compute again. Not so for
-SiLU, whose gate XLA computes again by itself: the same form of it made training EfficientNets move a fifth more bytes.
+JAX's own keeps a second map from the forward pass, which costs more to write and read than to compute again. SiLU is
+left to JAX: XLA computes its sigmoid again by itself, and with a gradient written like the GELU's, training
+EfficientNets moved a fifth more bytes (benchmarks/results/gpu_activations_h200_2026-11-23.md).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def gelu(x: jax.Array) -> jax.Array:
 
 def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    # erf, where the forward pass has erfc: the same expression would be taken from there, and kept.
+    # erf, where the forward pass has erfc: XLA would find the same expression there, and keep its result.
     distribution = 0.5 * (1 + lax.erf(wide * math.sqrt(0.5)))
     density = jnp.exp(-0.5 * jnp.square(wide)) * math.sqrt(0.5 / math.pi)
     return (((distribution + wide * density) * g.astype(wide.dtype)).astype(x.dtype),)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,20 +19,20 @@ from jaxvision import augment
 from jaxvision.augment.mix import Mix
 from jaxvision.config import Config
 from jaxvision.data import sources
-from jaxvision.data.tfrecord import cache_dir
-from jaxvision.errors import OutOfMemoryError, UserError
+from jaxvision.errors import UserError
 from jaxvision.model import build_module
 from jaxvision.models.registry import ModelSpec, model_spec
 from jaxvision.models.resnest import ResNeSt
 from jaxvision.models.variables import init_variables
-from jaxvision.ops.cpu import onednn
-from jaxvision.ops.cpu import options as cpu
+from jaxvision.ops.dtypes import default_dtype
+from jaxvision.ops.process import run_one_at_a_time
+from jaxvision.ops.program import compiler_options, prepare_train_step
 from jaxvision.optim import losses
 from jaxvision.optim.groups import rate_multiples
 from jaxvision.optim.optimizers import make_optimizer
 from jaxvision.optim.schedules import make_schedule
 from jaxvision.run.weights import weights_source
-from jaxvision.train import sharding
+from jaxvision.train import compilation, sharding
 from jaxvision.train.distill import Teacher
 from jaxvision.train.inputs import eval_batch_size, eval_image_size
 from jaxvision.train.state import TrainState, create_state
@@ -85,10 +83,9 @@ def start_devices(config: Config) -> Mesh:
         # 10 s instead of 100: a peer that died should end the run within half a minute.
         jax.distributed.initialize(d.coordinator, d.processes, d.process, heartbeat_timeout_seconds=10)
     else:
-        cpu.run_one_at_a_time()
-    if config.compilation_cache and not jax.config.jax_compilation_cache_dir:  # JAX_COMPILATION_CACHE_DIR comes first
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+        run_one_at_a_time()
+    if config.compilation_cache:
+        compilation.use_cache()
     mesh = sharding.make_mesh()
     devices = jax.device_count()
     problems = [
@@ -125,15 +122,13 @@ def build_network(config: Config, source: sources.Source) -> Network:
     m = config.model
     if m.num_classes and m.num_classes < source.num_classes:
         raise UserError(f"config.model.num_classes = {m.num_classes}, but the data has {source.num_classes} classes")
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = jnp.dtype(default_dtype() if config.dtype == "auto" else config.dtype)
     num_classes = m.num_classes or source.num_classes
     module = build_module(
         m.name,
         num_classes=num_classes,
         image_size=m.image_size,
-        dtype=jnp.dtype(dtype),
+        dtype=dtype,
         drop_rate=m.drop_rate,
         drop_path_rate=m.drop_path_rate,
         bn_momentum=m.bn_momentum,
@@ -152,7 +147,7 @@ def build_network(config: Config, source: sources.Source) -> Network:
             f"{m.name} is built for {m.image_size} px and config.eval.image_size is {evaluated}: set it to 0; "
             "tools/validate.py evaluates a run's weights at another size"
         )
-    return Network(module, model_spec(m.name), num_classes, jnp.dtype(dtype))
+    return Network(module, model_spec(m.name), num_classes, dtype)
 
 
 def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainState, optax.GradientTransformation]:
@@ -243,11 +238,11 @@ def train_program(
     step = train_step(config, network, optimizer, run, mix=mix if mix else None, teacher=teacher)
     full, cut = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     return jax.jit(
-        onednn.for_training(step),
+        prepare_train_step(step),
         in_shardings=(full, cut, cut, full),
         out_shardings=full,
         donate_argnums=0,
-        compiler_options=cpu.compiler_options(network.module, train=True),
+        compiler_options=compiler_options(attends=network.module.attends, train=True),
     )
 
 
@@ -332,51 +327,5 @@ def eval_program(network: Network, mesh: Mesh) -> Callable:
     def program(params: Any, stats: Any, batch: dict[str, jax.Array], sums: Any) -> Any:
         return step(params, stats, normalise(batch["image"]), batch["label"], batch["mask"], sums)
 
-    options = cpu.compiler_options(network.module)
+    options = compiler_options(attends=network.module.attends)
     return jax.jit(program, out_shardings=sharding.replicated(mesh), compiler_options=options)
-
-
-def compile_program(program: Callable, *arguments: Any, what: str) -> Callable:
-    """Compiles ahead, so that the memory need is known before the first step.
-
-    Raises:
-      OutOfMemoryError: XLA's estimate exceeds what the device has; says what to lower.
-    """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        compiled = program.lower(*arguments).compile()
-    if any("Error reading persistent compilation cache" in str(w.message) for w in caught):
-        # A damaged entry is never replaced by JAX itself: remove the cache, it fills again.
-        for entry in (cache_dir() / "xla").glob("*"):
-            entry.unlink(missing_ok=True)
-    analysis = compiled.memory_analysis()
-    if analysis is not None:
-        need = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
-        check_memory(need - analysis.alias_size_in_bytes, memory_limit(), what)
-    return compiled
-
-
-def memory_limit() -> int | None:
-    """Bytes of one device's memory; of the machine's memory on CPU; None where nobody says."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"]
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
-def check_memory(need: int, limit: int | None, what: str) -> None:
-    """Raises an ``OutOfMemoryError`` where ``need`` bytes exceed ``limit``."""
-    if limit is not None and need > limit:
-        raise OutOfMemoryError(
-            f"{what} needs about {need / 2**30:.1f} GiB by XLA's estimate; the device has {limit / 2**30:.1f} GiB. "
-            + MEMORY_ADVICE
-        )
-
-
-MEMORY_ADVICE = (
-    "Lower --config.batch_size or --config.model.image_size, raise --config.accumulate (same batch in smaller parts), "
-    "or set --config.model.remat=true."
-)

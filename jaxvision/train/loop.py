@@ -25,7 +25,7 @@ from jaxvision.run.console import Console, notes, parameter_table
 from jaxvision.run.preemption import Preemption, Watchdog
 from jaxvision.run.records import RunLog
 from jaxvision.run.report import plot_curves, summary
-from jaxvision.train import build, inputs, sharding
+from jaxvision.train import build, compilation, inputs, sharding
 from jaxvision.train.curve_labels import curve_labels
 from jaxvision.train.distill import load_teacher
 from jaxvision.train.evaluate import evaluate
@@ -45,7 +45,7 @@ def run(config: Config, workdir: Path) -> int:
         return _run(config, workdir.absolute(), mesh, at)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
-            raise OutOfMemoryError(f"out of device memory at step {at['step']}. {build.MEMORY_ADVICE}") from error
+            raise OutOfMemoryError(f"out of device memory at step {at['step']}. {compilation.MEMORY_ADVICE}") from error
         if jax.process_count() == 1:
             raise
         _lost_peer(at["step"], error)
@@ -141,7 +141,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
             images = augment(batch["image"], np.int32(step))
             if train_step is None:
                 with console.working("compiling the train step"):
-                    train_step = build.compile_program(
+                    train_step = compilation.compile_program(
                         train_program, state, images, batch["label"], teacher_variables, what="the train step"
                     )
                 if preemption.stop_at(step):

@@ -1,9 +1,9 @@
-"""XLA's compiler options on a CPU: inference (fused) and training steps, XLA's own choice beside ours.
+"""XLA's compiler options on a CPU: inference (fused) and training steps, XLA's own choice against ours.
 
   python tools/bench/cpu_options.py --models resnet50 swin_tiny_patch4_window7_224 --out FILE.md
 
 Programs of one model run interleaved in one process that keeps its memory; medians. Ours are
-:func:`jaxvision.ops.cpu.options.compiler_options`: the width of vectors, and what the library YNNPACK computes.
+:func:`jaxvision.ops.program.compiler_options`: the width of vectors, and what the library YNNPACK computes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import jax
 
 import jaxvision
-from jaxvision.ops.cpu import options as cpu
+from jaxvision.ops.process import keep_memory
+from jaxvision.ops.program import compiler_options
 from tools.bench.implementations import interleaved
 from tools.bench.models import training
 from tools.bench.processor import processor
@@ -37,7 +38,10 @@ def programs(name: str, mode: str, batch: int) -> dict[str, Callable[[], Any]]:
     model = jaxvision.create_model(name, key=jax.random.key(0), num_classes=1000)
     x, y = jax.device_put(inputs(batch, 224)[0])
     calls: dict[str, Callable[[], Any]] = {}
-    for key, options in {"default": {}, "ours": cpu.compiler_options(model.module, train=mode == "train")}.items():
+    for key, options in {
+        "default": {},
+        "ours": compiler_options(attends=model.module.attends, train=mode == "train"),
+    }.items():
         if mode == "infer":
             fused = jaxvision.fuse(model)
             compiled = jax.jit(lambda m, x: m(x), compiler_options=options).lower(fused, x).compile()
@@ -57,7 +61,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="write the table")
     args = parser.parse_args()
-    cpu.keep_memory()
+    keep_memory()
     lines = ["| model | | batch | default, ms | ours, ms | default / ours |", "|---" * 6 + "|"]
     for mode in args.modes:
         batch = {"infer": 32, "train": 16}[mode]

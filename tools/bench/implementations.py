@@ -1,15 +1,14 @@
-"""What the formulation layer gains: each model and convolution in this backend's forms against XLA's own convolutions.
+"""What ``jaxvision.ops`` gains: models and operations by this backend's implementations against XLA's own.
 
     python tools/bench/implementations.py [--models NAME ...] [--batch 8] [--size 224] [--out FILE]
 
-All programs run interleaved in one process; medians. "plain" is every convolution as XLA's
-``conv_general_dilated``, which is also what the GPU runs; "oneDNN" are the forms of ``jaxvision.compile`` on a CPU.
+All programs run interleaved in one process; medians. "plain" is every operation as a GPU runs it, convolutions as XLA's
+``conv_general_dilated``; "oneDNN" is what ``jaxvision.compile`` runs on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -28,11 +27,10 @@ import numpy as np
 from rich.progress import track
 
 import jaxvision
-from jaxvision.model import build_module
 from jaxvision.ops import convolution, pooling
 from jaxvision.ops.backend import lower_for
-from jaxvision.ops.cpu import onednn
-from jaxvision.ops.cpu import options as cpu
+from jaxvision.ops.process import prepare
+from jaxvision.ops.program import Inference, compiler_options, inference
 from tools.bench.processor import processor
 
 MODELS = (
@@ -84,22 +82,22 @@ def interleaved(programs: dict[str, Callable[[], Any]], rounds: int) -> dict[str
     return times
 
 
-def all_forms(
+def all_implementations(
     make: Callable[[], tuple[Callable, tuple]], options: dict[str, str], train: bool
 ) -> dict[str, Callable[[], Any]]:
-    """The program traced in this backend's forms, in plain ones, and with oneDNN where it can be used.
+    """The program by this backend's implementations, by XLA's, and with oneDNN where it can be used.
 
-    Fresh functions, as JAX caches by identity.
+    Each is a new function, because JAX keeps what it has traced by the function's identity.
     """
     here = jax.default_backend()
-    forms = [("ours", here, contextlib.nullcontext()), ("plain", "gpu", contextlib.nullcontext())]
-    if not train and onednn.available():
-        forms.append(("onednn", here, onednn.enabled()))
+    cases = [("ours", here, Inference()), ("plain", "gpu", Inference())]
+    if not train and inference().uses_onednn:
+        cases.append(("onednn", here, inference()))
     programs = {}
-    for name, backend, library in forms:
-        with lower_for(backend), library:
+    for name, backend, how in cases:
+        with lower_for(backend), how.tracing():
             function, arguments = make()
-            compiled = onednn.jit(function, compiler_options=options).lower(*arguments).compile()
+            compiled = how.jit(function, compiler_options=options).lower(*arguments).compile()
         programs[name] = lambda compiled=compiled, arguments=arguments: compiled(*arguments)
     return programs
 
@@ -124,7 +122,7 @@ def model_programs(name: str, batch: int, size: int, train: bool) -> dict[str, C
 
         return (gradient if train else infer), (model.variables, x)
 
-    return all_forms(make, cpu.compiler_options(model.module, train=train), train)
+    return all_implementations(make, compiler_options(attends=model.module.attends, train=train), train)
 
 
 def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dict[str, Callable[[], Any]]:
@@ -144,19 +142,19 @@ def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dic
 
         return (backward if train else forward), (x, weight)
 
-    return all_forms(make, convolutional(train), train)
+    return all_implementations(make, convolutional(train), train)
 
 
 def operation_programs(name: str, batch: int) -> dict[str, Callable[[], Any]]:
     """One of ``OPERATIONS``."""
     size, channels, function = OPERATIONS[name]
     x = np.random.default_rng(0).standard_normal((batch, size, size, channels), np.float32)
-    return all_forms(lambda: (lambda x: function(x), (x,)), convolutional(False), False)
+    return all_implementations(lambda: (lambda x: function(x), (x,)), convolutional(False), False)
 
 
 def convolutional(train: bool) -> dict[str, str]:
     """The options of a convolutional network, in inference or training."""
-    return cpu.compiler_options(build_module("resnet50"), train=train)
+    return compiler_options(attends=False, train=train)
 
 
 def row(name: str, what: str, times: dict[str, list[float]]) -> dict[str, Any]:
@@ -180,8 +178,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, help="write a table (.md) and all samples beside it (.json)")
     args = parser.parse_args()
-    if cpu.expected():
-        cpu.keep_memory()
+    prepare()
     work: list[tuple[str, str, Callable[[], dict]]] = []
     for name, shape in CONVOLUTIONS.items():
         for what, train in (("forward", False), ("gradients", True)):
@@ -200,10 +197,10 @@ def main() -> int:
         jax.clear_caches()
     if args.out:
         head = (
-            f"# Convolution forms on {jax.default_backend()}, {date.today()}\n\nBatch {args.batch}, {args.size} px, "
+            f"# Implementations on {jax.default_backend()}, {date.today()}\n\nBatch {args.batch}, {args.size} px, "
             f"float32, {args.rounds} interleaved rounds, medians; {os.cpu_count()} cores of {processor()}, "
             f"load {os.getloadavg()[0]:.1f} at the end, python {platform.python_version()}, jax {jax.__version__}. "
-            f"Command: `python {' '.join(sys.argv)}`. Plain: every convolution as XLA's own.\n\n"
+            f"Command: `python {' '.join(sys.argv)}`. Plain: every operation as XLA's own.\n\n"
         )
         args.out.write_text(head + "\n".join(lines) + "\n")
         args.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jaxvision
 from jaxvision.config import KERNELS_ONLY
-from jaxvision.ops.cpu import onednn
+from jaxvision.ops.program import prepare_train_step
 from jaxvision.optim.optimizers import make_optimizer
 from jaxvision.train.state import TrainState, create_state
 from jaxvision.train.step import make_train_step
@@ -30,4 +30,4 @@ def training(model: jaxvision.Model) -> tuple[TrainState, Callable]:
         model.variables["params"], name="sgd", momentum=MOMENTUM, weight_decay=DECAY, decay_rules=KERNELS_ONLY
     )
     step = make_train_step(model.module, optimizer, lambda step: RATE, seed=0)
-    return create_state(model.variables, optimizer), onednn.for_training(step)
+    return create_state(model.variables, optimizer), prepare_train_step(step)

@@ -93,9 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=300, help="of the empty program")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args(argv)
-    from jaxvision.ops.cpu.options import expected
+    from jaxvision.ops.process import expects_cpu
 
-    batch = args.batch or (16 if expected() else 256)
+    batch = args.batch or (16 if expects_cpu() else 256)
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("cold", "warm"):

@@ -52,11 +52,12 @@ class Jax:
         import jax.numpy as jnp
 
         import jaxvision
-        from jaxvision.ops.cpu import options as cpu
+        from jaxvision.ops.process import run_one_at_a_time
+        from jaxvision.ops.program import compiler_options
 
         jax, args = self.jax, self.args
         if args.mode == "train":
-            cpu.run_one_at_a_time()  # as jaxvision.main does
+            run_one_at_a_time()  # as jaxvision.main does
         began = time.perf_counter()
         model = jaxvision.create_model(
             args.model, key=jax.random.key(0), num_classes=CLASSES, image_size=args.size, dtype=jnp.dtype(args.dtype)
@@ -78,7 +79,7 @@ class Jax:
 
             state, train = training(model)
             holder = [jax.device_put(state)]
-            options = cpu.compiler_options(model.module, train=True)  # as jaxvision.main compiles it
+            options = compiler_options(attends=model.module.attends, train=True)  # as jaxvision.main compiles it
             program = jax.jit(train, donate_argnums=0, compiler_options=options).lower(holder[0], *fixed[0]).compile()
 
             def step(i: int) -> Any:
@@ -97,11 +98,11 @@ class Jax:
         }  # fmt: skip
 
     def _forward_flops(self, model: Any, images: Any) -> float:
-        """XLA's count for the network as it is written: other forms of its convolutions do less, or more."""
+        """XLA's count for the network as it is written; other implementations of a convolution do less, or more."""
         from jaxvision.ops.backend import lower_for
 
         forward = self.jax.jit(lambda variables, x: model.module.apply(variables, x, train=False))
-        with lower_for("tpu"):  # which changes no convolution
+        with lower_for("tpu"):  # which has no implementations besides XLA's
             cost = forward.lower(model.variables, images).cost_analysis()
         return cost["flops"]
 
@@ -293,7 +294,7 @@ def main() -> int:
     os.dup2(2, 1)
     if "keep" in args.variant:
         # Of the process, whatever runs in it: it must come before either framework starts its threads.
-        from jaxvision.ops.cpu.options import keep_memory
+        from jaxvision.ops.process import keep_memory
 
         keep_memory()
     side = {"jaxvision": Jax, "timm": Timm, "rates": Rates}[args.side](args)

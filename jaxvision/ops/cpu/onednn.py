@@ -1,9 +1,17 @@
-"""Convolutions by oneDNN, PyTorch's library on CPUs, inside XLA's programs, with what follows them fused.
+"""Convolutions by oneDNN, PyTorch's library on CPUs, inside XLA's programs, fused with what follows them.
 
-jaxlib for Linux on x86-64 carries oneDNN, and XLA runs it for the custom call below, though no pass of that build
+jaxlib for Linux on x86-64 contains oneDNN, and XLA runs it for the custom call below, though no pass of that build
 makes one. Nothing documents the call, so it is used for the releases in ``TESTED`` only, and after its answers have
-been compared with XLA's once in a process. Programs that hold it cannot be serialised, so JAX's persistent cache does
-not keep them: :func:`jaxvision.compile` uses it for every convolution, training for narrow groups alone.
+been compared with XLA's once in a process. Programs that contain the call cannot be serialised, so JAX's persistent
+cache does not keep them.
+
+Replaces: in inference all other implementations of a convolution in this folder, and XLA's loops for bias, residual sum
+and ReLU or SiLU; in training the block-diagonal convolutions of narrow groups.
+Gain: inference of ConvNeXt-T 1.80 of timm's best, Swin-T 1.46, DeiT-S 1.40, convolutional networks with batch
+normalisation 0.96 to 1.03, before 0.65 to 0.84 (newest: benchmarks/results/bench_infer_cpu2_2026-11-23.md). Training:
+7 % of SE-ResNeXt-50's step, 2 % of ResNeSt-50's.
+Chosen: by :mod:`jaxvision.ops.cpu.program`, for float32: in ``jaxvision.compile`` for every convolution but those that
+:func:`jaxvision.ops.cpu.convolution.fused_convolution_by_onednn` excepts, in training for narrow groups alone.
 
 Source: the messages of XLA's ``xla/service/cpu/onednn_config.proto``.
 """
@@ -27,7 +35,7 @@ import numpy as np
 from jax import lax
 
 from jaxvision.ops.activations import Activation
-from jaxvision.ops.cpu.winograd import Pads
+from jaxvision.ops.convolution import Pads
 
 TESTED = "0.10", "0.11"
 """Releases of jaxlib whose custom call was tried."""
@@ -39,7 +47,7 @@ _ACTIVE: contextvars.ContextVar[Use | None] = contextvars.ContextVar("onednn", d
 
 @contextlib.contextmanager
 def enabled(use: Use = "inference") -> Iterator[None]:
-    """Lets convolutions that are traced inside for a CPU take oneDNN's form, where it is the fastest.
+    """Lets convolutions that are traced inside call oneDNN where it is the fastest.
 
     In training these are the ones whose groups have few channels, with their gradients.
     """
@@ -56,29 +64,13 @@ def active(use: Use = "inference") -> bool:
 
 
 def jit(function: Callable[..., Any], compiler_options: Mapping[str, str | bool] | None = None) -> Callable[..., Any]:
-    """``jax.jit`` for a program that calls oneDNN; silent about the persistent cache, which cannot keep it."""
+    """``jax.jit`` for a program that calls oneDNN, without JAX's warning that its cache cannot keep the program."""
     warnings.filterwarnings("ignore", "Error writing .* compilation cache entry for 'jit_onednn_program'")
 
     def onednn_program(*arguments: Any) -> Any:
         return function(*arguments)
 
     return jax.jit(onednn_program, compiler_options=compiler_options)
-
-
-def for_training(step: Callable[..., Any]) -> Callable[..., Any]:
-    """``step``, to be jitted, with oneDNN for narrow groups where this process can call it and has one device.
-
-    The program of more devices could not be cut at the call.
-    """
-    if jax.device_count() > 1 or not available():
-        return step
-
-    @functools.wraps(step)
-    def with_onednn(*arguments: Any) -> Any:
-        with enabled("training"):
-            return step(*arguments)
-
-    return with_onednn
 
 
 @functools.cache
@@ -151,7 +143,8 @@ def convolution(
         ops.append("BIAS")
         operands.append(bias)
     if add is not None:
-        # In its place: the library adds to what is there. XLA copies it before, where it is used again.
+        # The result is stored in place of it: the library adds to what is there. XLA copies it first if it has
+        # other users.
         ops.append("SUM")
         aliases = {len(operands): 0}
         operands.append(add)

@@ -1,11 +1,10 @@
-"""oneDNN's convolutions inside XLA's programs: equal to XLA's own, and only where they are meant to be."""
+"""oneDNN's convolutions inside XLA's programs: equal to XLA's own, and used only where they should be."""
 
 import functools
 import platform
 import subprocess
 import sys
 import threading
-import warnings
 
 import cli
 import flax.linen as nn
@@ -20,7 +19,6 @@ import jaxvision
 from jaxvision.ops import convolution
 from jaxvision.ops.backend import lower_for
 from jaxvision.ops.cpu import onednn
-from jaxvision.train import build
 from tools.bench import models as bench_models
 
 TARGET = "__onednn$convolution"
@@ -75,8 +73,8 @@ def test_equals_xla_s_convolution_with_all_that_follows(shape):
 def test_gradients_of_narrow_groups_in_training(shape):
     (x, weight, *_), settings = operands(shape)
 
-    def gradients(form):
-        return jax.grad(lambda x, weight: jnp.sum(jnp.sin(form(x, weight))), (0, 1))
+    def gradients(convolve):
+        return jax.grad(lambda x, weight: jnp.sum(jnp.sin(convolve(x, weight))), (0, 1))
 
     @jax.jit
     def ours(x, weight):
@@ -130,7 +128,7 @@ def test_where_it_is_used():
     assert not calls((2, 14, 14, 64), (64, 3, 3, 64), used=convolution.conv2d)
     assert not calls((2, 14, 14, 64), (64, 3, 3, 64), backend="gpu")
     assert not calls((2, 14, 14, 64), (64, 3, 3, 64), dtype=jnp.bfloat16)
-    assert not calls((2, 28, 28, 128), (128, 3, 3, 128))  # Winograd's form is faster
+    assert not calls((2, 28, 28, 128), (128, 3, 3, 128))  # Winograd's algorithm is faster
     assert calls((2, 7, 7, 512), (512, 3, 3, 512))  # not where its kernels are larger than the maps
     assert not calls((2, 1, 1, 64), (64, 1, 1, 64))  # gates
 
@@ -188,7 +186,7 @@ def test_branches_and_threads_that_run_at_once():
 
 @pytest.mark.program
 def test_a_persistent_cache_is_no_hindrance(tmp_path):
-    """Such a program cannot be kept in it, which is nothing to warn of."""
+    """Such a program cannot be kept in it, and nobody is warned of that."""
     program = (
         "import sys, jax, jaxvision; jax.config.update('jax_compilation_cache_dir', sys.argv[1])\n"
         "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)\n"
@@ -205,26 +203,3 @@ def test_a_persistent_cache_is_no_hindrance(tmp_path):
         assert used == "True" and float(error) < 1e-4
     names = [path.name for path in tmp_path.iterdir()]
     assert any("jit_run" in name for name in names) and not any("onednn_program" in name for name in names)
-
-
-def test_a_train_step_that_cannot_be_kept_leaves_the_others_in_the_cache(tmp_path, monkeypatch):
-    """Only an entry that cannot be read is a reason to empty it."""
-
-    class Program:
-        def __init__(self, verb):
-            self.message = f"Error {verb} persistent compilation cache entry for 'jit_train_step'"
-
-        def lower(self):
-            return self
-
-        def compile(self):
-            warnings.warn(self.message, stacklevel=1)
-            return jax.jit(lambda: 1.0).lower().compile()
-
-    monkeypatch.setattr(build, "cache_dir", lambda: tmp_path)
-    entry = tmp_path / "xla" / "entry"
-    entry.parent.mkdir()
-    for verb, kept in (("writing", True), ("reading", False)):
-        entry.touch()
-        build.compile_program(Program(verb), what="the train step")
-        assert entry.exists() == kept

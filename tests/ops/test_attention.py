@@ -1,4 +1,4 @@
-"""Both backends' forms of attention against PyTorch's, with their gradients."""
+"""Each implementation of attention against PyTorch's, with its gradients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.models.attention import attend
+from jaxvision.ops.attention import dot_product_attention
 from jaxvision.ops.backend import lower_for
 from tools.parity.reference import torch
 
@@ -45,7 +45,7 @@ def test_attention_and_its_gradients_equal_torch(
     inputs, g = _arrays(shape, bias_shape)
 
     def run(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None) -> jax.Array:
-        return attend(q, k, v, bias, scale)
+        return dot_product_attention(q, k, v, bias, scale)
 
     with lower_for(backend):
         out, pull = jax.vjp(run, *(jnp.asarray(part, jnp.float32) for part in inputs))
@@ -57,14 +57,14 @@ def test_attention_and_its_gradients_equal_torch(
 def test_scores_that_overflow_an_exponential() -> None:
     inputs, g = _arrays((1, 5, 1, 4), None)
     inputs = [100 * part for part in inputs]  # scores of some 1e5
-    got = attend(*(jnp.asarray(part, jnp.float32) for part in inputs), None)
+    got = dot_product_attention(*(jnp.asarray(part, jnp.float32) for part in inputs), None)
     np.testing.assert_allclose(got, _reference(inputs, g, None)[0], rtol=1e-4, atol=1e-2)
 
 
 def test_bfloat16_attends_in_float32() -> None:
     inputs, g = _arrays((3, 64, 2, 8), None)
     rounded = [jnp.asarray(part, jnp.bfloat16) for part in inputs]
-    got = attend(*rounded, None)
+    got = dot_product_attention(*rounded, None)
     right = _reference([np.asarray(part, np.float64) for part in rounded], g, None)[0]
     assert got.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(got, np.float32), right, atol=0.02 * np.abs(right).max())

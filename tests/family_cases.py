@@ -1,0 +1,88 @@
+"""A small network of each family with weights like trained ones, and what it computes.
+
+As a program, ``python tests/family_cases.py FILE.npz``, it writes the results of all of them.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.model import build_module
+from jaxvision.models.variables import init_variables
+
+# name: pixels of a side
+FAMILIES = {
+    "resnet10t": 64,
+    "seresnext26d_32x4d": 64,
+    "resnest14d": 64,
+    "tf_efficientnetv2_b0": 64,
+    "efficientnet_b0": 64,
+    "convnext_atto": 64,
+    "swin_tiny_patch4_window7_224": 56,
+    "vit_tiny_patch16_224": 64,
+    "deit_tiny_distilled_patch16_224": 64,
+    "deit3_small_patch16_224": 64,
+    "simple_vit_tiny_patch16_224": 64,
+}
+
+
+def network(name):
+    """Module, variables and images."""
+    size = FAMILIES[name]
+    module = build_module(name, num_classes=5, image_size=size)
+    rng = np.random.default_rng(0)
+
+    def trained(leaf):
+        # Weights that start at zero, layer scales and shifts, would hide a branch and its gradient.
+        noise = rng.standard_normal(leaf.shape)
+        return np.float32(leaf + 0.1 * noise if leaf.ndim < 2 or not leaf.any() else leaf * (1 + 0.2 * noise))
+
+    variables = jax.tree.map(lambda leaf: trained(np.asarray(leaf)), init_variables(module, jax.random.key(0)))
+    return module, variables, rng.standard_normal((2, size, size, 3), np.float32)
+
+
+def program(module):
+    """Logits in evaluation, loss in training, new statistics and gradients of variables and images."""
+
+    def loss(params, images, stats):
+        variables = {"params": params, "batch_stats": stats}
+        logits, new = module.apply(variables, images, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(logits)), new
+
+    def compute(variables, images):
+        params, stats = variables["params"], variables.get("batch_stats", {})
+        (value, new), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, images, stats)
+        logits = module.apply(variables, images, train=False)
+        return {"logits": logits, "loss": value, "statistics": new, "gradients": gradients}
+
+    return compute
+
+
+def lowered(name):
+    """The text of the network's program, for a comparison of programs."""
+    module, variables, images = network(name)
+    return jax.jit(program(module)).lower(variables, images).as_text()
+
+
+def results(name):
+    """The arrays that the network computes, by name."""
+    module, variables, images = network(name)
+    computed = jax.jit(program(module))(variables, images)
+    leaves = jax.tree_util.tree_flatten_with_path(computed)[0]
+    return {f"{name}: {jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in leaves}
+
+
+def main(out):
+    arrays, texts = {}, {}
+    for name in FAMILIES:
+        arrays |= results(name)
+        texts[f"{name}: text"] = np.array(lowered(name))
+    with Path(out).open("wb") as file:
+        np.savez(file, **arrays, **texts)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,37 @@
+"""Every implementation of a pooling gives the same values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import relative_error
+
+from jaxvision.ops import pooling
+from jaxvision.ops.backend import lower_for
+
+
+def test_maxima_and_their_gradients_are_equal_also_among_equal_values():
+    x = jnp.maximum(np.random.default_rng(0).standard_normal((2, 13, 12, 5), np.float32), 0.0)  # half of it is zero
+    g = np.float32(np.random.default_rng(1).integers(-9, 10, (2, 7, 6, 5)))  # sums are the same in any order
+
+    def pooled(backend):
+        with lower_for(backend):
+            y, back = jax.vjp(pooling.max_pool_3x3, x)
+            return y, back(g)[0]
+
+    for ours, expected in zip(pooled("cpu"), pooled("gpu"), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("size", [(12, 14), (13, 11), (7, 8), (1, 2)])
+@pytest.mark.parametrize("pool", [pooling.avg_pool_2x2, pooling.avg_pool_3x3, pooling.global_avg_pool])
+def test_averages_of_both_implementations_are_equal(pool, size):
+    x = np.random.default_rng(0).standard_normal((2, *size, 5), np.float32)
+
+    def pooled(backend):
+        with lower_for(backend):
+            y, back = jax.vjp(pool, x)
+            return y, back(jnp.sin(1 + y))[0]
+
+    for ours, expected in zip(pooled("cpu"), pooled("gpu"), strict=True):
+        assert relative_error(ours, expected) < 1e-6
