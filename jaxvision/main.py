@@ -2,76 +2,118 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from jaxvision import config as config_lib
+from jaxvision import options
+from jaxvision.config import Config
 from jaxvision.errors import UserError, did_you_mean
 
 USAGE = """\
-usage: python -m jaxvision.main --config FILE[:VARIANT] [--workdir DIR] [--config.FIELD=VALUE ...]
+usage: python -m jaxvision.main --config FILE[:VARIANT] [--workdir DIR] [--config.FIELD=VALUE ...] [--help]
 
-  --config   a file of configs/, for example configs/resnet_rs50.py or configs/resnet_rs50.py:digits
-  --workdir  where checkpoints, metrics and plots go; default runs/<config name>
+  --config   a file of configs/, for example configs/resnet_rs50.py or configs/resnet_rs50.py:digits;
+             or the config.json of a run
+  --workdir  where checkpoints, metrics and plots go; default runs/<config name>, or the folder of config.json
   --config.FIELD=VALUE  overrides a field: --config.optimizer.learning_rate=0.1
+  --help     after --config FILE: every field with that recipe's value, the allowed values and the meaning
 
 Starting the same command again resumes. Exit status: 0 done, 2 a mistake in the
 command or the data, 3 out of memory, 4 training diverged, 130 or 143 interrupted and saved."""
 
 
-def parse(argv: Sequence[str]) -> tuple[config_lib.Config, Path]:
-    """The validated config and the workdir of a command line (without the program name).
+def parse(argv: Sequence[str]) -> tuple[Config, Path]:
+    """The resolved config and the workdir of a command line (without the program name).
 
     Raises:
       UserError: one message for whatever is wrong.
     """
     tokens = _split(argv)
     path = tokens.get("config")
+    if "help" in tokens and path is None:
+        print(USAGE)
+        raise SystemExit(0)
     if path is None:
         raise UserError(f"--config is missing\n{USAGE}")
     file, _, variant = path.partition(":")
     if not Path(file).is_file():
         raise UserError(f"no config file {file}.{did_you_mean(file, map(str, Path('configs').glob('*.py')))}")
-
-    known = config_lib.flatten(load_config(path, []))
     overrides = {name.removeprefix("config."): text for name, text in tokens.items() if name.startswith("config.")}
-    if problems := unknown_fields(overrides, known):
+    if "help" in tokens:
+        given = [f"--config.{name}={text}" for name, text in overrides.items()]
+        print(f"{USAGE}\n\n{options.help_text(Config, config_lib.flatten(load_config(path, given)))}")
+        raise SystemExit(0)
+    config = _overridden(path, overrides)
+    if file.endswith(".json"):
+        default = Path(file).parent
+    else:
+        stem = Path(file).stem + (f"_{variant}" if variant else "")
+        default = Path("runs") / stem.replace("=", "_").replace("/", "_")
+    return config, Path(tokens.get("workdir") or default).expanduser()
+
+
+def _overridden(path: str, overrides: Mapping[str, str]) -> Config:
+    """The resolved config of a file with the texts of some fields replaced.
+
+    Raises:
+      UserError: unknown fields, texts of a wrong type and values that make no sense, all at once.
+    """
+    problems = config_lib.unknown_fields(overrides)
+    given = [f"--config.{name}={text}" for name, text in overrides.items() if name in config_lib.FIELDS]
+    try:
+        config = load_config(path, given)
+    except UserError:
+        config = load_config(path, [])  # where the file itself is at fault, this says so
+        for flag in list(given):
+            try:
+                load_config(path, [flag])
+            except UserError:
+                given.remove(flag)
+                name, _, text = flag.removeprefix("--config.").partition("=")
+                expected = options.type_text(config_lib.FIELDS[name].type)
+                problems.append(f"config.{name} = {text!r}: expected {expected}")
+        config = load_config(path, given)
+    try:
+        resolved = config_lib.resolve(config)
+    except UserError as error:
+        problems.append(str(error))
+    if problems:
         raise UserError("\n".join(problems))
-    config = load_config(path, [f"--config.{name}={text}" for name, text in overrides.items()])
-    config_lib.validate(config)
-    stem = Path(file).stem + (f"_{variant}" if variant else "")
-    return config, Path(tokens.get("workdir") or f"runs/{stem.replace('=', '_').replace('/', '_')}").expanduser()
+    return resolved
 
 
-def unknown_fields(names: Iterable[str], known: Iterable[str]) -> list[str]:
-    """One message for each name that is no config field, with the nearest that is."""
-    return [
-        f"unknown field config.{name}." + did_you_mean(name, known).replace('mean "', 'mean "config.')
-        for name in names
-        if name not in known
-    ]
+def load_config(path: str, overrides: list[str]) -> ConfigDict:
+    """The config of a file, "configs/deit_s.py:ti", with typed overrides, as ml_collections reads them.
 
-
-def load_config(path: str, overrides: list[str]) -> config_lib.Config:
-    """The config of a file, "configs/deit_s.py:ti", through ml_collections, with its typed overrides.
+    Args:
+      path: a config file with its argument, or the ``config.json`` of a run.
+      overrides: flags such as "--config.epochs=3".
 
     Raises:
       UserError: what is wrong with the file, its argument or an override, in one message.
     """
-    arguments = ["jaxvision", f"--config={path}", *overrides]
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # ml_collections loads the file the old way
+            if path.endswith(".json"):
+                arguments = ["jaxvision", *overrides]
+                config_flags.DEFINE_config_dict("config", _saved_config(path), flag_values=values, sys_argv=arguments)
+            else:
+                arguments = ["jaxvision", f"--config={path}", *overrides]
+                config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)
             values(arguments)
         return values.config
+    except UserError:
+        raise
     except Exception as error:  # absl's flag errors, and the KeyError, TypeError, ... of ml_collections
         # A failing config file arrives as a message that ends with its traceback.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
@@ -79,15 +121,28 @@ def load_config(path: str, overrides: list[str]) -> config_lib.Config:
         raise UserError(message.removeprefix("jaxvision.errors.UserError: ")) from error
 
 
+def _saved_config(path: str) -> ConfigDict:
+    """The config that a run wrote to its workdir; fields that it lacks have their defaults."""
+    config = config_lib.base_config()
+    try:
+        saved = config_lib.flatten(json.loads(Path(path).read_text()))
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not the config.json of a run: {error}") from error
+    if problems := config_lib.unknown_fields(saved):
+        raise UserError(f"{path} is not the config.json of a run of this version:\n" + "\n".join(problems))
+    config.update_from_flattened_dict(saved)
+    return config
+
+
 def _split(argv: Sequence[str]) -> dict[str, str]:
-    """Flag names with their texts; anything that is no flag of ours is an error."""
+    """Flag names with their texts, "help" without one; anything that is no flag of ours is an error."""
     tokens: dict[str, str] = {}
     arguments = list(argv)
     while arguments:
         argument = arguments.pop(0)
         if argument in ("-h", "--help", "--helpfull"):
-            print(USAGE)
-            raise SystemExit(0)
+            tokens["help"] = ""
+            continue
         name, equals, text = argument.lstrip("-").partition("=")
         if not argument.startswith("-"):
             hint = f" Did you mean --{argument}?" if name.split(".")[0] in ("config", "workdir") else ""

@@ -12,7 +12,7 @@ from jaxvision.errors import UserError
 from jaxvision.main import main, parse
 from jaxvision.train import build, compilation
 
-FIELDS = sorted(config_lib.flatten(config_lib.base_config()))
+FIELDS = sorted(config_lib.FIELDS)
 
 
 def failure(capsys, *args):
@@ -34,22 +34,14 @@ def typos(name, rng):
 
 def test_every_key_with_every_kind_of_typo_is_rejected_with_the_right_name():
     rng = random.Random(0)
-    config = config_lib.flatten(config_lib.base_config())
     right = total = 0
     for field in FIELDS:
         for typo in typos(field, rng):
-            problem = unknown_field(typo, config)
-            assert problem is not None and "\n" not in problem
+            (problem,) = config_lib.unknown_fields([typo])
+            assert "\n" not in problem
             right += f'"config.{field}"' in problem
             total += 1
     assert total > 200 and right / total > 0.97, (right, total)
-
-
-def unknown_field(typo, known):
-    from jaxvision.main import unknown_fields
-
-    problems = unknown_fields([typo], known)
-    return problems[0] if problems else None
 
 
 @pytest.mark.parametrize("field", ["batch_sizes", "optimizer.learnin_rate", "modle.name", "seedd"])

@@ -37,10 +37,9 @@ except ImportError:  # main() says how to install it
     optuna = None
 
 from jaxvision import main as main_lib
-from jaxvision.config import flatten
+from jaxvision.config import unknown_fields
 from jaxvision.errors import UserError, require
 from jaxvision.files import replace_file
-from jaxvision.main import unknown_fields
 from jaxvision.run.records import read_records
 
 INTERRUPTED = (130, 143)
@@ -91,8 +90,8 @@ def parse_axis(text: str) -> Axis:
 
 def check_fields(config: str, fixed: Sequence[str], axes: Sequence[Axis], folds: int) -> None:
     """Fails on a typo before the first trial: the config with each axis at its bounds must be valid."""
-    parsed, _ = main_lib.parse(["--config", config, *fixed])
-    if problems := unknown_fields([axis.field for axis in axes], flatten(parsed)):
+    main_lib.parse(["--config", config, *fixed])
+    if problems := unknown_fields([axis.field for axis in axes]):
         raise UserError("\n".join(problems))
     fold = [f"--config.data.fold=1/{folds}"] if folds else []
     for pick in (0, -1):

@@ -34,6 +34,7 @@ UNIFORMS = 40  # random numbers that one crop may use: ten attempts of four
 ATTEMPTS = 10
 PIL_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 RESIZES = ("filter", "area", "antialias", "linear")
+CROPS = ("torch", "tf", "none")
 
 
 class Scratch(threading.local):

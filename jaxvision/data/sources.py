@@ -12,7 +12,7 @@ import os
 import re
 import resource
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +23,6 @@ from jaxvision.errors import UserError, did_you_mean
 
 Raw = bytes | memoryview | np.ndarray
 INSTALL = "pip install -e '.[prepare]'"  # of what tfds needs to prepare a data set
-SPECIAL = ("digits", "folder", "npz", "synthetic")  # names that are no tfds data sets
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -340,20 +339,26 @@ class ArrayRecordSource(_ShardedSource):
         return None
 
 
-def tfds_source(name: str, data_dir: Path, split: str) -> TFRecordSource | ArrayRecordSource:
-    """A data set prepared by tfds: ``name`` is ``dataset``, ``dataset/config`` or either with ``:version``."""
+def tfds_source(
+    name: str, data_dir: Path, split: str, *, others: Iterable[str] = ()
+) -> TFRecordSource | ArrayRecordSource:
+    """A data set prepared by tfds: ``name`` is ``dataset``, ``dataset/config`` or either with ``:version``.
+
+    Raises:
+      UserError: there is none; the message may suggest one of ``others``, too.
+    """
     base, _, version = name.partition(":")
     root = data_dir / base
     versions = [p for p in root.glob(version or "*.*.*") if (p / "dataset_info.json").is_file()]
     if not versions:
-        raise UserError(missing_data_message(base, data_dir))
+        raise UserError(missing_data_message(base, data_dir, others))
     folder = max(versions, key=lambda p: [int(part) if part.isdigit() else 0 for part in p.name.split(".")])
     prepared = _Prepared(folder, split)
     return ArrayRecordSource(prepared) if prepared.file_format == "array_record" else TFRecordSource(prepared)
 
 
-def missing_data_message(name: str, data_dir: Path) -> str:
-    """How to get a data set that is not there."""
+def missing_data_message(name: str, data_dir: Path, others: Iterable[str] = ()) -> str:
+    """How to get a data set that is not there; ``others`` are names that may be meant instead."""
     if name == "imagenet2012":
         how = (
             "Download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org (free account), then run\n"
@@ -369,7 +374,8 @@ def missing_data_message(name: str, data_dir: Path) -> str:
             f'tfds.builder("{name}", data_dir="{data_dir}").download_and_prepare()\''
         )
     there = [p.name for p in data_dir.iterdir() if p.is_dir()] if data_dir.is_dir() else []
-    near = did_you_mean(name, ["imagenet2012", *SPECIAL, *there]) if name not in there else ""
+    known = {"imagenet2012", *others, *there}
+    near = did_you_mean(name, sorted(known)) if name not in known else ""
     return (
         f"no data set {name!r} in {data_dir}.{near} {how}\n"
         "or point --config.data.dir at the folder that holds it, or try --config FILE:digits, which needs no download."

@@ -1,20 +1,32 @@
-"""Exponential moving average of parameters and BN statistics."""
+"""Exponential moving average (EMA) of parameters and BN statistics."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxvision.options import option
 
-def ema_rate(step: jax.Array, decay: float, *, warmup: bool) -> jax.Array:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmaConfig:
+    """Exponential moving average of the weights, which is evaluated beside them."""
+
+    decay: float = option(0.9999, "share of the old average that a step keeps", low=0, high=1)
+    warmup: bool = option(True, "keep less at first: min(decay, (1 + step) / (10 + step))")
+
+
+def ema_rate(config: EmaConfig, step: jax.Array) -> jax.Array:
     """``1 - decay`` of update number ``step`` (from 0), without the rounding of decays near 1.
 
     With warm-up the decay is TensorFlow's ``min(decay, (1 + step) / (10 + step))``, which lets the
     average follow early training; without, the constant of timm's ``ModelEma``.
     """
-    return jnp.maximum(1.0 - decay, 9.0 / (10.0 + step.astype(jnp.float32))) if warmup else jnp.float32(1.0 - decay)
+    rate = 1.0 - config.decay
+    return jnp.maximum(rate, 9.0 / (10.0 + step.astype(jnp.float32))) if config.warmup else jnp.float32(rate)
 
 
 def ema_update(average: Any, value: Any, rate: jax.Array) -> Any:

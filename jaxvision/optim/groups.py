@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jaxvision.errors import UserError
-from jaxvision.optim.optimizers import Rules, match_rules, parameter_names
+from jaxvision.optim.rules import Rules, match_rules, parameter_names
 
 _STEM = re.compile(r"(conv1|bn1|maxpool|conv_stem|stem|patch_embed|cls_token|dist_token|pos_embed)\b")
 # Stage and block; a stage's downsampling belongs to its first block.
@@ -42,7 +42,7 @@ def rate_multiples(params: Any, rules: Rules, *, decay: float = 1.0, freeze: str
 
     Args:
       params: for their names.
-      rules: see :func:`jaxvision.optim.optimizers.match_rules`.
+      rules: see :func:`jaxvision.optim.rules.match_rules`.
       decay: of the rate from one block to the one before: the classifier has 1, the block before it ``decay``,
         the stem ``decay`` to the number of blocks plus 1.
       freeze: regex of whole names with rank ("layer1.0.conv1.weight:4d") whose multiple is 0; "" for none.

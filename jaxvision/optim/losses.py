@@ -1,14 +1,21 @@
 """Losses per example of logits and targets; the step takes their mean.
 
-Targets are (B, K) probabilities: one-hot, smoothed, or mixed from two images.
+Targets are (B, K) probabilities: one-hot, smoothed, or mixed from two images. A loss is a function in :data:`LOSSES`,
+a kind of distillation a function in :data:`DISTILLATIONS`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-DISTILLATIONS = ("hard", "soft")
+from jaxvision.options import Problem, option
+
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def smoothed_one_hot(labels: jax.Array, classes: int, smoothing: float = 0.0) -> jax.Array:
@@ -41,18 +48,81 @@ def binary_cross_entropy(
     return losses.sum(-1) if sum_classes else losses.mean(-1)
 
 
-def distillation(logits: jax.Array, teacher: jax.Array, *, kind: str, temperature: float = 1.0) -> jax.Array:
-    """The student's loss against a teacher's logits (Touvron et al. 2020, arXiv 2012.12877): (B,).
+def _binary(config: LossConfig) -> Loss:
+    threshold = None if config.target_threshold < 0 else config.target_threshold
+    return functools.partial(binary_cross_entropy, threshold=threshold, sum_classes=config.sum_classes)
 
-    Args:
-      logits, teacher: (B, K).
-      kind: "hard": cross-entropy with the teacher's decision; "soft": Kullback-Leibler divergence at
-        ``temperature``, times its square, *divided by K* as DeiT's code does (its sum is over B and K elements).
-      temperature: of the soft kind.
+
+LOSSES: dict[str, Callable[[LossConfig], Loss]] = {
+    "cross_entropy": lambda config: softmax_cross_entropy,
+    "binary": _binary,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Loss of the labels."""
+
+    name: str = option(
+        "cross_entropy",
+        '"cross_entropy": of a softmax over the classes; "binary": of a sigmoid per class',
+        choices=LOSSES,
+    )
+    target_threshold: float = option(
+        -1.0, "of binary: targets above it become 1, others 0; negative: targets stay as they are", low=-1, high=1
+    )
+    sum_classes: bool = option(False, "of binary: the sum over classes, not their mean")
+    label_smoothing: float = option(0.0, "share of each target that is spread over all classes", low=0, below=1)
+
+
+def make_loss(config: LossConfig) -> Loss:
+    """The loss per example of logits and targets."""
+    return LOSSES[config.name](config)
+
+
+def hard_distillation(config: TeacherConfig, logits: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Cross-entropy with the teacher's decision."""
+    return softmax_cross_entropy(logits, jax.nn.one_hot(teacher.argmax(-1), logits.shape[-1]))
+
+
+def soft_distillation(config: TeacherConfig, logits: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Kullback-Leibler divergence at a temperature, times its square, *divided by K*.
+
+    DeiT's code divides so: its sum is over B and K elements.
     """
-    wide = jnp.promote_types(logits.dtype, jnp.float32)
-    logits, teacher = jnp.asarray(logits, wide), jax.lax.stop_gradient(jnp.asarray(teacher, wide))
-    if kind == "hard":
-        return softmax_cross_entropy(logits, jax.nn.one_hot(teacher.argmax(-1), logits.shape[-1]))
+    temperature = config.temperature
     log_p, log_q = jax.nn.log_softmax(logits / temperature), jax.nn.log_softmax(teacher / temperature)
     return jnp.sum(jnp.exp(log_q) * (log_q - log_p), -1) * temperature**2 / logits.shape[-1]
+
+
+DISTILLATIONS: dict[str, Callable[[TeacherConfig, jax.Array, jax.Array], jax.Array]] = {
+    "hard": hard_distillation,
+    "soft": soft_distillation,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """Distillation: a trained teacher whose predictions the network learns, too (DeiT)."""
+
+    name: str = option("", "model; empty: no distillation")
+    weights: str = option("", "the teacher's weights: a .safetensors or .pth file, or the workdir of a run")
+    kind: str = option(
+        "hard", '"hard": cross-entropy with the teacher\'s decision; "soft": divergence of both distributions',
+        choices=DISTILLATIONS,
+    )  # fmt: skip
+    alpha: float = option(0.5, "share of the distillation in the loss", low=0, high=1)
+    temperature: float = option(3.0, "divides the logits of soft distillation", above=0)
+
+    def problems(self) -> list[Problem]:
+        """What does not go together."""
+        if not self.name or self.weights:
+            return []
+        return [Problem(("name", "weights"), "config.teacher.weights is empty: name the teacher's weights")]
+
+
+def distillation(config: TeacherConfig, logits: jax.Array, teacher: jax.Array) -> jax.Array:
+    """The student's loss (B,) against a teacher's logits (B, K) (Touvron et al. 2020, arXiv 2012.12877)."""
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    logits, teacher = jnp.asarray(logits, wide), jax.lax.stop_gradient(jnp.asarray(teacher, wide))
+    return DISTILLATIONS[config.kind](config, logits, teacher)

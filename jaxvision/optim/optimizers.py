@@ -1,54 +1,27 @@
-"""Optimizers equal to the recipes' own, from optax parts, and regex parameter groups.
+"""Optimizers equal to the recipes' own, built from optax.
 
-Every optimizer is an ``optax.GradientTransformationExtraArgs`` whose ``update`` takes
-``learning_rate``: the schedule follows the step counter of the run and nothing else, and
-TensorFlow's RMSProp needs the rate inside its momentum. Updates are added to parameters.
+Each is a function of ``config.optimizer`` and a tree of weight decays, and stands in :data:`OPTIMIZERS` under the
+name that ``config.optimizer.name`` selects. It returns an ``optax.GradientTransformationExtraArgs`` whose ``update``
+takes ``learning_rate``: the schedule follows the run's step counter and nothing else, and TensorFlow's RMSProp needs
+the rate inside its momentum. Updates are added to parameters.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxvision.errors import UserError, did_you_mean
+from jaxvision.optim.groups import rate_multiples
+from jaxvision.optim.rules import ALL, KERNELS_ONLY, Rules, match_rules, regex_problem, rules_problem
+from jaxvision.options import option
 
-Rules = Sequence[tuple[str, float]]
 Optimizer = optax.GradientTransformationExtraArgs
-
-
-def parameter_names(params: Any) -> list[str]:
-    """What rules are matched with, in tree order: dotted name (timm's key) and rank, ``layer1.0.conv1.weight:4d``."""
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    return [f"{'.'.join(entry.key for entry in path)}:{leaf.ndim}d" for path, leaf in leaves]
-
-
-def match_rules(params: Any, rules: Rules, what: str = "weight-decay rule") -> Any:
-    """A tree like ``params`` with, for each leaf, the value of the one rule whose regex matches its whole name.
-
-    Raises:
-      UserError: listing every parameter that matches no rule or several.
-    """
-    compiled = []
-    for pattern, value in rules:
-        try:
-            compiled.append((re.compile(pattern), value))
-        except re.error as error:
-            raise UserError(f"{what} {pattern!r} is no regular expression: {error}") from error
-    problems, values = [], []
-    for name in parameter_names(params):
-        matching = [(pattern.pattern, value) for pattern, value in compiled if pattern.fullmatch(name)]
-        if len(matching) != 1:
-            problems.append(f"{name}: matched by {[pattern for pattern, _ in matching] or 'no rule'}")
-        values.append(matching[0][1] if matching else 0.0)
-    if problems:
-        shown = "\n  ".join(problems[:20]) + (f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise UserError(f"each parameter must match exactly one {what}, {len(problems)} do not:\n  {shown}")
-    return jax.tree.unflatten(jax.tree.structure(params), values)
+LAMB_CLIP = 1.0  # global gradient norm
 
 
 def add_decay(decay: Any) -> optax.GradientTransformation:
@@ -110,14 +83,19 @@ def _scale_by_rate() -> Optimizer:
     return Optimizer(lambda params: optax.EmptyState(), update)
 
 
-def sgd(decay: Any, *, momentum: float, nesterov: bool) -> Optimizer:
+def _momentum(config: OptimizerConfig) -> optax.GradientTransformation:
+    return optax.trace(decay=config.momentum, nesterov=config.nesterov)
+
+
+def sgd(config: OptimizerConfig, decay: Any) -> Optimizer:
     """SGD with coupled decay and momentum: ``m = momentum * m + g + decay * p`` (Sutskever et al. 2013; torch's)."""
-    return _descend(optax.chain(add_decay(decay), optax.trace(decay=momentum, nesterov=nesterov)))
+    return _descend(optax.chain(add_decay(decay), _momentum(config)))
 
 
-def adamw(decay: Any, *, b1: float, b2: float, eps: float, first_moment: Any = None) -> Optimizer:
-    """AdamW (Loshchilov & Hutter 2017), decay times learning rate as in torch; ``first_moment`` is its dtype."""
-    return _descend(optax.chain(optax.scale_by_adam(b1, b2, eps, mu_dtype=first_moment), add_decay(decay)))
+def adamw(config: OptimizerConfig, decay: Any) -> Optimizer:
+    """AdamW (Loshchilov & Hutter 2017), decay times learning rate as in torch."""
+    adam = optax.scale_by_adam(config.b1, config.b2, config.eps, mu_dtype=jnp.dtype(config.first_moment))
+    return _descend(optax.chain(adam, add_decay(decay)))
 
 
 class MomentumState(NamedTuple):
@@ -127,12 +105,13 @@ class MomentumState(NamedTuple):
     momentum: Any
 
 
-def rmsprop_tf(decay: Any, *, momentum: float, rho: float, eps: float) -> Optimizer:
+def rmsprop_tf(config: OptimizerConfig, decay: Any) -> Optimizer:
     """RMSProp as TensorFlow 1 computes it: epsilon inside the root, ones at the start, the rate in the momentum.
 
     ``s = rho s + (1 - rho) g^2; m = momentum m + lr g / sqrt(s + eps); p -= m`` with coupled decay.
     Source: tf.train.RMSPropOptimizer; timm's ``RMSpropTF``.
     """
+    momentum, rho, eps = config.momentum, config.rho, config.eps
 
     def init(params: Any) -> MomentumState:
         return MomentumState(jax.tree.map(jnp.ones_like, params), jax.tree.map(jnp.zeros_like, params))
@@ -157,15 +136,15 @@ def _ratio(weights: jax.Array, update: jax.Array, coefficient: float, decay: flo
     return jnp.where((w > 0) & (u > 0), coefficient * w / safe, 1.0)
 
 
-def lamb(decay: Any, *, b1: float, b2: float, eps: float, clip: float = 1.0) -> Optimizer:
+def lamb(config: OptimizerConfig, decay: Any) -> Optimizer:
     """LAMB (You et al. 2019, arXiv 1904.00962) as apex and timm compute it.
 
-    Gradients are first divided by ``max(1, global norm / clip)``. Where the decay is zero there
-    is no trust ratio; optax's own ``lamb`` does neither.
+    Gradients are first divided by ``max(1, global norm)``. Where the decay is zero there is no trust ratio; optax's
+    own ``lamb`` does neither.
     """
 
     def clipped(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
-        factor = 1.0 / jnp.maximum(optax.tree.norm(updates) / clip, 1.0)
+        factor = 1.0 / jnp.maximum(optax.tree.norm(updates) / LAMB_CLIP, 1.0)
         return jax.tree.map(lambda g: g * factor, updates), state
 
     def trusted(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
@@ -176,22 +155,23 @@ def lamb(decay: Any, *, b1: float, b2: float, eps: float, clip: float = 1.0) -> 
     return _descend(
         optax.chain(
             optax.GradientTransformation(empty, clipped),
-            optax.scale_by_adam(b1, b2, eps),
+            optax.scale_by_adam(config.b1, config.b2, config.eps),
             add_decay(decay),
             optax.GradientTransformation(empty, trusted),
         )
     )
 
 
-def lars(decay: Any, *, momentum: float, nesterov: bool, coefficient: float, eps: float) -> Optimizer:
+def lars(config: OptimizerConfig, decay: Any) -> Optimizer:
     """LARS (You et al. 2017, arXiv 1708.03888) as timm computes it: no trust ratio where the decay is zero."""
+    coefficient, eps = config.trust_coefficient, config.eps
 
     def trusted(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
         adapt = lambda g, p, d: (g + d * p) * _ratio(p, g, coefficient, d, eps) if d else g  # noqa: E731
         return jax.tree.map(adapt, updates, params, decay), state
 
     adapted = optax.GradientTransformation(lambda params: optax.EmptyState(), trusted)
-    return _descend(optax.chain(adapted, optax.trace(decay=momentum, nesterov=nesterov)))
+    return _descend(optax.chain(adapted, _momentum(config)))
 
 
 def scale_updates(multiples: Any) -> optax.GradientTransformation:
@@ -203,67 +183,76 @@ def scale_updates(multiples: Any) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-OPTIMIZERS = ("sgd", "adamw", "rmsprop_tf", "lamb", "lars")
+OPTIMIZERS: dict[str, Callable[[OptimizerConfig, Any], Optimizer]] = {
+    "sgd": sgd,
+    "adamw": adamw,
+    "rmsprop_tf": rmsprop_tf,
+    "lamb": lamb,
+    "lars": lars,
+}
 
 
-def make_optimizer(
-    params: Any,
-    *,
-    name: str,
-    weight_decay: float,
-    decay_rules: Rules,
-    momentum: float = 0.9,
-    nesterov: bool = False,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    rho: float = 0.9,
-    trust_coefficient: float = 0.001,
-    first_moment: str = "float32",
-    clip_norm: float = 0.0,
-    clip_adaptive_factor: float = 0.0,
-    clip_rules: Rules = ((r".*", 1.0),),
-    rate_multiples: Any = None,
-) -> Optimizer:
-    """The optimizer a config names.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Update rule, learning rate, weight decay and clipping."""
 
-    Args:
-      params: for their names and shapes.
-      name: of :data:`OPTIMIZERS`.
-      weight_decay: coupled in sgd, rmsprop_tf and lars, decoupled (times the learning rate) in adamw and lamb.
-      decay_rules: parameter regexes to multiples of ``weight_decay``.
-      momentum, nesterov: of sgd and lars; ``momentum`` also of rmsprop_tf.
-      b1, b2: of adamw and lamb.
-      eps: of all but sgd.
-      rho: of rmsprop_tf.
-      trust_coefficient: of lars.
-      first_moment: dtype of adamw's.
-      clip_norm: global gradient norm; 0 for none. lamb clips at 1 by itself.
-      clip_adaptive_factor, clip_rules: see :func:`clip_adaptive`; 0 for none.
-      rate_multiples: tree like ``params`` of multiples of the learning rate (None: all 1); where it is 0 the
-        parameter stays and its gradient counts in no norm.
+    name: str = option("sgd", "update rule", choices=OPTIMIZERS)
+    learning_rate: float = option(0.1, "highest learning rate, for the whole batch", low=0)
+    momentum: float = option(0.9, "share of the momentum kept per step; sgd, lars, rmsprop_tf", low=0, below=1)
+    nesterov: bool = option(True, "Nesterov's momentum; sgd, lars")
+    b1: float = option(0.9, "share of the first moment kept per step; adamw, lamb", low=0, below=1)
+    b2: float = option(0.999, "share of the second moment kept per step; adamw, lamb", low=0, below=1)
+    eps: float = option(1e-8, "added to the denominator; all but sgd", low=0, high=1)
+    rho: float = option(0.9, "share of the squared gradient's average kept per step; rmsprop_tf", low=0, below=1)
+    trust_coefficient: float = option(0.001, "factor of the layer-wise rates; lars", low=0)
+    first_moment: str = option("float32", "dtype of the first moment; adamw", choices=("float32", "bfloat16"))
+    clip_norm: float = option(
+        0.0, "largest global norm of the gradient; 0: any. lamb clips at 1 without being told", low=0
+    )
+    clip_adaptive: float = option(
+        0.0, "adaptive clipping: largest norm of an output unit's gradient over its weights' norm; 0: any", low=0
+    )
+    clip_rules: Rules = option(
+        ALL, "which parameters adaptive clipping covers: (regex, 1 or 0) pairs", low=0, high=1, check=rules_problem
+    )
+    rate_rules: Rules = option(ALL, "(regex, multiple of the learning rate) pairs", low=0, check=rules_problem)
+    layer_decay: float = option(
+        1.0, "multiple of the learning rate from one block to the block before it", above=0, high=1
+    )
+    freeze: str = option(
+        "",
+        'regex of whole names such as "layer1.0.conv1.weight:4d" that do not learn; empty: none',
+        check=regex_problem,
+    )
+    weight_decay: float = option(
+        1e-4, "added to the gradient in sgd, rmsprop_tf and lars; times the learning rate in adamw and lamb", low=0
+    )
+    decay_rules: Rules = option(
+        KERNELS_ONLY,
+        "(regex, multiple of weight_decay) pairs; each parameter must match exactly one",
+        low=0,
+        check=rules_problem,
+    )
+
+
+def make_optimizer(config: OptimizerConfig, params: Any) -> Optimizer:
+    """The optimizer of a config for parameters of these names and shapes.
+
+    Gradients of frozen parameters count in no norm.
+
+    Raises:
+      UserError: rules that do not match each parameter exactly once, or a regex that freezes none or all.
     """
-    if name not in OPTIMIZERS:
-        raise UserError(f"unknown optimizer {name!r}.{did_you_mean(name, OPTIMIZERS)} Known: {', '.join(OPTIMIZERS)}")
-    decay = jax.tree.map(lambda multiple: multiple * weight_decay, match_rules(params, decay_rules))
-    parts: list[optax.GradientTransformation] = []
-    multiples = jax.tree.leaves(rate_multiples) if rate_multiples is not None else []
-    if 0.0 in multiples:
-        parts.append(scale_updates(jax.tree.map(lambda m: float(m != 0), rate_multiples)))
-    if clip_norm:
-        parts.append(clip_global_norm(clip_norm))
-    if clip_adaptive_factor:
-        parts.append(clip_adaptive(clip_adaptive_factor, clip_rules))
-    if name == "sgd":
-        parts.append(sgd(decay, momentum=momentum, nesterov=nesterov))
-    elif name == "adamw":
-        parts.append(adamw(decay, b1=b1, b2=b2, eps=eps, first_moment=jnp.dtype(first_moment)))
-    elif name == "rmsprop_tf":
-        parts.append(rmsprop_tf(decay, momentum=momentum, rho=rho, eps=eps))
-    elif name == "lamb":
-        parts.append(lamb(decay, b1=b1, b2=b2, eps=eps))
-    else:
-        parts.append(lars(decay, momentum=momentum, nesterov=nesterov, coefficient=trust_coefficient, eps=eps))
-    if any(m != 1 for m in multiples):
-        parts.append(scale_updates(rate_multiples))
-    return optax.with_extra_args_support(optax.chain(*parts))
+    decay = jax.tree.map(lambda multiple: multiple * config.weight_decay, match_rules(params, config.decay_rules))
+    rates = rate_multiples(params, config.rate_rules, decay=config.layer_decay, freeze=config.freeze)
+    stages: list[optax.GradientTransformation] = []
+    if 0.0 in jax.tree.leaves(rates):
+        stages.append(scale_updates(jax.tree.map(lambda m: float(m != 0), rates)))
+    if config.clip_norm:
+        stages.append(clip_global_norm(config.clip_norm))
+    if config.clip_adaptive:
+        stages.append(clip_adaptive(config.clip_adaptive, config.clip_rules))
+    stages.append(OPTIMIZERS[config.name](config, decay))
+    if any(m != 1 for m in jax.tree.leaves(rates)):
+        stages.append(scale_updates(rates))
+    return optax.with_extra_args_support(optax.chain(*stages))

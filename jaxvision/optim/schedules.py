@@ -1,39 +1,106 @@
 """Learning-rate schedules: functions of the optimizer step, traced or not.
 
-The published recipes differ in where the warm-up ends and in whether the value changes
-every step or every epoch, so both are arguments of :func:`make_schedule`.
+A decay is a function in :data:`SCHEDULES`. The published recipes differ in where the warm-up ends and in whether the
+value changes every step or every epoch, so both are fields of ``config.schedule``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
-from jaxvision.errors import UserError, did_you_mean
+from jaxvision.options import option
 
-SCHEDULES = ("cosine", "exponential", "step", "constant")
+
+class Clock(NamedTuple):
+    """Where a decay is.
+
+    Attributes:
+      time: since the decay's start, in units.
+      span: units that the decay lasts.
+      unit: steps per unit: 1, or those of an epoch where the rate changes between epochs only.
+      steps_per_epoch: for lengths that the config gives in epochs.
+    """
+
+    time: jax.Array
+    span: float
+    unit: float
+    steps_per_epoch: float
+
+
+def cosine(config: ScheduleConfig, peak: float, clock: Clock) -> jax.Array:
+    """``end + (peak - end) (1 + cos(pi t / T)) / 2``."""
+    end = config.end_learning_rate
+    return end + (peak - end) * 0.5 * (1 + jnp.cos(jnp.pi * clock.time / clock.span))
+
+
+def exponential(config: ScheduleConfig, peak: float, clock: Clock) -> jax.Array:
+    """A staircase, ``peak * decay_rate ^ floor(t / decay_epochs)``."""
+    decay_steps = config.decay_epochs * clock.steps_per_epoch
+    return peak * config.decay_rate ** jnp.floor(clock.time * clock.unit / decay_steps + 1e-4)
+
+
+def step(config: ScheduleConfig, peak: float, clock: Clock) -> jax.Array:
+    """``peak * decay_rate ^ (boundaries passed)``."""
+    boundaries = [round(epoch * clock.steps_per_epoch) for epoch in config.boundaries]
+    passed = sum((clock.time * clock.unit >= boundary - 1e-3).astype(jnp.float32) for boundary in boundaries)
+    return peak * config.decay_rate ** jnp.asarray(passed, jnp.float32)
+
+
+def constant(config: ScheduleConfig, peak: float, clock: Clock) -> jax.Array:
+    """``peak``."""
+    return jnp.full((), peak, jnp.float32)
+
+
+SCHEDULES: dict[str, Callable[[ScheduleConfig, float, Clock], jax.Array]] = {
+    "cosine": cosine,
+    "exponential": exponential,
+    "step": step,
+    "constant": constant,
+}
 WARMUPS = ("after", "linspace", "under")
 
 
+def _boundaries_problem(epochs: tuple[float, ...]) -> str | None:
+    rises = all(a < b for a, b in itertools.pairwise(epochs))
+    return None if rises else "expected epochs that rise from one to the next"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Learning rate over the run: a linear warm-up and a decay."""
+
+    warmup_epochs: float = option(5.0, "epochs of linear warm-up; 0: none", low=0)
+    name: str = option(
+        "cosine", '"cosine" to end_learning_rate; "exponential", a staircase; "step" at the boundaries; "constant"',
+        choices=SCHEDULES,
+    )  # fmt: skip
+    warmup: str = option(
+        "after",
+        'where the decay starts. "after": at the end of the warm-up; "linspace": the same, but the last step of the '
+        'warm-up has the peak already; "under": with the run, hidden while the warm-up lasts',
+        choices=WARMUPS,
+    )
+    per_epoch: bool = option(False, "change the rate between epochs only")
+    decay_epochs: float = option(2.4, "epochs of one stair of exponential", above=0)
+    decay_rate: float = option(0.97, "factor of each stair of exponential and step", low=0, high=1)
+    boundaries: tuple[float, ...] = option((), "epochs at which step decays", above=0, check=_boundaries_problem)
+    start_learning_rate: float = option(0.0, "learning rate of the first step of the warm-up", low=0)
+    end_learning_rate: float = option(0.0, "learning rate at the end of cosine", low=0)
+
+
 def make_schedule(
-    name: str,
-    peak: float,
-    *,
-    total_steps: int,
-    warmup_steps: int = 0,
-    warmup: str = "after",
-    start: float = 0.0,
-    end: float = 0.0,
-    decay_steps: float = 1.0,
-    decay_rate: float = 0.97,
-    boundaries: Sequence[int] = (),
-    steps_per_epoch: float = 0.0,
+    config: ScheduleConfig, peak: float, *, total_steps: int, warmup_steps: int, steps_per_epoch: float
 ) -> optax.Schedule:
     """``schedule(step)``: a linear warm-up and a decay.
 
-    The warm-up is ``start + (peak - start) * step / warmup_steps``. The decay's clock t:
+    The warm-up is ``start + (peak - start) * step / warmup_steps``. The decay's clock:
 
     * "after": starts at the end of the warm-up and spans the rest of the steps
       (tensorflow/models, Swin, torchvision);
@@ -41,47 +108,34 @@ def make_schedule(
     * "under": runs from step 0 over all steps, hidden while the warm-up lasts (timm without
       ``--warmup-prefix``, DeiT; TensorFlow's EfficientNets).
 
+    With ``per_epoch`` (timm's default, torchvision) the clock is the number of finished epochs, and all lengths count
+    whole epochs.
+
     Args:
-      name: "cosine": ``end + (peak - end) (1 + cos(pi t / T)) / 2``; "exponential", a staircase:
-        ``peak * decay_rate ^ floor(t / decay_steps)``; "step": ``peak * decay_rate ^ (boundaries passed)``;
-        "constant".
+      config: which warm-up and decay; lengths in epochs.
       peak: the highest value.
       total_steps: of the run.
-      warmup_steps, warmup, start: of the warm-up.
-      end: of the cosine.
-      decay_steps, decay_rate, boundaries: of the others, in steps.
-      steps_per_epoch: if not 0, the value changes only between epochs (timm's default, torchvision): the
-        clock is the number of finished epochs, and all lengths count whole epochs of so many steps.
+      warmup_steps: of the run, less than ``total_steps``.
+      steps_per_epoch: need not be whole.
 
     Example::
 
-      schedule = make_schedule("cosine", 1.6, total_steps=109_475, warmup_steps=1560)
+      schedule = make_schedule(ScheduleConfig(), 1.6, total_steps=109_475, warmup_steps=1560, steps_per_epoch=312.8)
       float(schedule(1560))  # 1.6
     """
-    if name not in SCHEDULES:
-        raise UserError(f"unknown schedule {name!r}.{did_you_mean(name, SCHEDULES)} Known: {', '.join(SCHEDULES)}")
-    if warmup not in WARMUPS:
-        raise UserError(f"unknown warm-up {warmup!r}.{did_you_mean(warmup, WARMUPS)} Known: {', '.join(WARMUPS)}")
-    unit = steps_per_epoch or 1.0
+    unit = steps_per_epoch if config.per_epoch else 1.0
     rise, total = warmup_steps / unit, total_steps / unit
-    offset = 0.0 if warmup == "under" else rise
+    offset = 0.0 if config.warmup == "under" else rise
     span = max(total - offset, 1e-9)
-    top = max(rise - 1, 1) if warmup == "linspace" else max(rise, 1e-9)
+    top = max(rise - 1, 1) if config.warmup == "linspace" else max(rise, 1e-9)
+    start = config.start_learning_rate
 
     def schedule(step: int | jnp.ndarray) -> jnp.ndarray:
         clock = jnp.asarray(step, jnp.float32) / unit
         # An epoch's first step may fall short of a whole number by a rounding.
-        clock = jnp.floor(clock + 1e-4) if steps_per_epoch else clock
+        clock = jnp.floor(clock + 1e-4) if config.per_epoch else clock
         t = jnp.clip(clock - offset, 0.0, span)
-        if name == "cosine":
-            value = end + (peak - end) * 0.5 * (1 + jnp.cos(jnp.pi * t / span))
-        elif name == "exponential":
-            value = peak * decay_rate ** jnp.floor(t * unit / decay_steps + 1e-4)
-        elif name == "step":
-            passed = sum((t * unit >= boundary - 1e-3).astype(jnp.float32) for boundary in boundaries)
-            value = peak * decay_rate ** jnp.asarray(passed, jnp.float32)
-        else:
-            value = jnp.full((), peak, jnp.float32)
+        value = SCHEDULES[config.name](config, peak, Clock(t, span, unit, steps_per_epoch))
         rising = start + (peak - start) * clock / top
         return jnp.where(clock < rise, jnp.minimum(rising, max(peak, start)), value)
 

@@ -18,6 +18,7 @@ devices, and a restore on another number of them is a plain copy.
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import logging
@@ -35,6 +36,7 @@ import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
 from jaxvision.errors import UserError
+from jaxvision.options import option
 
 FORMAT = 1
 _PREFIX = "step"
@@ -42,6 +44,16 @@ _TRASH = ".trash"
 _WRITERS_END_S = 5.0  # how long the writers of a failed save may go on
 
 Flat = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When checkpoints are written, and how many are kept."""
+
+    every_steps: int = option(
+        0, "steps between checkpoints, besides that of each evaluation; 0: only with evaluations", low=0
+    )
+    keep: int = option(2, "how many of the latest to keep; the best is kept besides", low=1)
 
 
 class Checkpointer:

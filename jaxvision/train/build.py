@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +26,6 @@ from jaxvision.models.variables import init_variables
 from jaxvision.ops.dtypes import default_dtype
 from jaxvision.ops.process import run_one_at_a_time
 from jaxvision.ops.program import compiler_options, prepare_train_step
-from jaxvision.optim import losses
-from jaxvision.optim.groups import rate_multiples
 from jaxvision.optim.optimizers import make_optimizer
 from jaxvision.optim.schedules import make_schedule
 from jaxvision.run.weights import weights_source
@@ -38,6 +35,8 @@ from jaxvision.train.inputs import eval_batch_size, eval_image_size
 from jaxvision.train.state import TrainState, create_state
 from jaxvision.train.step import MixFn, make_eval_step, make_train_step
 from jaxvision.weights import loading
+
+MOST_STEPS = 2**31 - 1  # an int32 counts them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +106,11 @@ def lengths(config: Config, num_train: int) -> Lengths:
     """Epochs into steps; 350 epochs of ImageNet at 4096 are 109,475."""
     per_epoch = num_train / config.batch_size
     total = config.steps or math.ceil(config.epochs * per_epoch)
+    if total > MOST_STEPS:
+        raise UserError(
+            f"config.epochs = {config.epochs:g} are {total} steps of batch {config.batch_size}: more than the "
+            f"{MOST_STEPS} that a run can count"
+        )
     return Lengths(
         total=total,
         per_epoch=per_epoch,
@@ -115,6 +119,22 @@ def lengths(config: Config, num_train: int) -> Lengths:
         log_every=config.log_every,
         save_every=config.checkpoint.every_steps,
     )
+
+
+def length_notes(config: Config, run: Lengths, num_train: int) -> list[str]:
+    """What is unusual about a run's length, in sentences for the user."""
+    found = []
+    asked = round(config.schedule.warmup_epochs * run.per_epoch)
+    if asked >= run.total:
+        found.append(
+            f"the run of {run.total} steps ends within its warm-up of {asked} steps "
+            f"(config.schedule.warmup_epochs = {config.schedule.warmup_epochs:g}): the learning rate only rises"
+        )
+    if config.batch_size > num_train:
+        found.append(
+            f"a batch of {config.batch_size} is larger than the training set of {num_train}: images repeat in it"
+        )
+    return found
 
 
 def build_network(config: Config, source: sources.Source) -> Network:
@@ -153,31 +173,8 @@ def build_network(config: Config, source: sources.Source) -> Network:
 def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainState, optax.GradientTransformation]:
     """The replicated state before the first step, and its optimizer."""
     variables = init_variables(network.module, jax.random.key(config.seed))
-    optimizer = run_optimizer(config, variables["params"])
+    optimizer = make_optimizer(config.optimizer, variables["params"])
     return sharding.replicate(mesh, create_state(variables, optimizer)), optimizer
-
-
-def run_optimizer(config: Config, params: Any) -> optax.GradientTransformation:
-    """The optimizer that a config names, for these parameters."""
-    o = config.optimizer
-    return make_optimizer(
-        params,
-        name=o.name,
-        momentum=o.momentum,
-        nesterov=o.nesterov,
-        b1=o.b1,
-        b2=o.b2,
-        eps=o.eps,
-        rho=o.rho,
-        trust_coefficient=o.trust_coefficient,
-        first_moment=o.first_moment,
-        clip_norm=o.clip_norm,
-        clip_adaptive_factor=o.clip_adaptive,
-        clip_rules=o.clip_rules,
-        rate_multiples=rate_multiples(params, o.rate_rules, decay=o.layer_decay, freeze=o.freeze),
-        weight_decay=o.weight_decay,
-        decay_rules=o.decay_rules,
-    )
 
 
 def load_initial_weights(config: Config, network: Network, state: TrainState, mesh: Mesh) -> TrainState:
@@ -256,41 +253,26 @@ def train_step(
     teacher: Teacher | None = None,
 ) -> Callable:
     """The config's step, not jitted; see :func:`jaxvision.train.step.make_train_step`."""
+    rate = config.model.drop_block_rate
     return make_train_step(
+        config,
         network.module,
         optimizer,
         run_schedule(config, run),
-        seed=config.seed,
-        loss=make_loss(config),
-        label_smoothing=config.loss.label_smoothing,
         mix=mix,
         distill=teacher.loss if teacher else None,
-        drop_block=optax.linear_schedule(0.0, config.model.drop_block_rate, run.total)
-        if config.model.drop_block_rate
-        else None,
-        ema_decay=config.ema.decay,
-        ema_warmup=config.ema.warmup,
-        accumulate=config.accumulate,
-        log_every=config.log_every,
-        max_bad_steps=config.max_bad_steps,
+        drop_block=optax.linear_schedule(0.0, rate, run.total) if rate else None,
     )
 
 
 def run_schedule(config: Config, run: Lengths) -> optax.Schedule:
     """The learning rate of a run's steps."""
-    s = config.schedule
     return make_schedule(
-        s.name,
+        config.schedule,
         config.optimizer.learning_rate,
-        warmup_steps=run.warmup,
-        warmup=s.warmup,
         total_steps=run.total,
-        start=s.start_learning_rate,
-        end=s.end_learning_rate,
-        decay_steps=s.decay_epochs * run.per_epoch,
-        decay_rate=s.decay_rate,
-        boundaries=[round(epoch * run.per_epoch) for epoch in s.boundaries],
-        steps_per_epoch=run.per_epoch if s.per_epoch else 0.0,
+        warmup_steps=run.warmup,
+        steps_per_epoch=run.per_epoch,
     )
 
 
@@ -308,15 +290,6 @@ def make_mix(config: Config) -> Mix:
         halves=a.mix_halves,
         groups=jax.device_count() if a.mix_groups == "per_device" else 1,
     )
-
-
-def make_loss(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The loss of logits and targets that a config names."""
-    c = config.loss
-    if c.name == "cross_entropy":
-        return losses.softmax_cross_entropy
-    threshold = None if c.target_threshold < 0 else c.target_threshold
-    return functools.partial(losses.binary_cross_entropy, threshold=threshold, sum_classes=c.sum_classes)
 
 
 def eval_program(network: Network, mesh: Mesh) -> Callable:

@@ -1,4 +1,4 @@
-"""Distillation (Touvron et al. 2020, DeiT, arXiv 2012.12877): a trained teacher beside the student."""
+"""Distillation (Touvron et al. 2020, DeiT, arXiv 2012.12877): a trained teacher for the student."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Teacher:
     """What the train step needs of a teacher.
 
     Attributes:
-      variables: of its network; an argument of the step, so that they are no constants of the program.
+      variables: of its network; an argument of the step, so that they are not constants of its program.
       loss: ``(1 - alpha) base + alpha distillation``.
     """
 
@@ -61,7 +61,7 @@ def load_teacher(config: Config, student: ModelSpec, num_classes: int, dtype: An
     def loss(base: jax.Array, logits: jax.Array, images: jax.Array, variables: Any) -> jax.Array:
         seen = images if own else (images * jnp.array(scale) + jnp.array(shift)).astype(images.dtype)
         taught = module.apply(variables, jax.lax.stop_gradient(seen), train=False)
-        other = losses.distillation(logits, taught, kind=t.kind, temperature=t.temperature)
+        other = losses.distillation(t, logits, taught)
         return (1 - t.alpha) * base + t.alpha * other
 
     return Teacher(variables, loss)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 
-from jaxvision.config import Config, parse_fold
-from jaxvision.data import decode, digits, sources
+from jaxvision.config import Config
+from jaxvision.data import decode, registry, sources
+from jaxvision.data.config import parse_fold
 from jaxvision.data.loader import Loader, prefetch
 from jaxvision.data.plan import Plan
 from jaxvision.train import sharding
@@ -17,7 +17,7 @@ from jaxvision.train import sharding
 
 def open_train(config: Config) -> sources.Source:
     """The training examples: of a whole split, or without one fold of it."""
-    source = open_source(config, config.data.train_split)
+    source = _open_source(config, config.data.train_split)
     if fold := parse_fold(config.data.fold):
         return sources.without_fold(source, *fold)
     return source
@@ -26,8 +26,8 @@ def open_train(config: Config) -> sources.Source:
 def open_eval(config: Config) -> sources.Source:
     """The examples to evaluate on: the evaluation split, or a fold of the training split."""
     if fold := parse_fold(config.data.fold):
-        return sources.only_fold(open_source(config, config.data.train_split), *fold)
-    return open_source(config, config.data.eval_split)
+        return sources.only_fold(_open_source(config, config.data.train_split), *fold)
+    return _open_source(config, config.data.eval_split)
 
 
 def eval_batch_size(config: Config) -> int:
@@ -40,24 +40,8 @@ def eval_image_size(config: Config) -> int:
     return config.eval.image_size or config.model.image_size
 
 
-def open_source(config: Config, split: str) -> sources.Source:
-    """The data set a config names.
-
-    Raises:
-      UserError: it is missing (with the commands that get it), damaged, or has no such split.
-    """
-    d, path = config.data, Path(config.data.dir).expanduser()
-    if d.name == "synthetic":
-        return sources.SyntheticSource(
-            d.synthetic_examples, d.synthetic_classes, config.model.image_size, seed=len(split) + config.seed
-        )
-    if d.name == "folder":
-        return sources.FolderSource(path, {"validation": "val"}.get(split, split))
-    if d.name == "npz":
-        return sources.npz_source(path, {"validation": "val"}.get(split, split))
-    if d.name == "digits":
-        return digits.source(split)
-    return sources.tfds_source(d.name, path, split)
+def _open_source(config: Config, split: str) -> sources.Source:
+    return registry.open_source(config.data, split, image_size=config.model.image_size, seed=config.seed)
 
 
 def train_loader(

@@ -87,6 +87,8 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
         f"{len(train_source)} training and {len(eval_source)} evaluation images; batch {config.batch_size} on "
         f"{jax.device_count()} {jax.devices()[0].device_kind}; {length.total} steps"
     )
+    for note in build.length_notes(config, length, len(train_source)):
+        console.line(f"note: {note}")
     console.line(parameter_table(state.params))
 
     # ------------------------------------------------------------------ programs
@@ -241,13 +243,8 @@ def _prepare_workdir(workdir: Path, config: Config) -> None:
 
 def _changes(saved: dict[str, Any], config: Config) -> list[str]:
     """Fields that differ from those the checkpoint was made with."""
-    from ml_collections import ConfigDict
-
-    def text(value: Any) -> str:
-        return json.dumps(value)
-
-    old, new = flatten_config(ConfigDict(saved)), flatten_config(ConfigDict(json.loads(config.to_json())))
-    return [f"{k}: {old.get(k)} -> {new.get(k)}" for k in sorted(old | new) if text(old.get(k)) != text(new.get(k))]
+    old, new = flatten_config(saved), flatten_config(json.loads(config.to_json()))
+    return [f"{k}: {old.get(k)} -> {new.get(k)}" for k in sorted(old | new) if old.get(k) != new.get(k)]
 
 
 def _profile(offset: int, folder: Path, state: Any) -> None:

@@ -1,8 +1,9 @@
-"""Progressive learning (Tan & Le 2021, EfficientNetV2, arXiv 2104.00298): a run in parts of rising difficulty."""
+"""Progressive learning (Tan & Le 2021, EfficientNetV2, arXiv 2104.00298): a run in stages of rising difficulty."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from jaxvision.config import Config
 
@@ -17,10 +18,10 @@ class Stage:
 
 
 def stages(config: Config, total: int) -> list[Stage]:
-    """The run's equal parts; a single one where ``config.progressive`` is empty.
+    """The run's stages, equally long; a single one where ``config.progressive`` is empty.
 
-    A part is a function of the step alone, so a run resumes inside it as anywhere. Each changes
-    what its field of ``config.progressive`` says at its first step, as automl's code does.
+    A stage is a function of the step alone, so a run resumes inside it as anywhere. At its first step it takes its
+    value of each field of ``config.progressive``, as automl's code does.
     """
     p = config.progressive
     fields = {
@@ -31,14 +32,15 @@ def stages(config: Config, total: int) -> list[Stage]:
         "model.drop_rate": p.drop_rate,
     }
     count = max(map(len, fields.values())) or 1
-    parts = []
+    found = []
     for i in range(count):
-        part = config.copy_and_resolve_references()
-        # Evaluation keeps the size of the whole run.
-        part.eval.image_size = config.eval.image_size or config.model.image_size
+        changes: dict[str, dict[str, Any]] = {}
         for name, values in fields.items():
             if values:
-                group, field = name.split(".")
-                part[group][field] = type(config[group][field])(values[i])
-        parts.append(Stage(total * i // count, total * (i + 1) // count, part))
-    return parts
+                section, field = name.split(".")
+                changes.setdefault(section, {})[field] = values[i]
+        # Evaluation keeps the size of the whole run.
+        changes["eval"] = {"image_size": config.eval.image_size or config.model.image_size}
+        sections = {name: dataclasses.replace(getattr(config, name), **values) for name, values in changes.items()}
+        found.append(Stage(total * i // count, total * (i + 1) // count, dataclasses.replace(config, **sections)))
+    return found

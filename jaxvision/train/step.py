@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxvision.config import Config
 from jaxvision.optim.ema import ema_rate, ema_update
-from jaxvision.optim.losses import smoothed_one_hot, softmax_cross_entropy
+from jaxvision.optim.losses import make_loss, smoothed_one_hot, softmax_cross_entropy
 from jaxvision.train.metrics import Sums, add_sums, batch_sums
 from jaxvision.train.state import TrainState
 
 Report = dict[str, Any]
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
 DistillFn = Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array]
 MixFn = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 MIXING = 2  # folded into a step's key for the mixing's draws
@@ -28,54 +28,44 @@ def step_key(seed: int, step: jax.Array | int) -> jax.Array:
 
 
 def make_train_step(
+    config: Config,
     module: nn.Module,
     optimizer: optax.GradientTransformationExtraArgs,
     schedule: optax.Schedule,
     *,
-    seed: int,
-    loss: Loss = softmax_cross_entropy,
-    label_smoothing: float = 0.0,
     mix: MixFn | None = None,
     distill: DistillFn | None = None,
     drop_block: optax.Schedule | None = None,
-    ema_decay: float = 0.9999,
-    ema_warmup: bool = True,
-    accumulate: int = 1,
-    log_every: int = 1,
-    max_bad_steps: int = 10,
 ) -> Callable[..., tuple[TrainState, Report]]:
     """``train_step(state, images, labels, teacher=None) -> (state, report)``.
 
     A step whose loss, gradients or new BN statistics are not finite changes nothing but
-    the counters. After ``max_bad_steps`` of them in a row the count no longer falls, so
-    that the loop sees it whenever it looks.
+    the counters. After ``config.max_bad_steps`` of them in a row the count no longer falls, so
+    that the loop sees it whenever it looks. With ``config.accumulate`` microbatches BN sees each
+    by itself.
 
     Args:
+      config: of which the step reads seed, loss, ema, accumulate, log_every and max_bad_steps.
       module: the network; images are its input.
       optimizer: of :func:`jaxvision.optim.optimizers.make_optimizer`.
       schedule: learning rate of a step.
-      seed: of dropout and stochastic depth; each step and block has its own key.
-      loss: of logits and targets (B, K), per example.
-      label_smoothing: of the targets, before they are mixed.
       mix: ``mix(key, images, targets)``, for example :class:`jaxvision.augment.mix.Mix`; each microbatch by itself.
       distill: of :class:`jaxvision.train.distill.Teacher`, whose variables are the last argument. A distilled ViT
         learns from the labels with its first classifier and from the teacher with its second.
       drop_block: rate of a step, for networks with DropBlock.
-      ema_decay, ema_warmup: see :func:`jaxvision.optim.ema.ema_rate`.
-      accumulate: microbatches per step; BN sees each by itself.
-      log_every: the reported averages run over the steps since its last multiple.
-      max_bad_steps: see above.
 
     Returns:
-      The step. Its report holds "metrics" (sums), "learning_rate", "bad_total" and "bad_in_row".
+      The step. Its report holds "metrics" (sums since the last multiple of ``config.log_every``), "learning_rate",
+      "bad_total" and "bad_in_row".
     """
+    loss, accumulate = make_loss(config.loss), config.accumulate
     heads = {"output": "heads"} if distill is not None and getattr(module, "distilled", False) else {}
 
     def loss_fn(
         params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array, step: jax.Array, teacher: Any
     ) -> tuple[jax.Array, Any]:
         dropout, drop_path = jax.random.split(key)
-        targets = smoothed_one_hot(labels, module.num_classes, label_smoothing)
+        targets = smoothed_one_hot(labels, module.num_classes, config.loss.label_smoothing)
         if mix is not None:
             images, targets = mix(jax.random.fold_in(key, MIXING), images, targets)
         scheduled = {} if drop_block is None else {"drop_block": drop_block(step)}
@@ -125,13 +115,13 @@ def make_train_step(
     def train_step(
         state: TrainState, images: jax.Array, labels: jax.Array, teacher: Any = None
     ) -> tuple[TrainState, Report]:
-        key = step_key(seed, state.step)
+        key = step_key(config.seed, state.step)
         value, grads, stats, sums = gradients(state, images, labels, key, teacher)
 
         learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)
         params = jax.tree.map(jnp.add, state.params, updates)
-        rate = ema_rate(state.step, ema_decay, warmup=ema_warmup)
+        rate = ema_rate(config.ema, state.step)
         ema_params = ema_update(state.ema_params, params, rate)
         ema_stats = ema_update(state.ema_batch_stats, stats, rate)
 
@@ -141,9 +131,9 @@ def make_train_step(
         params, stats, opt_state, ema_params, ema_stats = _where(finite, new, old)
 
         bad = jnp.logical_not(finite).astype(jnp.int32)
-        stuck = state.bad_in_row >= max_bad_steps
+        stuck = state.bad_in_row >= config.max_bad_steps
         sums = _where(finite, sums, jax.tree.map(jnp.zeros_like, sums))
-        starts = state.step % log_every == 0
+        starts = state.step % config.log_every == 0
         metrics = add_sums(_where(starts, jax.tree.map(jnp.zeros_like, state.metrics), state.metrics), sums)
         state = TrainState(
             step=state.step + 1,

@@ -16,7 +16,7 @@ from jaxvision.errors import UserError
 from jaxvision.model import build_module, create_model
 from jaxvision.models.layers import drop_block
 from jaxvision.models.registry import model_spec
-from jaxvision.optim.losses import softmax_cross_entropy
+from jaxvision.optim.losses import TeacherConfig, softmax_cross_entropy
 from jaxvision.train import inputs, progressive
 from jaxvision.train.distill import load_teacher
 from tools.parity.models import trained_like
@@ -72,22 +72,24 @@ def test_stages_are_equal_parts_with_their_values():
     c.progressive.image_size = (171, 214, 257, 300)
     c.progressive.magnitude = (5.0, 6.67, 8.33, 10.0)
     c.progressive.mix = (0.0, 0.1, 0.2, 0.3)
-    config_lib.validate(c)
-    parts = progressive.stages(c, 1003)
+    parts = progressive.stages(config_lib.resolve(c), 1003)
     assert [p.start for p in parts] == [0, 250, 501, 752] and parts[-1].stop == 1003
     assert all(a.stop == b.start for a, b in itertools.pairwise(parts))
     assert [p.config.model.image_size for p in parts] == [171, 214, 257, 300]
     assert [p.config.augment.randaugment_magnitude for p in parts] == [5.0, 6.67, 8.33, 10.0]
     assert [(p.config.augment.mixup, p.config.augment.cutmix) for p in parts] == [(v, v) for v in (0, 0.1, 0.2, 0.3)]
     assert {inputs.eval_image_size(p.config) for p in parts} == {300} and c.model.image_size == 300
-    assert len(progressive.stages(config_lib.base_config(), 10)) == 1
+    assert len(progressive.stages(config_lib.Config(), 10)) == 1
 
-    c.progressive.mix = (0.0, -1.0)
+    c.progressive.mix = (0.0, 1.0)
     c.data.fold = "6/5"
     with pytest.raises(UserError) as error:
-        config_lib.validate(c)
-    for part in ("config.progressive.mix = (0.0, -1.0)", "same number of values, got image_size: 4", '"k/n" with'):
+        config_lib.resolve(c)
+    for part in ("same number of values, got image_size: 4, magnitude: 4, mix: 2", '"k/n" with'):
         assert part in str(error.value)
+    c.progressive.mix = (0.0, 0.1, 0.2, -1.0)
+    with pytest.raises(UserError, match=r"progressive.mix = \(0.0, 0.1, 0.2, -1.0\): each number must be at least 0"):
+        config_lib.resolve(c)
 
 
 def test_folds_part_the_training_set():
@@ -108,8 +110,8 @@ def test_distillation_in_the_step_is_deits(kind, tmp_path):
     """A distilled student and a teacher with other normalisation, against DeiT's formula in torch on timm's models."""
     reference = trained_like("resnet10t", num_classes=7).eval()
     torch.save(reference.state_dict(), tmp_path / "teacher.pth")
-    c = config_lib.base_config()
-    c.teacher.update(name="resnet10t", weights=str(tmp_path / "teacher.pth"), kind=kind, alpha=0.3)
+    teacher = TeacherConfig(name="resnet10t", weights=str(tmp_path / "teacher.pth"), kind=kind, alpha=0.3)
+    c = config_lib.Config(teacher=teacher)
     spec = model_spec("vit_tiny_patch16_224")  # mean and deviation 0.5
     assert spec.mean != model_spec("resnet10t").mean
     loaded = load_teacher(c, spec, 7, jnp.float32)

@@ -19,12 +19,16 @@ ALL = ((r".*", 1.0),)
 WD = 0.05
 
 
+def make_optimizer(params, **fields):
+    return optimizers.make_optimizer(optimizers.OptimizerConfig(**fields), params)
+
+
 def torch_adamw(groups):
     return torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.999), eps=1e-8)
 
 
 CASES = {
-    "sgd": ({"name": "sgd"}, lambda g: torch.optim.SGD(g, lr=1.0, momentum=0.9)),
+    "sgd": ({"name": "sgd", "nesterov": False}, lambda g: torch.optim.SGD(g, lr=1.0, momentum=0.9)),
     "sgd nesterov": (
         {"name": "sgd", "nesterov": True},
         lambda g: torch.optim.SGD(g, lr=1.0, momentum=0.9, nesterov=True),
@@ -36,7 +40,7 @@ CASES = {
     ),
     "lamb": ({"name": "lamb", "eps": 1e-6}, lambda g: timm_optim.Lamb(g, lr=1.0)),
     "lars": (
-        {"name": "lars", "eps": 1e-8, "trust_coefficient": 0.001},
+        {"name": "lars", "eps": 1e-8, "trust_coefficient": 0.001, "nesterov": False},
         lambda g: timm_optim.Lars(g, lr=1.0, momentum=0.9, trust_coeff=0.001, eps=1e-8),
     ),
     "lars nesterov": (
@@ -57,11 +61,11 @@ def test_twenty_steps_equal_the_reference(case, rules):
         "zero": {"weight": np.zeros((3, 3), np.float32)},
     }
     start = [np.array(leaf) for leaf in jax.tree.leaves(params)]
-    optimizer = optimizers.make_optimizer(params, weight_decay=WD, decay_rules=rules, **arguments)
+    optimizer = make_optimizer(params, weight_decay=WD, decay_rules=rules, **arguments)
     leaves = [torch.nn.Parameter(torch.from_numpy(np.array(leaf))) for leaf in jax.tree.leaves(params)]
     decays = [WD if rules is ALL or leaf.ndim > 1 else 0.0 for leaf in leaves]
     reference = make([{"params": [p], "weight_decay": d} for p, d in zip(leaves, decays, strict=True)])
-    schedule = schedules.make_schedule("cosine", 0.1, total_steps=20, warmup_steps=5, start=0.001, end=0.001)
+    schedule = make_schedule("cosine", 0.1, total_steps=20, warmup_steps=5, start=0.001, end=0.001)
     state = optimizer.init(params)
     update = jax.jit(lambda g, s, p, rate: optimizer.update(g, s, p, learning_rate=rate))
     for step in range(20):
@@ -88,7 +92,7 @@ def test_rmsprop_is_tensorflows_formula():
     square, buffer, value = np.ones(6), np.zeros(6), p.copy()
     with jax.enable_x64(True):
         params = {"w": jnp.asarray(p)}
-        optimizer = optimizers.make_optimizer(params, name="rmsprop_tf", eps=1e-3, weight_decay=1e-2, decay_rules=ALL)
+        optimizer = make_optimizer(params, name="rmsprop_tf", eps=1e-3, weight_decay=1e-2, decay_rules=ALL)
         state = optimizer.init(params)
         for step in range(10):
             g, rate = rng.standard_normal(6), 0.1 / (1 + step)
@@ -109,11 +113,11 @@ def test_clipping_and_rates_per_parameter():
         "frozen": {"bias": np.ones(3, np.float32)},
     }
     grads = jax.tree.map(lambda p: rng.standard_normal(p.shape, np.float32), params)
-    common = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "decay_rules": ALL}
+    common = {"name": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "decay_rules": ALL}
     rates = ((r"a\..*", 0.5), (r"fc\..*", 1.0), (r"frozen\..*", 0.0))
 
     def updated(**arguments):
-        optimizer = optimizers.make_optimizer(params, **common, **arguments)
+        optimizer = make_optimizer(params, **common, **arguments)
         return optimizer.update(grads, optimizer.init(params), params, learning_rate=1.0)[0]
 
     tensors = [torch.nn.Parameter(torch.from_numpy(np.array(p))) for p in jax.tree.leaves(params)]
@@ -127,33 +131,27 @@ def test_clipping_and_rates_per_parameter():
         tensor.grad = torch.from_numpy(np.array(grad))
     timm.utils.agc.adaptive_clip_grad([tensors[0], tensors[2]], clip_factor=0.02)
     rules = ((r"fc\..*", 0.0), (r"(a|frozen)\..*", 1.0))
-    for ours, tensor in zip(
-        jax.tree.leaves(updated(clip_adaptive_factor=0.02, clip_rules=rules)), tensors, strict=True
-    ):
+    for ours, tensor in zip(jax.tree.leaves(updated(clip_adaptive=0.02, clip_rules=rules)), tensors, strict=True):
         assert relative_error(-ours, tensor.grad.numpy()) < 1e-6
 
-    scaled = updated(rate_multiples=rate_multiples(params, rates))
+    scaled = updated(rate_rules=rates)
     np.testing.assert_allclose(scaled["a"]["weight"], -0.5 * grads["a"]["weight"], rtol=1e-6)
     assert not np.any(scaled["frozen"]["bias"])
     with pytest.raises(UserError, match=r"exactly one learning-rate rule, 1 do not"):
         rate_multiples(params, rates[:2])
     # What is frozen counts in no norm, as a parameter without gradient in torch.
-    clipped = updated(rate_multiples=rate_multiples(params, ALL, freeze=r"frozen.*"), clip_norm=0.7)
+    clipped = updated(freeze=r"frozen.*", clip_norm=0.7)
     norm = np.sqrt(sum(np.sum(np.square(grads[k]["weight"])) for k in ("a", "fc")))
     np.testing.assert_allclose(clipped["fc"]["weight"], -grads["fc"]["weight"] * 0.7 / (norm + 1e-6), rtol=1e-5)
     assert not np.any(clipped["frozen"]["bias"])
     for freeze, message in (("x.*", "no parameter"), (".*", "every parameter"), ("(", "no regular expression")):
         with pytest.raises(UserError, match=message):
             rate_multiples(params, ALL, freeze=freeze)
-    with pytest.raises(UserError, match=r'unknown optimizer .adamv.. Did you mean "adamw"'):
-        optimizers.make_optimizer(params, name="adamv", weight_decay=0.0, decay_rules=ALL)
 
 
 def test_adamw_keeps_its_first_moment_in_bfloat16_on_request():
     params = {"w": jnp.ones((3, 3))}
-    optimizer = optimizers.make_optimizer(
-        params, name="adamw", first_moment="bfloat16", weight_decay=0.0, decay_rules=ALL
-    )
+    optimizer = make_optimizer(params, name="adamw", first_moment="bfloat16", weight_decay=0.0, decay_rules=ALL)
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(optimizer.init(params)) if leaf.ndim}
     assert dtypes == {jnp.dtype("bfloat16"), jnp.dtype("float32")}
 
@@ -171,25 +169,33 @@ def timm_values(name, epochs, steps_per_epoch, **arguments):
     return values
 
 
+def make_schedule(name, peak, *, total_steps, warmup_steps=0, steps_per_epoch=1, start=0.0, end=0.0, **fields):
+    """A schedule whose lengths are in epochs of ``steps_per_epoch``, which are steps where that is 1."""
+    config = schedules.ScheduleConfig(name=name, start_learning_rate=start, end_learning_rate=end, **fields)
+    return schedules.make_schedule(
+        config, peak, total_steps=total_steps, warmup_steps=warmup_steps, steps_per_epoch=steps_per_epoch
+    )
+
+
 def ours(count, *args, **kwargs):
-    schedule = schedules.make_schedule(*args, **kwargs)
-    return np.asarray(jax.vmap(schedule)(jnp.arange(count)))
+    return np.asarray(jax.vmap(make_schedule(*args, **kwargs))(jnp.arange(count)))
 
 
 def test_every_value_of_timms_schedules():
     expected = timm_values("cosine", 30, 7, t_initial=30, lr_min=1e-3, warmup_t=5, warmup_lr_init=1e-4)
-    arguments = {"total_steps": 210, "warmup_steps": 35, "warmup": "under", "start": 1e-4, "end": 1e-3}
-    np.testing.assert_allclose(ours(210, "cosine", 0.4, steps_per_epoch=7, **arguments), expected, rtol=2e-5)
+    epochs = {"steps_per_epoch": 7, "per_epoch": True, "total_steps": 210, "warmup_steps": 35}
+    arguments = epochs | {"warmup": "under", "start": 1e-4, "end": 1e-3}
+    np.testing.assert_allclose(ours(210, "cosine", 0.4, **arguments), expected, rtol=2e-5)
     expected = timm_values(
         "cosine", 30, 7, t_initial=25, lr_min=1e-3, warmup_t=5, warmup_lr_init=1e-4, warmup_prefix=True
     )
     arguments["warmup"] = "after"
-    np.testing.assert_allclose(ours(210, "cosine", 0.4, steps_per_epoch=7, **arguments), expected, rtol=2e-5)
+    np.testing.assert_allclose(ours(210, "cosine", 0.4, **arguments), expected, rtol=2e-5)
     expected = timm_values(
         "step", 30, 7, decay_t=2.4, decay_rate=0.97, warmup_t=5, warmup_lr_init=1e-6, warmup_prefix=False
     )
-    arguments = {"total_steps": 210, "warmup_steps": 35, "warmup": "under", "start": 1e-6}
-    found = ours(210, "exponential", 0.4, steps_per_epoch=7, decay_steps=2.4 * 7, **arguments)
+    arguments = epochs | {"warmup": "under", "start": 1e-6, "decay_epochs": 2.4}
+    found = ours(210, "exponential", 0.4, **arguments)
     np.testing.assert_allclose(found, expected, rtol=2e-5)
     # Swin steps per iteration, with the prefix.
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
@@ -225,23 +231,16 @@ def test_every_value_of_convnexts_torchvisions_and_tensorflows_schedules():
         expected += [optimizer.param_groups[0]["lr"]] * 3
         optimizer.step()
         both.step()
-    found = ours(90, "cosine", 0.5, total_steps=90, warmup_steps=15, start=0.005, steps_per_epoch=3)
+    found = ours(90, "cosine", 0.5, total_steps=90, warmup_steps=15, start=0.005, steps_per_epoch=3, per_epoch=True)
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-8)
 
     # tensorflow/tpu's EfficientNet: a staircase from step 0 under a linear warm-up.
     expected = [0.256 * s / 50 if s < 50 else 0.256 * 0.97 ** (s // 24) for s in range(300)]
-    arguments = {"total_steps": 300, "warmup_steps": 50, "warmup": "under", "decay_steps": 24}
+    arguments = {"total_steps": 300, "warmup_steps": 50, "warmup": "under", "decay_epochs": 24}
     np.testing.assert_allclose(ours(300, "exponential", 0.256, **arguments), expected, rtol=2e-5)
     expected = [0.1 * 0.1 ** ((s >= 30) + (s >= 60)) for s in range(90)]
     found = ours(90, "step", 0.1, total_steps=90, boundaries=(30, 60), decay_rate=0.1)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-def test_schedules_reject_typos():
-    with pytest.raises(UserError, match=r'Did you mean "cosine"'):
-        schedules.make_schedule("cosin", 1.0, total_steps=10)
-    with pytest.raises(UserError, match=r'Did you mean "under"'):
-        schedules.make_schedule("cosine", 1.0, total_steps=10, warmup="unter")
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -278,10 +277,12 @@ def test_distillation_is_deits():
     student, teacher = (rng.standard_normal((8, 5), np.float32) * 3 for _ in range(2))
     s, t = torch.from_numpy(student), torch.from_numpy(teacher)
     hard = torch.nn.functional.cross_entropy(s, t.argmax(1))
-    np.testing.assert_allclose(losses.distillation(student, teacher, kind="hard").mean(), float(hard), rtol=1e-5)
+    found = losses.distillation(losses.TeacherConfig(kind="hard"), student, teacher).mean()
+    np.testing.assert_allclose(found, float(hard), rtol=1e-5)
+    config = losses.TeacherConfig(kind="soft", temperature=3.0)
     log_p, log_q = (torch.log_softmax(x / 3.0, 1) for x in (s, t))
     soft = torch.nn.functional.kl_div(log_p, log_q, reduction="sum", log_target=True) * 9.0 / s.numel()
-    found = losses.distillation(student, teacher, kind="soft", temperature=3.0).mean()
+    found = losses.distillation(config, student, teacher).mean()
     np.testing.assert_allclose(found, float(soft), rtol=1e-5)
-    gradient = jax.grad(lambda t: losses.distillation(student, t, kind="soft", temperature=3.0).sum())(teacher)
+    gradient = jax.grad(lambda t: losses.distillation(config, student, t).sum())(teacher)
     assert not np.any(gradient)

@@ -1,6 +1,7 @@
 """tools/sweep.py and tools/show_augment.py."""
 
 import csv
+import dataclasses
 
 import cli
 import jax
@@ -110,9 +111,8 @@ def test_the_sheet_shows_what_the_network_gets(tmp_path, digits_dir, monkeypatch
     """The same program on the same batch, and the targets of the mix."""
     monkeypatch.chdir(cli.ROOT)
     flags = [f"--config.data.dir={digits_dir}", "--config.batch_size=16", "--config.accumulate=2"]
+    flags.append("--config.augment.mix_groups=global")  # the test process has eight devices
     config, _ = main_lib.parse(["--config", "configs/convnext_t.py:digits", *flags])
-    # The test process has eight devices.
-    config.augment.mix_groups = "global"
     source = inputs.open_train(config)
     images, targets, ids = show_augment.network_input(config, source, 3)
     assert images.shape == (16, 32, 32, 3) and 0 <= images.min() < images.max() <= 1
@@ -124,7 +124,7 @@ def test_the_sheet_shows_what_the_network_gets(tmp_path, digits_dir, monkeypatch
         heavy = set(np.flatnonzero(targets[row] > smooth + 1e-6))
         assert heavy <= {label, partner}, (row, heavy, label, partner)
 
-    config.augment.mixup = config.augment.cutmix = 0.0
+    config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, mixup=0.0, cutmix=0.0))
     images, _, _ = show_augment.network_input(config, source, 3)
     mesh = build.start_devices(config)
     network = build.build_network(config, source)

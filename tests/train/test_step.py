@@ -8,17 +8,19 @@ import torch
 from reference import relative_error, timm
 
 import jaxvision
+from jaxvision.config import Config
 from jaxvision.model import build_module, init_variables
 from jaxvision.models.resnet import ResNet
 from jaxvision.optim import optimizers
-from jaxvision.optim.ema import ema_rate, ema_update
-from jaxvision.optim.losses import smoothed_one_hot, softmax_cross_entropy
+from jaxvision.optim.ema import EmaConfig, ema_rate, ema_update
+from jaxvision.optim.losses import LossConfig, smoothed_one_hot, softmax_cross_entropy
 from jaxvision.train import sharding
 from jaxvision.train.metrics import add_sums, batch_sums, compute, zero_sums
 from jaxvision.train.state import create_state, flatten, unflatten
 from jaxvision.train.step import in_top_k, make_eval_step, make_train_step
 
 RULES = ((r".*:[2-9]d", 1.0), (r".*:[01]d", 0.0))
+SGD = optimizers.OptimizerConfig(name="sgd", weight_decay=1e-3, decay_rules=RULES)  # momentum 0.9, Nesterov
 NAME = "resnet10t"
 
 
@@ -26,11 +28,10 @@ def setup(*, devices=1, **options):
     module_options = {k: options.pop(k) for k in ("bn_groups", "drop_rate", "drop_path_rate") if k in options}
     module = ResNet((1, 1, 0, 0), num_classes=5, bottleneck=False, stem="deep", **module_options)
     variables = init_variables(module, jax.random.key(0))
-    optimizer = optimizers.make_optimizer(
-        variables["params"], name="sgd", momentum=0.9, nesterov=True, weight_decay=1e-3, decay_rules=RULES
-    )
+    optimizer = optimizers.make_optimizer(SGD, variables["params"])
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), "data")
-    step = make_train_step(module, optimizer, lambda s: 0.05, **{"seed": 0, "label_smoothing": 0.1, **options})
+    config = Config(**{"log_every": 1, "loss": LossConfig(label_smoothing=0.1), **options})
+    step = make_train_step(config, module, optimizer, lambda s: 0.05)
     state = sharding.replicate(mesh, create_state(variables, optimizer))
     full, cut = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     return module, state, jax.jit(step, in_shardings=(full, cut, cut), out_shardings=full)
@@ -58,20 +59,20 @@ def test_ema_follows_tensorflow_and_timm():
     expected = average["w"].astype(np.float64)
     for step in range(50):
         value = {"w": value["w"] + 1}
-        rate = ema_rate(jnp.int32(step), 0.9, warmup=True)
+        rate = ema_rate(EmaConfig(decay=0.9, warmup=True), jnp.int32(step))
         average = ema_update(average, value, rate)
         d = min(0.9, (1 + step) / (10 + step))
         expected = d * expected + (1 - d) * value["w"]
     np.testing.assert_allclose(average["w"], expected, rtol=1e-5)
 
-    net = torch.nn.Linear(2, 2)
+    net, constant = torch.nn.Linear(2, 2), EmaConfig(decay=0.9, warmup=False)
     theirs = timm.utils.ModelEmaV3(net, decay=0.9)
     ours = {"w": net.weight.detach().numpy().copy()}
     for step in range(5):
         with torch.no_grad():
             net.weight += 1
         theirs.update(net)
-        ours = ema_update(ours, {"w": net.weight.detach().numpy()}, ema_rate(jnp.int32(step), 0.9, warmup=False))
+        ours = ema_update(ours, {"w": net.weight.detach().numpy()}, ema_rate(constant, jnp.int32(step)))
     np.testing.assert_allclose(ours["w"], theirs.module.weight.detach().numpy(), rtol=1e-5)
 
 
@@ -82,19 +83,9 @@ def test_ten_whole_steps_equal_timm_in_float64():
         reference = timm.create_model(NAME, num_classes=5).double().train()
         model = jaxvision.create_model(NAME, num_classes=5, weights=reference.state_dict(), dtype=jnp.float64)
         variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), model.variables)
-        optimizer = optimizers.make_optimizer(
-            variables["params"], name="sgd", momentum=0.9, nesterov=True, weight_decay=1e-3, decay_rules=RULES
-        )
-        step = make_train_step(
-            model.module,
-            optimizer,
-            lambda s: 0.05,
-            seed=0,
-            label_smoothing=0.1,
-            ema_decay=0.8,
-            ema_warmup=False,
-        )
-        step = jax.jit(step)
+        optimizer = optimizers.make_optimizer(SGD, variables["params"])
+        config = Config(log_every=1, loss=LossConfig(label_smoothing=0.1), ema=EmaConfig(decay=0.8, warmup=False))
+        step = jax.jit(make_train_step(config, model.module, optimizer, lambda s: 0.05))
         state = create_state(variables, optimizer)
         decayed = [p for p in reference.parameters() if p.ndim > 1]
         plain = [p for p in reference.parameters() if p.ndim == 1]
@@ -186,7 +177,7 @@ def test_eight_devices_equal_one_and_per_device_groups_do_not_mix():
 
 def test_accumulation_equals_the_mean_of_its_parts():
     x, y = data(16)
-    _, state, step = setup(accumulate=2, label_smoothing=0.0)
+    _, state, step = setup(accumulate=2, loss=LossConfig())
     new, report = step(state, x, y)
     module, same, _ = setup()
     stats, grads = same.batch_stats, []

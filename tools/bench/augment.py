@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import jax
 import numpy as np
 
-from jaxvision.config import Config
+from jaxvision.config import Config, resolve
 from jaxvision.data.sources import SyntheticSource
 from jaxvision.files import replace_file
 from jaxvision.main import load_config
@@ -45,7 +45,7 @@ def load(name: str, batch: int) -> Config:
     """A recipe's config at another batch size."""
     c = load_config(str(ROOT / "configs" / f"{name}.py"), [])
     c.batch_size, c.steps, c.eval.image_size = batch, 100, c.model.image_size
-    return c
+    return resolve(c)
 
 
 def photos(count: int, size: int) -> np.ndarray:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jaxvision
-from jaxvision.config import KERNELS_ONLY
+from jaxvision.config import KERNELS_ONLY, Config
 from jaxvision.ops.program import prepare_train_step
-from jaxvision.optim.optimizers import make_optimizer
+from jaxvision.optim.optimizers import OptimizerConfig, make_optimizer
 from jaxvision.train.state import TrainState, create_state
 from jaxvision.train.step import make_train_step
 
@@ -26,8 +26,7 @@ def training(model: jaxvision.Model) -> tuple[TrainState, Callable]:
 
     The average of the weights is part of our step and not of timm's: it is left on, so ours does a little more.
     """
-    optimizer = make_optimizer(
-        model.variables["params"], name="sgd", momentum=MOMENTUM, weight_decay=DECAY, decay_rules=KERNELS_ONLY
-    )
-    step = make_train_step(model.module, optimizer, lambda step: RATE, seed=0)
+    sgd = OptimizerConfig(name="sgd", momentum=MOMENTUM, nesterov=False, weight_decay=DECAY, decay_rules=KERNELS_ONLY)
+    optimizer = make_optimizer(sgd, model.variables["params"])
+    step = make_train_step(Config(log_every=1), model.module, optimizer, lambda step: RATE)
     return create_state(model.variables, optimizer), prepare_train_step(step)

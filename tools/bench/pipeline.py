@@ -33,11 +33,12 @@ AHEAD = 6  # batches that are drawn first: loaders have some ready, which cost n
 
 def augment_program() -> Any:
     """The device's program of (uint8 images, step): flip, RandAugment, normalisation."""
+    from jaxvision.config import resolve
     from jaxvision.data.sources import SyntheticSource
     from jaxvision.main import load_config
     from jaxvision.train import build
 
-    c = load_config(str(ROOT / "configs" / "resnet50_a2.py"), [f"--config.augment.policy={RAND}"])
+    c = resolve(load_config(str(ROOT / "configs" / "resnet50_a2.py"), [f"--config.augment.policy={RAND}"]))
     mesh = build.start_devices(c)
     return build.augment_program(c, build.build_network(c, SyntheticSource(64, 1000, 32, seed=0)), mesh)
 

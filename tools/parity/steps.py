@@ -33,11 +33,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxvision
-from jaxvision.config import Config
+from jaxvision.config import Config, resolve
 from jaxvision.files import replace_file
 from jaxvision.main import load_config
 from jaxvision.model import build_module
 from jaxvision.models.registry import model_spec
+from jaxvision.optim.optimizers import make_optimizer
 from jaxvision.train import build
 from jaxvision.train.state import create_state
 from tools.parity.models import CLASSES, relative_error, timm_names, timm_size, trained_like
@@ -68,13 +69,16 @@ RECIPES = (
 )
 
 
-def quiet(name: str) -> Config:
+def quiet(name: str, model: str | None = None) -> Config:
     """A config of configs/ with everything random off and its learning rate scaled to the batch, as for the digits.
+
+    With ``model`` the recipe trains that model instead of its own.
 
     SGD's is a hundredth of that: its steps grow with the gradient, and from these weights ResNet-50 is chaotic
     otherwise (at batch 8, 1e-14 in the loss of the first step is 2e-2 in that of the tenth).
     """
     c = load_config(str(ROOT / "configs" / f"{name}.py"), [])
+    c.model.name = model or c.model.name
     c.model.drop_rate = c.model.drop_path_rate = c.model.drop_block_rate = 0.0
     share = BATCH / c.batch_size
     factor = share**0.5 if c.optimizer.name in ("adamw", "lamb") else share
@@ -84,7 +88,7 @@ def quiet(name: str) -> Config:
     c.schedule.end_learning_rate *= factor
     c.log_every = 1
     c.progressive.image_size = c.progressive.magnitude = c.progressive.mix = ()
-    return c
+    return resolve(c)
 
 
 def trained_weights(name: str, size: int) -> torch.nn.Module:
@@ -190,7 +194,7 @@ def our_steps(c: Config, size: int, dtype: Any) -> tuple[list[float], dict]:
     model = jaxvision.create_model(c.model.name, num_classes=CLASSES, image_size=size, weights=reference.state_dict())
     variables = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), model.variables)
     network = build.Network(module, model_spec(c.model.name), CLASSES, dtype)
-    optimizer = build.run_optimizer(c, variables["params"])
+    optimizer = make_optimizer(c.optimizer, variables["params"])
     step = jax.jit(build.train_step(c, network, optimizer, RUN, mix=mix))
     state, losses = create_state(variables, optimizer), []
     for images, labels in batches(size):
@@ -236,8 +240,7 @@ def difference(
 def compare(name: str, model: str | None, size: int, *, narrow: bool) -> dict[str, Any]:
     """A row: the recipe's ten steps in float64 and, with ``narrow``, in float32."""
     began = time.perf_counter()
-    c = quiet(name)
-    c.model.name = model or c.model.name
+    c = quiet(name, model)
     schedule = build.run_schedule(c, RUN)
     rates = [float(schedule(i)) for i in range(STEPS)]
     row: dict[str, Any] = {"recipe": name, "model": c.model.name, "size": size, "optimizer": c.optimizer.name}

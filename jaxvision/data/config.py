@@ -1,0 +1,91 @@
+"""The sections ``config.data`` and ``config.eval``: what is read, and how it is cropped and resized."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from jaxvision.data.decode import CROPS, PIL_FILTERS, RESIZES
+from jaxvision.errors import UserError
+from jaxvision.options import option, ordered
+
+
+def parse_fold(text: str) -> tuple[int, int] | None:
+    """(k, n) of "k/n", None of an empty text.
+
+    Raises:
+      UserError: anything but 1 <= k <= n with n at least 2.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]) or int(match[2]) < 2:
+        raise UserError('expected "k/n" with 1 <= k <= n, for example "1/5"')
+    return int(match[1]), int(match[2])
+
+
+def _fold_problem(text: str) -> str | None:
+    try:
+        parse_fold(text)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Data set, crops of training images, and the threads that prepare them."""
+
+    name: str = option("imagenet2012", 'a data set prepared by tfds, or "digits", "folder", "npz", "synthetic"')
+    dir: str = option("~/tensorflow_datasets", "tfds's data_dir; of folder: the folder; of npz: the file")
+    train_split: str = option("train", 'split to train on; of tfds also a slice such as "train[:99%]"')
+    eval_split: str = option("validation", "split to evaluate on")
+    fold: str = option(
+        "",
+        '"k/n": train on the training split without its k-th of n parts and evaluate on that part; empty: no',
+        check=_fold_problem,
+    )
+    crop: str = option(
+        "torch",
+        'how a crop is drawn: "torch": torchvision\'s RandomResizedCrop; "tf": TensorFlow\'s, smaller; "none": the '
+        "whole image, squashed",
+        choices=CROPS,
+    )
+    crop_area: tuple[float, float] = option(
+        (0.08, 1.0), "smallest and largest share of the image that a crop covers", above=0, high=1, check=ordered
+    )
+    crop_ratio: tuple[float, float] = option(
+        (3 / 4, 4 / 3), "smallest and largest width over height of a crop", above=0, check=ordered
+    )
+    resize: str = option(
+        "filter",
+        '"filter": nearly antialiased and fast; "area": OpenCV\'s; "antialias": Pillow\'s bicubic; "linear": not '
+        "antialiased",
+        choices=RESIZES,
+    )
+    repeats: int = option(
+        1, "repeated augmentation: copies of an image in a batch, on different devices", low=1, high=64
+    )
+    threads: int = option(0, "decoding threads; 0: one per core", low=0, high=1024)
+    ahead: int = option(2, "batches prepared ahead", low=1, high=1024)
+    on_corrupt: str = option(
+        "fail",
+        'an unreadable example: "fail": ends the run; "skip": is replaced by the next readable one and reported',
+        choices=("fail", "skip"),
+    )
+    synthetic_examples: int = option(1024, "size of the synthetic data set", low=1)
+    synthetic_classes: int = option(10, "its classes", low=1, high=100_000)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Evaluation: every example once, resized by Pillow and cropped in the centre, as timm does."""
+
+    batch_size: int = option(0, "images per step of all devices; 0: as in training", low=0, high=2**20)
+    image_size: int = option(0, "pixels of a side; 0: as in training", low=0, high=4096)
+    crop_pct: float = option(0.875, "side of the crop over the resized image's", low=0.1, high=1)
+    crop_mode: str = option(
+        "center", '"center": keep the aspect ratio and cut; "squash": resize both sides', choices=("center", "squash")
+    )
+    interpolation: str = option("bicubic", "Pillow's filter", choices=PIL_FILTERS)
+    every_epochs: float = option(1.0, "epochs between evaluations", above=0, high=1e6)
