@@ -2,10 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from typing import Any
+from unittest import mock
+
+import jax
 import torch
 
+import jaxvision
+from jaxvision.model import build_module
+from jaxvision.models.variables import init_variables
 from tools.parity.models import nchw, random_images, relative_error, timm, timm_names, torch_gradients, trained_like
 
-__all__ = ["nchw", "random_images", "relative_error", "timm", "timm_names", "torch_gradients", "trained_like"]
+__all__ = [
+    "nchw",
+    "random_images",
+    "relative_error",
+    "shallow",
+    "timm",
+    "timm_names",
+    "torch_gradients",
+    "trained_like",
+]
 
 torch.set_num_threads(1)  # two workers share two cores, and its threads spin
+
+
+@contextlib.contextmanager
+def _efficientnets_of_depth(multiplier: float):
+    """timm's functions take no depth; the decoder of their tables does."""
+    from timm.models import efficientnet
+
+    decode = functools.partial(efficientnet.decode_arch_def, depth_multiplier=multiplier)
+    with mock.patch.object(efficientnet, "decode_arch_def", lambda table, depth=1.0, **rest: decode(table, **rest)):
+        yield
+
+
+def shallow(name: str, *, num_classes: int, size: Any = None, seed: int = 0, **fields: Any) -> tuple[Any, Any]:
+    """timm's model of a name and ours with the same trained-like weights, both with fewer blocks.
+
+    One block a stage, and a second in the second stage (Swin: an unshifted and a shifted one in each), so that every
+    kind of block with and without stride, shortcut and change of width is there. The number of blocks of each name is
+    test_every_name_has_timms_tensors_and_the_published_count; ``make parity`` compares all of every name.
+    """
+    full = build_module(name, num_classes=num_classes, image_size=size)
+    family, context = type(full).__name__, contextlib.nullcontext()
+    if family in ("ResNet", "ResNeSt"):
+        ours, theirs = {"depths": (1, 2, 1, 1)}, {"layers": [1, 2, 1, 1]}
+    elif family == "ConvNeXt":
+        ours = theirs = {"depths": (1, 2, 1, 1)}
+    elif family == "Swin":
+        ours = theirs = {"depths": (2, 2, 2, 2)}
+    elif family == "ViT":
+        ours = theirs = {"depth": 3}
+    else:
+        ours, theirs, context = {"depth": 0.4}, {}, _efficientnets_of_depth(0.4)
+    if size is not None and getattr(full, "image_size", None):
+        theirs = theirs | {"img_size": size}
+    with context:
+        reference = trained_like(name, seed, num_classes=num_classes, **theirs)
+    module = full.clone(**ours, **fields)
+    variables = init_variables(module, jax.random.key(0))
+    model = jaxvision.Model(variables, module, spec=jaxvision.model_spec(name), in_chans=3)
+    return reference, jaxvision.load_weights(model, {k: v.clone() for k, v in reference.state_dict().items()})

@@ -1,13 +1,13 @@
 """Every family against timm: the same weights give the same answers, and a fresh network starts alike."""
 
-import functools
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from reference import nchw, random_images, relative_error, timm, trained_like
+from reference import nchw, random_images, relative_error, shallow, timm, trained_like
 
 import jaxvision
 from jaxvision.errors import UserError
@@ -16,6 +16,14 @@ from jaxvision.models.variables import flat_shapes
 from jaxvision.ops import activations
 from jaxvision.ops.backend import lower_for
 from tools.parity import models as parity
+
+# What every run of the tests compares; the other names with the zoo.
+QUICK = ("resnet18", "convnext_atto", "vit_tiny_patch16_224")
+
+
+def zoo(name):
+    return pytest.param(name, marks=pytest.mark.zoo)
+
 
 # One per family and variant switch, and whether gradients are compared here: those of batch-normalised networks are in
 # test_batch_norm.py, in float64; `make parity` compares all of every name.
@@ -48,16 +56,11 @@ SWITCHES = {
 }
 
 
-# One of each kind of network, which every run of the tests compares; the others with the zoo.
-QUICK = ("resnet18", "convnext_atto", "vit_tiny_patch16_224")
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.zoo) for name in SWITCHES]
-)
+@pytest.mark.parametrize("name", [name if name in QUICK else zoo(name) for name in SWITCHES])
 def test_logits_features_embedding_gradients_fusion_and_export_match_timm(name):
     size = {"Swin": (64, 64), "ViT": (48, 48), "ConvNeXt": (40, 40)}.get(type(build_module(name)).__name__, (43, 43))
-    row = parity.compare(name, size, gradients=SWITCHES[name])
+    reference, model = shallow(name, num_classes=parity.CLASSES, size=size)
+    row = parity.compare_pair(reference, model, size, gradients=SWITCHES[name])
     assert row["equal"], row
 
 
@@ -111,55 +114,67 @@ def timm_drop_path_rates(name, rate):
     return rates
 
 
-LAWS = [
-    "efficientnet_b0", "tf_efficientnetv2_b0", "convnext_atto", "swin_tiny_patch4_window7_224", "vit_tiny_patch16_224",
-]  # fmt: skip
-
-
-@pytest.mark.zoo
-@pytest.mark.parametrize("name", LAWS)
-def test_stochastic_depth_follows_each_familys_law(name, monkeypatch):
-    """The rates that a training pass really draws with, against those of timm's DropPath modules."""
-    import jaxvision.models.convnext
-    import jaxvision.models.efficientnet
-    import jaxvision.models.swin
-    import jaxvision.models.vit
-
-    drawn = []
-    family = getattr(jaxvision.models, type(build_module(name)).__name__.lower())
-    monkeypatch.setattr(family, "drop_path", lambda x, rate, key: drawn.append(rate) or x)
-    module = build_module(name, drop_path_rate=0.3)
+def stochastic_depth(name, rate):
+    """The rates and the random keys that a training pass draws with, block by block."""
+    module, drawn = build_module(name, drop_path_rate=rate), []
     size = getattr(module, "image_size", (64, 64))
     rngs = {"params": jax.random.key(0), "drop_path": jax.random.key(1)}
-    jax.eval_shape(lambda: module.init(rngs, jnp.zeros((2, *size, 3)), train=True))
+
+    def record(x, rate, key):
+        drawn.append((rate, key))
+        return x
+
+    def keys():  # all else is dead code, which is not compiled
+        drawn.clear()
+        module.init(rngs, jnp.zeros((2, *size, 3)), train=True)
+        return [jax.random.key_data(key) for _, key in drawn]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[type(module).__module__], "drop_path", record)
+        found = jax.jit(keys)()
+    return [rate for rate, _ in drawn], [tuple(np.asarray(key).tolist()) for key in found]
+
+
+@pytest.mark.parametrize("name", [
+    "resnet50", "convnext_atto", "vit_tiny_patch16_224",
+    zoo("efficientnet_b0"), zoo("tf_efficientnetv2_b0"), zoo("swin_tiny_patch4_window7_224"),
+])  # fmt: skip
+def test_stochastic_depth_has_timms_rates_and_a_key_for_each_block(name):
+    rates, keys = stochastic_depth(name, 0.3)
     expected = timm_drop_path_rates(name, 0.3)
     # timm builds a DropPath where a block has no shortcut to drop for, too: it is never called.
     if "efficientnet" in name:
-        assert set(np.round(drawn, 9)) <= set(np.round(expected, 9)) and len(drawn) >= 9
-        assert max(drawn) < 0.3
+        assert set(np.round(rates, 9)) <= set(np.round(expected, 9)) and len(rates) >= 9
+        assert max(rates) < 0.3
     else:
-        np.testing.assert_allclose(drawn, expected, rtol=1e-6)
+        np.testing.assert_allclose(rates, expected, rtol=1e-6)
+    assert len(set(keys)) == len(rates)
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "convnext_atto", "deit_tiny_distilled_patch16_224"])
+def test_stochastic_depth_of_resnet_rs_rises_with_the_stage():
+    rates, keys = stochastic_depth("resnetrs50", 0.1)
+    np.testing.assert_allclose(rates, np.repeat([0.04, 0.06, 0.08, 0.10], [3, 4, 6, 3]))
+    assert len(set(keys)) == 16
+
+
+@pytest.mark.parametrize("name", ["resnet10t", zoo("convnext_atto"), zoo("deit_tiny_distilled_patch16_224")])
 def test_dropout_sits_before_the_classifier(name):
-    module = build_module(name, num_classes=7, drop_rate=0.5, image_size=64)
-    model = jaxvision.create_model(name, num_classes=7, key=jax.random.key(0), image_size=64)
+    _, model = shallow(name, num_classes=7, size=(64, 64))
+    module = model.module.clone(drop_rate=0.5)
     x = random_images((64, 64), 0, 2)
 
-    @functools.partial(jax.jit, static_argnums=1)
-    def run(seed, output):
-        rngs = {"dropout": jax.random.key(seed)}
-        return module.apply(model.variables, x, train=True, output=output, rngs=rngs, mutable=["batch_stats"])[0]
+    @jax.jit
+    def run(seed):
+        def of(module, output):
+            rngs = {"dropout": jax.random.key(seed)}
+            return module.apply(model.variables, x, train=True, output=output, rngs=rngs, mutable=["batch_stats"])[0]
 
-    assert not np.array_equal(run(0, "logits"), run(1, "logits"))
-    np.testing.assert_array_equal(run(0, "embed"), run(1, "embed"))
-    without = jax.jit(
-        lambda: module.clone(drop_rate=0.0).apply(model.variables, x, train=True, mutable=["batch_stats"])
-    )
-    kept = without()[0]
-    mean = np.mean([run(seed, "logits") for seed in range(40)], 0)
-    assert np.abs(mean - kept).max() < 0.6 * np.abs(np.asarray(run(0, "logits")) - kept).max() + 1e-6
+        return of(module, "logits"), of(module, "embed"), of(model.module, "logits")
+
+    logits, embeddings, kept = (np.stack(part) for part in zip(*(run(seed) for seed in range(40)), strict=True))
+    assert not np.array_equal(logits[0], logits[1])
+    assert (embeddings == embeddings[0]).all() and (kept == kept[0]).all()
+    assert np.abs(logits.mean(0) - kept[0]).max() < 0.6 * np.abs(logits[0] - kept[0]).max() + 1e-6
 
 
 FAMILIES = [
@@ -170,23 +185,25 @@ FAMILIES = [
 @pytest.mark.zoo
 @pytest.mark.parametrize("name", FAMILIES)
 def test_rematerialised_gradients_and_bfloat16_and_stochastic_depth(name):
-    model = jaxvision.create_model(
-        name, num_classes=parity.CLASSES, image_size=64, key=None,
-        weights=trained_like(name, num_classes=parity.CLASSES, **parity.timm_size(name, (64, 64))).state_dict(),
-    )  # fmt: skip
+    _, model = shallow(name, num_classes=parity.CLASSES, size=(64, 64))
     x = random_images((64, 64), 0, 2)
+    rngs = {"drop_path": jax.random.key(0), "dropout": jax.random.key(1)}
+    dropping = model.module.clone(drop_path_rate=0.9)
+
+    @jax.jit
+    def outputs(variables):  # one program: what they have in common is compiled once
+        full, low = (m.apply(variables, x) for m in (model.module, model.module.clone(dtype=jnp.bfloat16)))
+        return full, low, dropping.apply(variables, x, train=True, rngs=rngs, mutable=["batch_stats"])[0]
+
     with lower_for("gpu"):  # compiles faster: the depthwise sums are long programs
         (plain, _), _ = parity.module_gradients(model.module, False, model.variables, x)
         (remat, _), _ = parity.module_gradients(model.module.clone(remat=True), False, model.variables, x)
+        full, low, dropped = outputs(model.variables)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(remat), strict=True):
         assert relative_error(b, a) < 1e-3
-    low = jax.jit(model.module.clone(dtype=jnp.bfloat16).apply)(model.variables, x)
     assert low.dtype == jnp.float32
-    assert 0 < relative_error(low, model(x)) < 0.1
-    dropping = model.module.clone(drop_path_rate=0.9)
-    rngs = {"drop_path": jax.random.key(0), "dropout": jax.random.key(1)}
-    dropped = jax.jit(lambda: dropping.apply(model.variables, x, train=True, rngs=rngs, mutable=["batch_stats"]))()[0]
-    assert np.isfinite(dropped).all() and relative_error(dropped, model(x)) > 1e-3
+    assert 0 < relative_error(low, full) < 0.1
+    assert np.isfinite(dropped).all() and relative_error(dropped, full) > 1e-3
 
 
 # timm's own interpolation of Swin's tables warns.
@@ -251,12 +268,13 @@ def test_wrong_image_sizes_are_explained():
 
 def test_a_new_classifier_keeps_the_rest():
     for name in ("convnext_atto", "deit_tiny_distilled_patch16_224"):
-        model = jaxvision.create_model(name, key=jax.random.key(0), image_size=64)
+        _, model = shallow(name, num_classes=5, size=(64, 64))
         new = model.with_classifier(7, key=jax.random.key(1))
         x = random_images((64, 64), 0)
         assert new(x).shape == (2, 7) and new.num_classes == 7
-        np.testing.assert_array_equal(new.embed(x), model.embed(x))
-        assert new.embed(x).shape == (2, new.num_features)
+        embedding = new.embed(x)
+        np.testing.assert_array_equal(embedding, model.embed(x))
+        assert embedding.shape == (2, new.num_features)
 
 
 @pytest.mark.zoo
@@ -288,7 +306,7 @@ def test_specs_know_default_and_other_weights():
 def test_nnx_bridge_calls_the_same_network():
     from flax import nnx
 
-    model = jaxvision.create_model("resnet18", num_classes=5, key=jax.random.key(0))
+    _, model = shallow("resnet18", num_classes=5)
     module = jaxvision.to_nnx(model)
     x = random_images((32, 32), 0)
     assert relative_error(module(x, train=False), model(x)) < 1e-5

@@ -156,7 +156,7 @@ def test_a_distilled_vits_heads_learn_from_labels_and_teacher():
 @pytest.mark.program
 def test_everything_on_trains_resumes_and_ends_alike(tmp_path, digits_dir):
     """Progressive sizes, a teacher from a run's workdir, a fold, weights to start from, frozen and decayed rates."""
-    first = cli.arguments(tmp_path / "teacher", digits_dir, steps=4, data__eval_split="test")
+    first = cli.arguments(tmp_path / "teacher", digits_dir, steps=4)
     code, output = cli.run(first, quick=True)
     assert code == 0, output
     flags = {
@@ -168,7 +168,7 @@ def test_everything_on_trains_resumes_and_ends_alike(tmp_path, digits_dir):
     code, output = cli.run(cli.arguments(tmp_path / "whole", digits_dir, steps=8, **flags), quick=True)
     assert code == 0, output
     assert "steps 0 to 4 at 32 px" in output and "steps 4 to 8 at 40 px" in output
-    assert "1078 training and 359 evaluation images" in output
+    assert "270 training and 90 evaluation images" in output
     # The same run cut inside its second part.
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     kept = sorted(path.name for path in (tmp_path / "cut" / "checkpoints").glob("step_*"))

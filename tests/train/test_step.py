@@ -141,6 +141,18 @@ def test_a_bad_step_changes_nothing_but_counters():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after.params, after.batch_stats, after.ema_params)))
 
 
+def test_a_gradient_of_nan_behind_a_finite_loss_changes_nothing():
+    def loss(logits, targets):
+        # The square root of zero: its value is 0, its derivative infinite, and times zero it is no number.
+        return softmax_cross_entropy(logits, targets) + jnp.sqrt(jnp.abs(logits - jax.lax.stop_gradient(logits))).sum(1)
+
+    _, state, step = setup(loss=loss)
+    after, _ = step(state, *data())
+    assert int(after.bad_total) == 1
+    for old, new in zip(jax.tree.leaves(state.params), jax.tree.leaves(after.params), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_metrics_restart_at_each_log_interval_and_ignore_bad_steps():
     _, state, step = setup(log_every=3)
     x, y = data()
@@ -247,9 +259,13 @@ def test_metrics_without_clu_are_the_same(monkeypatch):
 
 def test_state_flattens_and_back():
     _, state, _ = setup()
+    # No two arrays alike: a fresh average equals its parameters.
+    leaves, tree = jax.tree.flatten(state)
+    state = jax.tree.unflatten(tree, [np.asarray(leaf) + leaf.dtype.type(i) for i, leaf in enumerate(leaves)])
     flat = flatten(state)
+    assert len(flat) == len(leaves)
     assert "params.layer1.0.conv1.weight" in flat and "ema_batch_stats.bn1.running_mean" in flat
     back = unflatten(state, flat)
-    assert jax.tree.structure(back) == jax.tree.structure(state)
+    assert jax.tree.structure(back) == tree
     for a, b in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
         np.testing.assert_array_equal(a, b)

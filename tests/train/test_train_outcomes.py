@@ -12,6 +12,7 @@ pytestmark = pytest.mark.program
 
 def test_a_small_network_learns_the_digits(digits_dir, tmp_path):
     args = cli.arguments(tmp_path, digits_dir, steps=100, optimizer__learning_rate=0.1, eval__every_epochs=10,
+                         data__train_split="train", data__eval_split="test", batch_size=32,
                          model__drop_path_rate=0.0, checkpoint__every_steps=0, log_every=20)  # fmt: skip
     status, output = cli.run(args)
     assert status == 0, output
@@ -21,22 +22,23 @@ def test_a_small_network_learns_the_digits(digits_dir, tmp_path):
 
 def test_watchdog_prints_the_stack_of_a_hung_run(digits_dir, tmp_path):
     code = (
-        "import sys, time, jaxvision.train.loop as t\n"
-        "check, made, dogs = t._check, t.Watchdog, []\n"
+        "import sys, time, jaxvision.train.inputs as inputs, jaxvision.train.loop as t\n"
+        "stream, made, dogs = inputs.step_stream, t.Watchdog, []\n"
         "def make(seconds):\n"
         "    dogs.append(made(seconds))\n"
         "    return dogs[-1]\n"
-        "def hang(step, *rest):\n"
-        "    if step == 2: dogs[0].seconds /= 30\n"  # what compiles has been waited for: the next steps are quick
-        "    if step == 4: time.sleep(600)\n"
-        "    return check(step, *rest)\n"
-        "t._check, t.Watchdog = hang, make\n"
+        "def hang(*rest):\n"
+        "    for i, batch in enumerate(stream(*rest)):\n"
+        "        if i == 2: dogs[0].seconds /= 30\n"  # what compiles has been waited for: the next steps are quick
+        "        if i == 4: time.sleep(600)\n"
+        "        yield batch\n"
+        "inputs.step_stream, t.Watchdog = hang, make\n"
         "from jaxvision.main import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, *cli.arguments(tmp_path, digits_dir, watchdog_seconds=300)]
-    result = subprocess.run(command, env=cli.environment(quick=True), capture_output=True, text=True, timeout=600)
+    result = subprocess.run(command, env=cli.environment(), capture_output=True, text=True, timeout=600)
     assert result.returncode == 1
-    assert "Timeout (0:00:10)" in result.stderr and "in hang" in result.stderr and "train.py" in result.stderr
+    assert "Timeout (0:00:10)" in result.stderr and "in hang" in result.stderr and "loop.py" in result.stderr
 
 
 def test_divergence_names_step_and_examples_and_keeps_the_checkpoint(digits_dir, tmp_path):
@@ -51,6 +53,6 @@ def test_divergence_names_step_and_examples_and_keeps_the_checkpoint(digits_dir,
 
 
 def test_profile_writes_a_trace(digits_dir, tmp_path):
-    status, output = cli.run(cli.arguments(tmp_path, digits_dir, profile=True, eval__every_epochs=100), quick=True)
+    status, output = cli.run(cli.arguments(tmp_path, digits_dir, profile=True, eval__every_epochs=100))
     assert status == 0, output
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))

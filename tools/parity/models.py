@@ -210,12 +210,18 @@ def compare(name: str, size: tuple[int, int], *, gradients: bool = True) -> dict
     reference = trained_like(name, num_classes=CLASSES, **timm_size(name, size))
     state = {k: v.clone() for k, v in reference.state_dict().items()}
     model = jaxvision.create_model(name, num_classes=CLASSES, image_size=size, weights=state)
-    row: dict[str, Any] = {"name": name, "size": f"{size[0]}x{size[1]}"}
-    row |= forward_errors(reference, model, random_images(size, 1))
+    row = {"name": name, "size": f"{size[0]}x{size[1]}", **compare_pair(reference, model, size, gradients=gradients)}
+    return row | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def compare_pair(
+    reference: torch.nn.Module, model: jaxvision.Model, size: tuple[int, int], *, gradients: bool = True
+) -> dict[str, Any]:
+    """The errors of a model with the reference's weights, and whether they count as equal."""
+    row: dict[str, Any] = forward_errors(reference, model, random_images(size, 1))
     if gradients:
         row["gradients"] = gradient_error(reference, model, size)
     row["round_trip"] = round_trip(reference, model)
-    row["seconds"] = round(time.perf_counter() - start, 1)
     limits = {"logits": FORWARD, "embed": FORWARD, "features": FORWARD, "fused": FORWARD, "gradients": GRADIENT}
     row["equal"] = row["round_trip"] and all(row[key] < limit for key, limit in limits.items() if key in row)
     return row

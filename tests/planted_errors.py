@@ -1,0 +1,224 @@
+"""Plants one error after the other into a copy of the sources and shows that the tests notice: ``make planted``.
+
+    python tests/planted_errors.py [WORD ...]    # only the errors whose description holds one of the words
+
+Each error replaces a text that occurs once in its file; the named test has to fail with it and to pass without. A
+survivor, or a text that is not found, ends the command with status 1.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted:
+    """An error: ``right`` becomes ``wrong`` in ``file``, and ``test`` has to fail."""
+
+    what: str
+    file: str
+    right: str
+    wrong: str
+    test: str
+
+
+ERRORS = (
+    Planted(
+        "BatchNorm's epsilon in evaluation",
+        "jaxvision/models/layers.py",
+        "lax.rsqrt(running_var.value + self.eps)",
+        "lax.rsqrt(running_var.value + 1e-3)",
+        "tests/models/test_models.py::test_logits_features_embedding_gradients_fusion_and_export_match_timm[resnet18]",
+    ),
+    Planted(
+        "BatchNorm's epsilon in training",
+        "jaxvision/models/layers.py",
+        "lax.rsqrt(var + self.eps)",
+        "lax.rsqrt(var + 2 * self.eps)",
+        "tests/models/test_batch_norm.py::test_training_gradients_and_statistics_match_timm_in_float64[resnet18]",
+    ),
+    Planted(
+        "one random key for the stochastic depth of every block",
+        "jaxvision/models/resnet.py",
+        'self.make_rng("drop_path")',
+        "jax.random.key(0)",
+        "tests/models/test_models.py::test_stochastic_depth_has_timms_rates_and_a_key_for_each_block[resnet50]",
+    ),
+    Planted(
+        "a softmax in bfloat16",
+        "jaxvision/models/attention.py",
+        "wide = accumulator(q.dtype)",
+        "wide = q.dtype",
+        "tests/models/test_attention.py::test_bfloat16_attends_in_float32",
+    ),
+    Planted(
+        "two axes of an imported kernel swapped",
+        "jaxvision/weights/state_dict.py",
+        "value.transpose(0, 2, 3, 1)",
+        "value.transpose(0, 3, 2, 1)",
+        "tests/weights/test_weights.py::test_wrappers_prefixes_and_file_kinds",
+    ),
+    Planted(
+        "evaluation without its mask",
+        "jaxvision/train/step.py",
+        "add_sums(sums, batch_sums(values, mask))",
+        "add_sums(sums, batch_sums(values, jnp.ones_like(mask)))",
+        "tests/train/test_step.py::test_evaluation_counts_and_masks",
+    ),
+    Planted(
+        "an evaluation that counts examples twice",
+        "jaxvision/data/plan.py",
+        "np.where(positions < self.num_examples, positions, PADDING)",
+        "positions[::-1] % self.num_examples",
+        "tests/data/test_plan.py::test_evaluation_covers_every_example_once",
+    ),
+    Planted(
+        "a gradient of NaN accepted",
+        "jaxvision/train/step.py",
+        "_all_finite((grads, stats))",
+        "_all_finite(stats)",
+        "tests/train/test_step.py::test_a_gradient_of_nan_behind_a_finite_loss_changes_nothing",
+    ),
+    Planted(
+        "microbatches summed instead of averaged",
+        "jaxvision/train/step.py",
+        "jax.tree.map(mean, grads)",
+        "grads",
+        "tests/train/test_step.py::test_accumulation_equals_the_mean_of_its_parts",
+    ),
+    Planted(
+        "an EMA that adds",
+        "jaxvision/optim/ema.py",
+        "a + rate * (v - a)",
+        "a + rate * v",
+        "tests/train/test_step.py::test_ema_follows_tensorflow_and_timm",
+    ),
+    Planted(
+        "a checkpoint without the EMA",
+        "jaxvision/train/state.py",
+        "[flat[name] for name in flatten(tree)]",
+        '[flat[name.removeprefix("ema_")] for name in flatten(tree)]',
+        "tests/train/test_step.py::test_state_flattens_and_back",
+    ),
+    Planted(
+        "AdamW's decay with the wrong sign",
+        "jaxvision/optim/optimizers.py",
+        "jax.tree.map(lambda g, p, d: g + d * p if d else g, updates, params, decay), state",
+        "jax.tree.map(lambda g, p, d: g - d * p if d else g, updates, params, decay), state",
+        "tests/optim/test_optimizers.py::test_twenty_steps_equal_the_reference",
+    ),
+    Planted(
+        "a learning rate that is one step early",
+        "jaxvision/optim/schedules.py",
+        "clock = jnp.asarray(step, jnp.float32) / unit",
+        "clock = (jnp.asarray(step, jnp.float32) + 1) / unit",
+        "tests/optim/test_optimizers.py::test_every_value_of_timms_schedules",
+    ),
+    Planted(
+        "label smoothing over one class too few",
+        "jaxvision/optim/losses.py",
+        "smoothing / classes",
+        "smoothing / (classes - 1)",
+        "tests/optim/test_optimizers.py::test_cross_entropy_equals_torch",
+    ),
+    Planted(
+        "a crop that never moves",
+        "jaxvision/data/decode.py",
+        "return int(u[2] * (height - h + 1)), int(u[3] * (width - w + 1)), h, w",
+        "return (height - h) // 2, (width - w) // 2, h, w",
+        "tests/data/test_decode.py::test_torch_crop_law_matches_torchvision",
+    ),
+    Planted(
+        "a box of CutMix whose share is not the label's",
+        "jaxvision/augment/mix.py",
+        "return is_cut, jnp.where(is_cut, kept, lam), (",
+        "return is_cut, lam, (",
+        "tests/augment/test_mix.py::test_cutmix_pastes_the_partner_and_its_share_is_the_label",
+    ),
+    Planted(
+        "a checkpoint whose checksum is not compared",
+        "jaxvision/run/checkpoint.py",
+        "if bad:",
+        "if False:",
+        "tests/run/test_checkpoint.py::test_a_flip_in_the_array_data_names_the_array",
+    ),
+)
+
+
+def plant(root: Path, error: Planted) -> None:
+    """Writes the error into a copy of the sources; raises ``ValueError`` where its text does not occur exactly once."""
+    path = root / error.file
+    text = path.read_text() if path.is_file() else ""
+    if text.count(error.right) != 1:
+        raise ValueError(f"{error.file} holds {error.right!r} {text.count(error.right)} times, expected once")
+    path.write_text(text.replace(error.right, error.wrong))
+
+
+def copy_sources(target: Path) -> None:
+    """The tracked files as they are here, and the tests' compilation cache."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        source, copy = ROOT / name, target / name
+        if source.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, copy)
+    (ROOT / ".pytest_cache").mkdir(exist_ok=True)
+    (target / ".pytest_cache").symlink_to(ROOT / ".pytest_cache")
+
+
+def run_tests(root: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """pytest in a copy of the sources. Its status is 0 where all pass, and 1 where a test fails."""
+    command = [sys.executable, "-m", "pytest", "-n0", "-x", "--tb=line", "--durations=0", *tests]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+
+
+def verdict(error: Planted) -> tuple[bool, str]:
+    """Whether the named test fails with the error, and what it says."""
+    with tempfile.TemporaryDirectory(prefix="jaxvision-planted-") as folder:
+        copy_sources(Path(folder))
+        try:
+            plant(Path(folder), error)
+        except ValueError as problem:
+            return False, f"NOT PLANTED: {problem}"
+        result = run_tests(Path(folder), error.test)
+    if result.returncode == 0:
+        return False, "SURVIVED"
+    if result.returncode != 1:
+        return False, f"NO TEST RAN: {(result.stdout + result.stderr)[-300:]}"
+    said = re.findall(r"^(?:E  +|\S+:\d+: )(.+)", result.stdout, re.MULTILINE)
+    return True, said[0] if said else "failed"
+
+
+def main(words: list[str]) -> int:
+    """Command line."""
+    chosen = [e for e in ERRORS if not words or any(word in e.what for word in words)]
+    with tempfile.TemporaryDirectory(prefix="jaxvision-planted-") as folder:
+        copy_sources(Path(folder))
+        sound = run_tests(Path(folder), *dict.fromkeys(e.test for e in chosen))
+    if sound.returncode:
+        print(f"error: without any planted error the tests already fail\n{sound.stdout[-3000:]}", file=sys.stderr)
+        return 1
+    survivors = 0
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for error, (noticed, said) in zip(chosen, pool.map(verdict, chosen), strict=True):
+            survivors += not noticed
+            print(
+                f"{'noticed ' if noticed else 'MISSED  '} {error.what}\n    {error.test}\n    {said[:200]}", flush=True
+            )
+    print(f"{len(chosen) - survivors} of {len(chosen)} planted errors are noticed")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
