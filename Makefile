@@ -1,4 +1,4 @@
-# make install | train | check | test | lint | parity | parity-steps | bench | bench-input | bench-augment | gpu-program.
+# make install | train | check | test | planted | lint | parity | parity-steps | bench | bench-input | bench-augment | gpu-program.
 # Everything lives in .venv; a second call reinstalls nothing.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 GPU := $(shell { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; } && echo cuda)
 ARGS ?=
 
-.PHONY: install install-test train check test lint format parity parity-steps bench bench-input bench-augment gpu-program clean
+.PHONY: install install-test train check test planted lint format parity parity-steps bench bench-input bench-augment gpu-program clean
 
 install: $(VENV)/.installed$(GPU)
 install-test: $(VENV)/.installed-test
@@ -41,6 +41,10 @@ check: lint
 
 test: install-test
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Errors planted into a copy of the sources, one at a time: a test has to notice each. ARGS="EMA" narrows it.
+planted: install-test
+	$(PY) tests/planted_errors.py $(ARGS)
 
 lint: install-test
 	$(PY) -m ruff check .

@@ -56,10 +56,10 @@ ERRORS = (
     ),
     Planted(
         "a softmax in bfloat16",
-        "jaxvision/models/attention.py",
+        "jaxvision/ops/cpu/attention.py",
         "wide = accumulator(q.dtype)",
         "wide = q.dtype",
-        "tests/models/test_attention.py::test_bfloat16_attends_in_float32",
+        "tests/ops/test_attention.py::test_bfloat16_attends_in_float32",
     ),
     Planted(
         "two axes of an imported kernel swapped",

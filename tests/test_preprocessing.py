@@ -18,7 +18,7 @@ from jaxvision.preprocessing import imagenet_classes, preprocessing
 
 def tool(name, *args):
     command = [sys.executable, f"tools/{name}.py", *map(str, args)]
-    return subprocess.run(command, env=cli.environment(), cwd=cli.ROOT, capture_output=True, text=True)
+    return subprocess.run(command, env=cli.environment(quick=True), cwd=cli.ROOT, capture_output=True, text=True)
 
 
 def natural_images():
