@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 GPU := $(shell { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; } && echo cuda)
 ARGS ?=
 
-.PHONY: install install-test train check test planted lint format parity parity-steps bench bench-input bench-augment gpu-program clean
+.PHONY: install install-test train check test planted lint format docs parity parity-steps bench bench-input bench-augment gpu-program clean
 
 install: $(VENV)/.installed$(GPU)
 install-test: $(VENV)/.installed-test
@@ -53,6 +53,10 @@ lint: install-test
 format: install-test
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+# The table of config fields, from the code that uses them; a test fails when it is stale.
+docs: install
+	$(PY) -m jaxvision.config > docs/config.md
 
 # Every model beside timm's: logits, features, gradients, export. About 40 s a model; ARGS="convnext_* --native" narrows it.
 parity: install-test

@@ -15,7 +15,7 @@ Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config
-from jaxvision.recipes import parse_argument, use_data
+from jaxvision.recipes import decay_all_but, parse_argument, use_data
 
 # model, pixels, rate, stochastic depth
 MODELS = {
@@ -41,7 +41,7 @@ def get_config(arg=""):
     c.optimizer.name = "lamb"
     c.optimizer.eps = 1e-8
     c.optimizer.weight_decay = 0.05
-    c.optimizer.decay_rules = ((NOT_DECAYED, 0.0), (rf"(?!{NOT_DECAYED}$).*", 1.0))
+    c.optimizer.decay_rules = decay_all_but(NOT_DECAYED)
     c.schedule.warmup = "under"
     c.schedule.warmup_epochs = 5.0
     c.schedule.per_epoch = True

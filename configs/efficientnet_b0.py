@@ -17,7 +17,7 @@ Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config
-from jaxvision.recipes import parse_argument, use_data
+from jaxvision.recipes import decay_all_but, parse_argument, use_data
 
 # pixels, dropout
 MODELS = {
@@ -50,7 +50,7 @@ def get_config(arg=""):
     c.optimizer.learning_rate = 0.128
     c.optimizer.eps = 1e-3
     c.optimizer.weight_decay = 1e-5
-    c.optimizer.decay_rules = ((NORMS, 0.0), (rf"(?!{NORMS}).*", 1.0))
+    c.optimizer.decay_rules = decay_all_but(NORMS)
     c.schedule.name = "exponential"
     c.schedule.warmup = "under"
     c.schedule.warmup_epochs = 5.0

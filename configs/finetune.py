@@ -16,7 +16,7 @@ Really run here: `:resnet10t,digits` for a few steps in CI.
 from jaxvision.config import REQUIRED, base_config
 from jaxvision.errors import UserError
 from jaxvision.models.registry import lookup, model_spec
-from jaxvision.recipes import use_data
+from jaxvision.recipes import decay_all_but, use_data
 
 NOT_DECAYED = r".*(:[01]d|pos_embed:3d|_token:3d)"
 
@@ -43,7 +43,7 @@ def get_config(arg=""):
     c.optimizer.learning_rate = 5e-4
     c.optimizer.clip_norm = 1.0
     c.optimizer.weight_decay = 0.05
-    c.optimizer.decay_rules = ((NOT_DECAYED, 0.0), (rf"(?!{NOT_DECAYED}$).*", 1.0))
+    c.optimizer.decay_rules = decay_all_but(NOT_DECAYED)
     c.optimizer.layer_decay = 0.75
     c.schedule.warmup_epochs = 3.0
     c.loss.label_smoothing = 0.1

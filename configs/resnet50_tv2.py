@@ -16,7 +16,7 @@ Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config
-from jaxvision.recipes import parse_argument, use_data
+from jaxvision.recipes import decay_all_but, parse_argument, use_data
 
 NORMS = r".*(bn\d|downsample\.1|maxpool\.1|conv1\.[14]|downsample\.2)\.(weight|bias):1d"
 
@@ -44,7 +44,7 @@ def get_config(arg=""):
     c.optimizer.nesterov = False
     c.optimizer.learning_rate = 0.5
     c.optimizer.weight_decay = 2e-5
-    c.optimizer.decay_rules = ((NORMS, 0.0), (rf"(?!{NORMS}).*", 1.0))
+    c.optimizer.decay_rules = decay_all_but(NORMS)
     c.schedule.warmup_epochs = 5.0
     c.schedule.per_epoch = True
     c.schedule.start_learning_rate = 0.005

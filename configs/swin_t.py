@@ -15,7 +15,7 @@ Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config
-from jaxvision.recipes import parse_argument, use_data
+from jaxvision.recipes import decay_all_but, parse_argument, use_data
 
 MODELS = {
     "t": ("swin_tiny_patch4_window7_224", 0.2),
@@ -40,7 +40,7 @@ def get_config(arg=""):
     c.optimizer.name = "adamw"
     c.optimizer.learning_rate = 1e-3
     c.optimizer.weight_decay = 0.05
-    c.optimizer.decay_rules = ((NOT_DECAYED, 0.0), (rf"(?!{NOT_DECAYED}$).*", 1.0))
+    c.optimizer.decay_rules = decay_all_but(NOT_DECAYED)
     c.optimizer.clip_norm = 5.0
     c.schedule.warmup_epochs = 20.0
     c.schedule.start_learning_rate = 1e-6

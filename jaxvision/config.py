@@ -59,10 +59,14 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProgressiveConfig:
-    """Progressive learning (EfficientNetV2): the run in equal parts, each with its value; empty: constant."""
+    """Progressive learning (EfficientNetV2): equal parts of the run with values of their own."""
 
     image_size: tuple[int, ...] = option(
-        (), "pixels of training images; evaluation stays at eval.image_size or model.image_size", low=32, high=4096
+        (),
+        "pixels of training images in each part, empty: constant; evaluation stays at eval.image_size or "
+        "model.image_size",
+        low=32,
+        high=4096,
     )
     magnitude: tuple[float, ...] = option((), "values of augment.randaugment_magnitude", low=0, high=100)
     mix: tuple[float, ...] = option((), "values of augment.mixup and augment.cutmix", low=0)
@@ -227,3 +231,24 @@ def _nearest(name: str) -> str:
     if not alike:
         return did_you_mean(name, FIELDS).replace('"', '"config.', 1)
     return f' Did you mean "config.{difflib.get_close_matches(name, alike, n=1, cutoff=0)[0]}"?'
+
+
+DOCS = """\
+# Config fields
+
+Every field of a run, with its default. A config file sets `c.optimizer.learning_rate = 0.1`, a command
+`--config.optimizer.learning_rate=0.1`. To see what a recipe sets:
+
+    python -m jaxvision.main --config configs/resnet_rs50.py:digits --help
+
+All numbers must be finite. This page is written by `make docs` from the code that uses the fields.
+"""
+
+
+def docs() -> str:
+    """The text of ``docs/config.md``."""
+    return f"{DOCS}\n{options.markdown(Config)}"
+
+
+if __name__ == "__main__":
+    print(docs(), end="")

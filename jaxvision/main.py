@@ -111,6 +111,10 @@ def load_config(path: str, overrides: list[str]) -> ConfigDict:
                 arguments = ["jaxvision", f"--config={path}", *overrides]
                 config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)
             values(arguments)
+        if not isinstance(values.config, ConfigDict):
+            raise UserError(
+                f"{path}: get_config must return base_config() with its changes, it returned {values.config}"
+            )
         return values.config
     except UserError:
         raise

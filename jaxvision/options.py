@@ -223,7 +223,7 @@ def help_text(kind: type, values: Mapping[str, Any], width: int = 100) -> str:
     lines = ["* marks what differs from the default; allowed values and changed defaults are in brackets"]
     indent = " " * 26
     for name, title, stated in _sections(kind):
-        lines += ["", f"{name}: {title}" if name else title]
+        lines += ["", *textwrap.wrap(f"{name}: {title}" if name else title, width)]
         for dotted, field in stated.items():
             value = values[dotted]
             changed = _typed_or_same(value, field.type) != field.default

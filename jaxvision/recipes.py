@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jaxvision.config import Config, base_config
+from ml_collections import ConfigDict
+
+from jaxvision.config import base_config
 from jaxvision.errors import UserError, did_you_mean
+from jaxvision.optim.rules import decay_all_but as decay_all_but
 
 
 def parse_argument(argument: str, models: Sequence[str], recipe: str) -> tuple[str, str]:
     """Splits a config's argument into model and data: "", "s", "digits", "s,digits", "s,folder=PATH".
 
     Args:
-      argument: what stands behind the colon.
+      argument: the text after the colon.
       models: the recipe's variants, the default first.
       recipe: its name, for messages.
 
@@ -29,13 +32,13 @@ def parse_argument(argument: str, models: Sequence[str], recipe: str) -> tuple[s
         elif part == "digits" or (part.startswith("folder=") and len(part) > 7):
             data = part
         else:
-            known = [*models, "digits", "folder=PATH"]
+            known = [*filter(None, models), "digits", "folder=PATH"]
             near = did_you_mean(part, known)
             raise UserError(f"unknown variant {part!r} of {recipe}.{near} Known: {', '.join(known)}")
     return model, data
 
 
-def use_data(config: Config, data: str) -> None:
+def use_data(config: ConfigDict, data: str) -> None:
     """Points a recipe at other data than ImageNet; see :func:`parse_argument`.
 
     Both keep the recipe's model, optimizer, augmentation and loss, and train on a whole split.
@@ -75,7 +78,7 @@ def use_data(config: Config, data: str) -> None:
         config.checkpoint.every_steps = 50
 
 
-def strikes_back(variant: str, model: str) -> Config:
+def strikes_back(variant: str, model: str) -> ConfigDict:
     """The recipes "a1", "a2", "a3" of "ResNet strikes back" (Wightman et al. 2021, arXiv 2110.00476) for a ResNet.
 
     What follows the paper's Table 2 (cross-checked against two ports, of mmpretrain and PaddleClas): LAMB with timm's

@@ -7,7 +7,7 @@ import dataclasses
 from jaxvision.augment.erasing import FILLS
 from jaxvision.augment.mix import PAIRINGS
 from jaxvision.augment.pil import INTERPOLATIONS
-from jaxvision.options import option
+from jaxvision.options import option, ordered
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,10 @@ class AugmentConfig:
     )
     erase_prob: float = option(0.0, "probability of random erasing, after normalisation; 0: none", low=0, high=1)
     erase_area: tuple[float, float] = option(
-        (0.02, 1 / 3), "smallest and largest share of the image that is erased: 0 < low <= high <= 1"
+        (0.02, 1 / 3), "smallest and largest share of the image that is erased", above=0, high=1, check=ordered
     )
     erase_aspect: tuple[float, float] = option(
-        (0.3, 1 / 0.3), "smallest and largest height over width of an erased box: 0 < low <= high"
+        (0.3, 1 / 0.3), "smallest and largest height over width of an erased box", above=0, check=ordered
     )
     erase_fill: str = option(
         "pixel",

@@ -36,7 +36,11 @@ def _fold_problem(text: str) -> str | None:
 class DataConfig:
     """Data set, crops of training images, and the threads that prepare them."""
 
-    name: str = option("imagenet2012", 'a data set prepared by tfds, or "digits", "folder", "npz", "synthetic"')
+    name: str = option(
+        "imagenet2012",
+        'a data set prepared by tfds, or "digits", "folder", "npz", "synthetic"',
+        check=lambda name: None if name else "must name a data set",
+    )
     dir: str = option("~/tensorflow_datasets", "tfds's data_dir; of folder: the folder; of npz: the file")
     train_split: str = option("train", 'split to train on; of tfds also a slice such as "train[:99%]"')
     eval_split: str = option("validation", "split to evaluate on")

@@ -207,10 +207,14 @@ class _Prepared:
         total = sum(self.shard_lengths)
 
         def bound(number: str, percent: str, default: int) -> int:
-            return default if not number else (round(int(number) * total / 100) if percent else min(int(number), total))
+            if not number:
+                return default
+            return min(round(int(number) * total / 100) if percent else int(number), total)
 
         self.start = bound(match[2], match[3], 0) if match else 0
         self.stop = bound(match[4], match[5], total) if match else total
+        if self.start >= self.stop:
+            raise UserError(f"split {split!r} selects none of the {total} examples of {name} in {folder}")
         template = splits[name].get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
         count = len(self.shard_lengths)
         self.files = [

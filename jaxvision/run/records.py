@@ -26,17 +26,13 @@ from jaxvision.files import replace_file
 
 Record = dict[str, Any]
 
-TRAIN_KEYS = ("loss", "accuracy", "learning_rate", "bad_steps", "images_per_second")
-EVAL_KEYS = ("top1", "top5", "eval_loss", "ema_top1", "ema_top5", "ema_eval_loss", "examples")
-COLUMNS = ("step", "kind", *TRAIN_KEYS, *EVAL_KEYS)
-TIMING_KEYS = ("images_per_second",)  # the only values that differ between equal runs
-
 
 class RunLog:
     """Writes the records of a run; only the first process has one.
 
     Args:
       workdir: gets ``metrics.jsonl``, ``metrics.csv`` and, where tensorboardX is installed, ``tensorboard/``.
+      columns: names of values in the order of ``metrics.csv``, after "step" and "kind".
       resume_step: records of later steps are dropped.
       evaluated: whether the checkpoint of ``resume_step`` was evaluated; otherwise its evaluation is dropped, too.
       warn: called with one line when the files cannot be written any more; the records are kept and tried again.
@@ -48,8 +44,17 @@ class RunLog:
       UserError: the workdir cannot be written to.
     """
 
-    def __init__(self, workdir: Path, *, resume_step: int, evaluated: bool, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        columns: Sequence[str],
+        resume_step: int,
+        evaluated: bool,
+        warn: Callable[[str], None],
+    ) -> None:
         self.warn = warn
+        columns = ("step", "kind", *columns)
         self._failed = False
         self.records = [
             r
@@ -58,7 +63,7 @@ class RunLog:
         ]
         self._files = [
             _File(workdir / "metrics.jsonl", _json_line),
-            _File(workdir / "metrics.csv", lambda record: _csv_line(_row(record)), _csv_line(COLUMNS)),
+            _File(workdir / "metrics.csv", lambda record: _csv_line(_row(record, columns)), _csv_line(columns)),
         ]
         try:
             if encode := _event_encoder():
@@ -160,8 +165,8 @@ def _csv_line(row: Sequence[Any]) -> bytes:
     return text.getvalue().encode()
 
 
-def _row(record: Record) -> list[str]:
-    values = [record.get(column) for column in COLUMNS]
+def _row(record: Record, columns: Sequence[str]) -> list[str]:
+    values = [record.get(column) for column in columns]
     return ["" if value is None else repr(value) if isinstance(value, float) else str(value) for value in values]
 
 

@@ -18,10 +18,8 @@ from jaxvision.run.checkpoint import Checkpointer
 from jaxvision.run.console import Console
 from jaxvision.run.preemption import Preemption
 from jaxvision.train import build, inputs, sharding
-from jaxvision.train.metrics import compute, zero_sums
+from jaxvision.train.metrics import EVAL_METRICS, compute, zero_sums
 from jaxvision.train.state import TrainState, flatten, unflatten
-
-METRICS = ("loss", "top1", "top5")
 
 
 def evaluate(
@@ -38,12 +36,12 @@ def evaluate(
       tick: called after every batch (feeds the watchdog).
 
     Returns:
-      top1, top5 in percent and eval_loss, the same with ``ema_``, and ``examples``.
+      :data:`EVAL_METRICS`, the same with ``ema_`` before the name, and ``examples``.
 
     Raises:
       Interrupted: the loader was asked to stop.
     """
-    sums = {name: sharding.replicate(mesh, zero_sums(METRICS)) for name in ("raw", "ema")}
+    sums = {name: sharding.replicate(mesh, zero_sums(EVAL_METRICS)) for name in ("raw", "ema")}
     steps = loader.plan.eval_steps
     console.evaluating(0, steps)  # the first batch waits for the compilation
     for i, batch in enumerate(inputs.step_stream(loader, mesh, 0, steps)):
@@ -52,18 +50,11 @@ def evaluate(
         console.evaluating(i + 1, steps)
         tick()
     fetched = sharding.fetch(sums)
-    counted = int(fetched["raw"]["top1"]["count"])
+    (counted,) = {int(sums["count"]) for metrics in fetched.values() for sums in metrics.values()}
     if counted != loader.plan.num_examples:
         raise RuntimeError(f"evaluation counted {counted} of {loader.plan.num_examples} examples")
-    result = {}
-    for name, prefix in (("raw", ""), ("ema", "ema_")):
-        averages = compute(fetched[name])
-        result |= {
-            f"{prefix}top1": 100 * averages["top1"],
-            f"{prefix}top5": 100 * averages["top5"],
-            f"{prefix}eval_loss": averages["loss"],
-        }
-    return result | {"examples": float(counted)}
+    averages = {f"ema_{name}": value for name, value in compute(EVAL_METRICS, fetched["ema"]).items()}
+    return compute(EVAL_METRICS, fetched["raw"]) | averages | {"examples": float(counted)}
 
 
 def run(config: Config, workdir: Path) -> int:

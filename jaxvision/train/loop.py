@@ -29,7 +29,7 @@ from jaxvision.train import build, compilation, inputs, sharding
 from jaxvision.train.curve_labels import curve_labels
 from jaxvision.train.distill import load_teacher
 from jaxvision.train.evaluate import evaluate
-from jaxvision.train.metrics import compute
+from jaxvision.train.metrics import EVAL_COLUMNS, TRAIN_COLUMNS, TRAIN_METRICS, compute
 from jaxvision.train.progressive import stages
 from jaxvision.train.state import flatten, unflatten
 
@@ -81,7 +81,8 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     elif config.model.weights:
         with notes(console.line):
             state = build.load_initial_weights(config, network, state, mesh)
-    log = RunLog(workdir, resume_step=start, evaluated=evaluated, warn=console.warn) if first else None
+    columns = (*TRAIN_COLUMNS, *EVAL_COLUMNS)
+    log = RunLog(workdir, columns=columns, resume_step=start, evaluated=evaluated, warn=console.warn) if first else None
     console.line(
         f"{config.model.name}, {network.num_classes} classes, {config.model.image_size} px, {network.dtype}; "
         f"{len(train_source)} training and {len(eval_source)} evaluation images; batch {config.batch_size} on "
@@ -220,10 +221,7 @@ def _check(step: int, report: dict[str, Any], config: Config, plan: Plan) -> Non
 
 
 def _train_values(report: dict[str, Any], rate: float) -> dict[str, float]:
-    averages = compute(report["metrics"])
-    return {
-        "loss": averages["loss"],
-        "accuracy": 100 * averages["accuracy"],
+    return compute(TRAIN_METRICS, report["metrics"]) | {
         "learning_rate": float(report["learning_rate"]),
         "bad_steps": float(report["bad_total"]),
         "images_per_second": rate,

@@ -1,13 +1,20 @@
-"""Masked, exact metrics through clu's ``Collection``.
+"""What is measured of each example, and exact averages of it through clu's ``Collection``.
 
-clu is absent from some GPU images, and the step must run there: then a stand-in with
-the same arithmetic for the two methods used here takes its place.
+A metric is a line in :data:`TRAIN_METRICS` or :data:`EVAL_METRICS`; the train state, the records and the columns of
+``metrics.csv`` follow from its name.
+
+clu is absent from some GPU images, and the step must run there: then a stand-in with the same arithmetic takes its
+place.
 """
 
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from jaxvision.optim.losses import smoothed_one_hot, softmax_cross_entropy
 
 try:
     from clu import metrics as clu_metrics
@@ -16,25 +23,54 @@ except ImportError:
 
 Sums = dict[str, dict[str, jax.Array]]
 
-# No postponed annotations in this file: clu reads the classes themselves from them.
-if clu_metrics is not None:
-    import flax.struct
 
-    @flax.struct.dataclass
-    class _TrainCollection(clu_metrics.Collection):
-        loss: clu_metrics.Average.from_output("loss")
-        accuracy: clu_metrics.Average.from_output("accuracy")
-
-    @flax.struct.dataclass
-    class _EvalCollection(clu_metrics.Collection):
-        loss: clu_metrics.Average.from_output("loss")
-        top1: clu_metrics.Average.from_output("top1")
-        top5: clu_metrics.Average.from_output("top5")
-
-    _COLLECTIONS = (_TrainCollection, _EvalCollection)
+def in_top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+    """1.0 where fewer than ``k`` logits exceed the label's, else 0.0: float32 (B,). A NaN logit counts as exceeding."""
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    return (jnp.sum(~(logits <= own), axis=1) < k).astype(jnp.float32)
 
 
-def batch_sums(values: dict[str, jax.Array], mask: jax.Array) -> Sums:
+class Metric(NamedTuple):
+    """A number per example.
+
+    Attributes:
+      values: (B,) of logits (B, K), labels (B,) and the training losses (B,); the last are None in evaluation.
+      scale: of the average: 100 for per cent.
+    """
+
+    values: Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array]
+    scale: float = 1.0
+
+
+# The loss that was minimised: of smoothed or mixed targets, with the teacher's part.
+TRAIN_METRICS: dict[str, Metric] = {
+    "loss": Metric(lambda logits, labels, losses: losses),
+    "accuracy": Metric(lambda logits, labels, losses: in_top_k(logits, labels, 1), 100),
+}
+EVAL_METRICS: dict[str, Metric] = {
+    "top1": Metric(lambda logits, labels, losses: in_top_k(logits, labels, 1), 100),
+    "top5": Metric(lambda logits, labels, losses: in_top_k(logits, labels, 5), 100),
+    "eval_loss": Metric(
+        lambda logits, labels, losses: softmax_cross_entropy(logits, smoothed_one_hot(labels, logits.shape[-1]))
+    ),
+}
+# What a record holds besides; the columns of metrics.csv in their order.
+TRAIN_COLUMNS = (*TRAIN_METRICS, "learning_rate", "bad_steps", "images_per_second")
+EVAL_COLUMNS = (*EVAL_METRICS, *(f"ema_{name}" for name in EVAL_METRICS), "examples")
+
+
+def measure(
+    metrics: Mapping[str, Metric],
+    logits: jax.Array,
+    labels: jax.Array,
+    mask: jax.Array,
+    losses: jax.Array | None = None,
+) -> Sums:
+    """Sums of each metric over a batch's unmasked examples; see :func:`batch_sums`."""
+    return batch_sums({name: metric.values(logits, labels, losses) for name, metric in metrics.items()}, mask)
+
+
+def batch_sums(values: Mapping[str, jax.Array], mask: jax.Array) -> Sums:
     """Sum and count of each metric over the unmasked examples.
 
     Args:
@@ -49,9 +85,14 @@ def batch_sums(values: dict[str, jax.Array], mask: jax.Array) -> Sums:
             name: {"total": jnp.where(mask, v, 0.0).sum(), "count": mask.sum().astype(jnp.int32)}
             for name, v in values.items()
         }
-    collection = _collection(values).single_from_model_output(**values, mask=mask)
+    collection = _collection(tuple(values)).single_from_model_output(**values, mask=mask)
     averages = {name: getattr(collection, name) for name in values}
     return {name: {"total": a.total, "count": a.count.astype(jnp.int32)} for name, a in averages.items()}
+
+
+@functools.cache
+def _collection(names: tuple[str, ...]) -> Any:
+    return clu_metrics.Collection.create(**{name: clu_metrics.Average.from_output(name) for name in names})
 
 
 def add_sums(a: Sums, b: Sums) -> Sums:
@@ -59,21 +100,19 @@ def add_sums(a: Sums, b: Sums) -> Sums:
     return jax.tree.map(jnp.add, a, b)
 
 
-def zero_sums(names: tuple[str, ...]) -> Sums:
+def zero_sums(names: Iterable[str]) -> Sums:
     """Sums over no examples."""
     return {name: {"total": jnp.zeros((), jnp.float32), "count": jnp.zeros((), jnp.int32)} for name in names}
 
 
-def compute(sums: Any) -> dict[str, float]:
-    """The averages of fetched sums; NaN where nothing was counted."""
+def compute(metrics: Mapping[str, Metric], sums: Any) -> dict[str, float]:
+    """The averages of fetched sums, scaled; NaN where nothing was counted."""
+    return {name: metric.scale * _average(sums[name]) for name, metric in metrics.items()}
+
+
+def _average(sums: Mapping[str, Any]) -> float:
+    if not sums["count"]:
+        return float("nan")
     if clu_metrics is None:
-        return {k: float(s["total"]) / float(s["count"]) if s["count"] else float("nan") for k, s in sums.items()}
-    averages = {k: clu_metrics.Average(total=s["total"], count=s["count"]) for k, s in sums.items()}
-    return {k: float(a.compute()) if int(a.count) else float("nan") for k, a in averages.items()}
-
-
-def _collection(values: dict[str, jax.Array]) -> Any:
-    for collection in _COLLECTIONS:
-        if set(collection.__annotations__) == set(values):
-            return collection
-    raise ValueError(f"no collection for metrics {sorted(values)}")
+        return float(sums["total"]) / float(sums["count"])
+    return float(clu_metrics.Average(total=sums["total"], count=sums["count"]).compute())

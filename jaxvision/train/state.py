@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxvision.train.metrics import zero_sums
-
-TRAIN_METRICS = ("loss", "accuracy")
+from jaxvision.train.metrics import TRAIN_METRICS, zero_sums
 
 
 class TrainState(flax.struct.PyTreeNode):

@@ -12,8 +12,8 @@ import optax
 
 from jaxvision.config import Config
 from jaxvision.optim.ema import ema_rate, ema_update
-from jaxvision.optim.losses import make_loss, smoothed_one_hot, softmax_cross_entropy
-from jaxvision.train.metrics import Sums, add_sums, batch_sums
+from jaxvision.optim.losses import make_loss, smoothed_one_hot
+from jaxvision.train.metrics import EVAL_METRICS, TRAIN_METRICS, Sums, add_sums, measure
 from jaxvision.train.state import TrainState
 
 Report = dict[str, Any]
@@ -83,8 +83,8 @@ def make_train_step(
         if distill is not None:
             losses = distill(losses, of_teacher, images, teacher)
         logits = (of_labels + of_teacher) / 2 if heads else logits
-        values = {"loss": losses, "accuracy": in_top_k(logits, labels, 1)}
-        return losses.mean(), (updated.get("batch_stats", {}), batch_sums(values, jnp.ones(labels.shape, bool)))
+        sums = measure(TRAIN_METRICS, logits, labels, jnp.ones(labels.shape, bool), losses)
+        return losses.mean(), (updated.get("batch_stats", {}), sums)
 
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
 
@@ -158,24 +158,13 @@ def make_train_step(
 
 
 def make_eval_step(module: nn.Module) -> Callable[[Any, Any, jax.Array, jax.Array, jax.Array, Sums], Sums]:
-    """``eval_step(params, batch_stats, images, labels, mask, sums) -> sums`` with loss, top1 and top5 added."""
+    """``eval_step(params, batch_stats, images, labels, mask, sums) -> sums`` with :data:`EVAL_METRICS` added."""
 
     def eval_step(params: Any, stats: Any, images: jax.Array, labels: jax.Array, mask: jax.Array, sums: Sums) -> Sums:
         logits = module.apply({"params": params, "batch_stats": stats}, images, train=False)
-        values = {
-            "loss": softmax_cross_entropy(logits, smoothed_one_hot(labels, module.num_classes)),
-            "top1": in_top_k(logits, labels, 1),
-            "top5": in_top_k(logits, labels, 5),
-        }
-        return add_sums(sums, batch_sums(values, mask))
+        return add_sums(sums, measure(EVAL_METRICS, logits, labels, mask))
 
     return eval_step
-
-
-def in_top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
-    """1.0 where fewer than ``k`` logits exceed the label's, else 0.0: float32 (B,). A NaN logit counts as exceeding."""
-    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-    return (jnp.sum(~(logits <= own), axis=1) < k).astype(jnp.float32)
 
 
 def _all_finite(tree: Any) -> jax.Array:

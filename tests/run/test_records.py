@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 from jaxvision.errors import UserError
-from jaxvision.run.records import COLUMNS, RunLog, read_records
+from jaxvision.run.records import RunLog, read_records
 
 TRAIN = {"loss": 2.1, "accuracy": 12.5, "learning_rate": 0.1, "bad_steps": 0.0, "images_per_second": 99.9}
 EVAL = {"top1": 50.0, "top5": 90.0, "eval_loss": 1.5, "ema_top1": 40.0, "ema_top5": 80.0, "ema_eval_loss": 1.75,
         "examples": 360.0}  # fmt: skip
+
+
+COLUMNS = ("step", "kind", *TRAIN, *EVAL)
 
 
 class Warnings(list):
@@ -26,7 +29,7 @@ class Warnings(list):
 def open_(workdir, resume_step=0, evaluated=True):
     workdir.mkdir(exist_ok=True)
     warnings = Warnings()
-    return RunLog(workdir, resume_step=resume_step, evaluated=evaluated, warn=warnings), warnings
+    return RunLog(workdir, columns=COLUMNS[2:], resume_step=resume_step, evaluated=evaluated, warn=warnings), warnings
 
 
 def rows(workdir):
@@ -165,7 +168,7 @@ def test_records_need_no_tensorboardx(tmp_path):
     code = (
         "import sys; sys.modules['tensorboardX'] = None\n"
         "from pathlib import Path; from jaxvision.run.records import RunLog\n"
-        "log = RunLog(Path(sys.argv[1]), resume_step=0, evaluated=True, warn=print)\n"
+        "log = RunLog(Path(sys.argv[1]), columns=(), resume_step=0, evaluated=True, warn=print)\n"
         "log.write('train', 1, {'loss': 1.5}); log.close()"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.run.records import COLUMNS
+from jaxvision.train.metrics import EVAL_COLUMNS, TRAIN_COLUMNS
 
 pytestmark = pytest.mark.program
 
@@ -60,7 +60,7 @@ def test_jsonl_csv_and_tensorboard_agree_exactly(reference):
     rows = list(csv.DictReader((workdir / "metrics.csv").read_text().splitlines()))
     assert len(rows) == len(truth)
     for row, record in zip(rows, truth, strict=True):
-        for column in COLUMNS:
+        for column in (*TRAIN_COLUMNS, *EVAL_COLUMNS):
             value = record.get(column)
             text = row[column]
             assert text == "" if value is None else (text == value if column == "kind" else float(text) == value)

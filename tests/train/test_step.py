@@ -15,9 +15,9 @@ from jaxvision.optim import optimizers
 from jaxvision.optim.ema import EmaConfig, ema_rate, ema_update
 from jaxvision.optim.losses import LossConfig, smoothed_one_hot, softmax_cross_entropy
 from jaxvision.train import sharding
-from jaxvision.train.metrics import add_sums, batch_sums, compute, zero_sums
+from jaxvision.train.metrics import EVAL_METRICS, TRAIN_METRICS, add_sums, batch_sums, compute, in_top_k, zero_sums
 from jaxvision.train.state import create_state, flatten, unflatten
-from jaxvision.train.step import in_top_k, make_eval_step, make_train_step
+from jaxvision.train.step import make_eval_step, make_train_step
 
 RULES = ((r".*:[2-9]d", 1.0), (r".*:[01]d", 0.0))
 SGD = optimizers.OptimizerConfig(name="sgd", weight_decay=1e-3, decay_rules=RULES)  # momentum 0.9, Nesterov
@@ -231,13 +231,13 @@ def test_evaluation_counts_and_masks():
     program = jax.jit(make_eval_step(module))
     x, y = data(10)
     mask = np.arange(10) < 7
-    sums = program(variables["params"], variables["batch_stats"], x, y, mask, zero_sums(("loss", "top1", "top5")))
+    sums = program(variables["params"], variables["batch_stats"], x, y, mask, zero_sums(EVAL_METRICS))
     logits = np.asarray(module.apply(variables, x))
     order = np.argsort(-logits, 1)
-    result = compute(jax.device_get(sums))
+    result = compute(EVAL_METRICS, jax.device_get(sums))
     assert int(sums["top1"]["count"]) == 7
-    assert result["top1"] == np.float32((order[:7, 0] == y[:7]).mean())
-    assert abs(result["top5"] - np.mean([y[i] in order[i, :5] for i in range(7)])) < 1e-6
+    assert result["top1"] == pytest.approx(100 * (order[:7, 0] == y[:7]).mean())
+    assert abs(result["top5"] - 100 * np.mean([y[i] in order[i, :5] for i in range(7)])) < 1e-4
     # A network of NaN gets nothing right.
     assert not np.any(in_top_k(jnp.full((4, 7), jnp.nan), jnp.zeros(4, jnp.int32), 5))
 
@@ -249,12 +249,12 @@ def test_metrics_without_clu_are_the_same(monkeypatch):
     mask = jnp.array([True, True, False, True])
     with_clu = batch_sums(values, mask)
     merged = add_sums(with_clu, with_clu)
-    expected = compute(jax.device_get(merged))
+    expected = compute(TRAIN_METRICS, jax.device_get(merged))
     monkeypatch.setattr(metrics, "clu_metrics", None)
     without = batch_sums(values, mask)
     assert jax.tree.map(lambda a: (a.dtype, float(a)), without) == jax.tree.map(lambda a: (a.dtype, float(a)), with_clu)
-    assert compute(jax.device_get(add_sums(without, without))) == pytest.approx(expected)
-    assert expected["loss"] == pytest.approx(7 / 3)
+    assert compute(TRAIN_METRICS, jax.device_get(add_sums(without, without))) == pytest.approx(expected)
+    assert expected == pytest.approx({"loss": 7 / 3, "accuracy": 200 / 3})
 
 
 def test_state_flattens_and_back():
