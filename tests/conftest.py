@@ -65,3 +65,18 @@ def _release_compiled_programs():
     import jax
 
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def _no_nan_is_close(monkeypatch):
+    """numpy's comparison takes two NaNs or infinities for equal; here they are a failure, on one side or on both."""
+    import numpy as np
+
+    compare = np.testing.assert_allclose
+
+    def assert_allclose(actual, desired, *args, **kwargs):
+        for side in (actual, desired):
+            assert np.isfinite(np.asarray(side, np.float64)).all(), side
+        compare(actual, desired, *args, **kwargs)
+
+    monkeypatch.setattr(np.testing, "assert_allclose", assert_allclose)

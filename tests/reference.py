@@ -13,7 +13,9 @@ import torch
 import jaxvision
 from jaxvision.model import build_module
 from jaxvision.models.variables import init_variables
-from tools.parity.models import nchw, random_images, relative_error, timm, timm_names, torch_gradients, trained_like
+from tools.parity.compare_models import timm_names
+from tools.parity.equality import relative_error
+from tools.parity.reference import nchw, random_images, timm, torch_gradients, trained_like
 
 __all__ = [
     "nchw",

@@ -13,7 +13,7 @@ import jaxvision
 from jaxvision.models.layers import drop_path
 from jaxvision.models.resnet import ResNet
 from jaxvision.models.variables import init_variables
-from tools.parity import models as parity
+from tools.parity import compare_models as parity
 
 
 def images(n: int = 4, size: int = 75, seed: int = 1) -> np.ndarray:

@@ -15,7 +15,7 @@ from jaxvision.model import build_module
 from jaxvision.models.variables import flat_shapes
 from jaxvision.ops import activations
 from jaxvision.ops.backend import lower_for
-from tools.parity import models as parity
+from tools.parity import compare_models as parity
 
 # What every run of the tests compares; the other names with the zoo.
 QUICK = ("resnet18", "convnext_atto", "vit_tiny_patch16_224")

@@ -19,7 +19,7 @@ from jaxvision.models.registry import model_spec
 from jaxvision.optim.losses import TeacherConfig, softmax_cross_entropy
 from jaxvision.train import inputs, progressive
 from jaxvision.train.distill import load_teacher
-from tools.parity.models import trained_like
+from tools.parity.reference import trained_like
 
 
 def test_dropped_squares_and_scale_are_timms(monkeypatch):

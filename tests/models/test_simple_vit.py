@@ -5,12 +5,11 @@ import functools
 import jax
 import numpy as np
 import torch
-from reference import timm  # noqa: F401  (as everywhere, without the warnings of its import)
+from reference import nchw, random_images, relative_error
 from timm.models.vision_transformer import VisionTransformer
 
 import jaxvision
 from jaxvision.models.simple_vit import sincos_positions
-from tools.parity.models import nchw, random_images, relative_error
 
 NAME = "simple_vit_tiny_patch16_224"
 

@@ -1,11 +1,11 @@
-"""Ten whole steps of a recipe beside timm's model, optimizer, loss and average, for three kinds of optimizer.
+"""Ten whole steps of a recipe against timm's model, optimizer, loss and EMA, for three kinds of optimizer.
 
 `make parity-steps` does it for every recipe with its own model.
 """
 
 import pytest
 
-from tools.parity import steps as parity_steps
+from tools.parity import compare_steps
 
 
 @pytest.mark.slow
@@ -15,5 +15,5 @@ from tools.parity import steps as parity_steps
     ("convnext_t", "convnext_atto"),  # AdamW, no batch normalisation
 ])  # fmt: skip
 def test_ten_steps_equal_timm(name, model):
-    row = parity_steps.compare(name, model, 40, narrow=False)
+    row = compare_steps.compare(name, model, 40, narrow=False)
     assert row["equal"], row

@@ -1,13 +1,19 @@
-"""timm, the reference, on a torch whose torchvision operators may be missing (CPU builds of another torch)."""
+"""timm on torch, the reference: models with weights that look trained, and their gradients.
+
+torchvision's operators may be missing, as in CPU builds for another torch; timm needs two of their names only.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 import warnings
+from typing import Any
 
+import numpy as np
 import torch
 
-# timm's import needs only the schemas of two operators that it never calls here.
 for _name in ("nms", "qnms"):
     with contextlib.suppress(RuntimeError):  # the operators are there after all
         torch.library.define(f"torchvision::{_name}", "(Tensor d, Tensor s, float t) -> Tensor")
@@ -16,4 +22,60 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import timm
 
-__all__ = ["timm", "torch"]
+__all__ = ["CLASSES", "nchw", "random_images", "timm", "torch", "torch_gradients", "trained_like"]
+
+CLASSES = 11
+
+
+def trained_like(name: str, seed: int = 0, **kwargs: Any) -> torch.nn.Module:
+    """A timm model whose every tensor is away from its initial value.
+
+    Random BN statistics, scales (also layer scale and V2's response norm) and biases, position tables and tokens;
+    linear layers large enough for attention to be far from uniform. Where more than 50 bottlenecks add up, each adds
+    less, as after training: otherwise maps grow to 1e4 and float32 is no reference (timm's own ResNet-RS-420 is then
+    21 % off its float64, against 6e-7).
+    """
+    torch.manual_seed(seed)
+    model = timm.create_model(name, **kwargs)
+    state = model.state_dict()
+    last = re.compile(r"layer\d\.\d+\.bn3\.weight")
+    deep = sum(last.fullmatch(key) is not None for key in state) > 50
+    with torch.no_grad():
+        for key, tensor in state.items():
+            if deep and last.fullmatch(key):
+                tensor.uniform_(0.1, 0.4)
+            elif key.endswith("running_mean"):
+                tensor.normal_(0, 0.2)
+            elif key.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5)
+            elif key.endswith(("pos_embed", "_token", "relative_position_bias_table")):
+                tensor.normal_(0, 0.3)
+            elif key.endswith("logit_scale"):
+                tensor.uniform_(1.0, 5.0)  # on both sides of its clamp, log(100)
+            elif tensor.ndim == 2:
+                tensor.normal_(0, 1 / math.sqrt(tensor.shape[1]))
+            elif tensor.ndim == 1 and key.endswith("weight"):
+                tensor.uniform_(0.5, 1.0)
+            elif tensor.ndim == 1 and tensor.is_floating_point():
+                tensor.normal_(0, 0.1)
+    return model
+
+
+def random_images(size: tuple[int, int], seed: int, count: int = 2) -> np.ndarray:
+    """Images (count, *size, 3), float32, standard normal."""
+    return np.random.default_rng(seed).standard_normal((count, *size, 3), np.float32)
+
+
+def nchw(images: np.ndarray) -> torch.Tensor:
+    """Images (N, H, W, C) as a torch tensor (N, C, H, W)."""
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+
+def torch_gradients(reference: torch.nn.Module, x: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Gradients of a cross-entropy of images (N, H, W, C): of the parameters by timm's names, and of the images."""
+    reference.zero_grad()
+    tx = nchw(x).requires_grad_(True)
+    labels = torch.from_numpy(np.arange(len(x)) * 3 % CLASSES)
+    torch.nn.functional.cross_entropy(reference(tx), labels).backward()
+    grads = {key: parameter.grad.numpy() for key, parameter in reference.named_parameters()}
+    return grads, tx.grad.permute(0, 2, 3, 1).numpy()

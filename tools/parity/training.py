@@ -1,10 +1,10 @@
-"""The same small network, recipe and photos trained here and by timm: are the final accuracies within noise?
-
-The images are the digits as PNG files in class folders, which both sides read. timm's side is its train script in
-short (the script is not in the wheel): its dataset, loader, transforms, RandAugment, random erasing, Mixup, model,
-optimizer, scheduler, loss and EMA, in that script's order. Seeds alternate between the two.
+"""Trains the same small network with the same recipe here and with timm's parts: are the accuracies within noise?
 
   python tools/parity/training.py --seeds 3 --out benchmarks/results
+
+The images are the digits as PNG files in class folders, which both sides read. timm's side does in short what its
+training script does, which is not in the wheel: its dataset, loader, transforms, RandAugment, random erasing, Mixup,
+model, optimizer, scheduler, loss and EMA, in that script's order. The two sides take turns, seed by seed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import numpy as np
-from PIL import Image
-
-from jaxvision.data import decode, digits
-from jaxvision.files import replace_file
-from jaxvision.run.records import read_records
-
 MODEL, SIZE, BATCH, EPOCHS, WARMUP = "resnet10t", 32, 64, 12, 2
 RATE, DECAY, AUGMENT, MIXUP, CUTMIX, ERASE, SMOOTHING, EMA = (
     0.02,
@@ -48,6 +41,11 @@ SCALE = (0.6, 1.0)
 
 def make_folder(folder: Path) -> None:
     """The digits as ``folder/{train,val}/CLASS/*.png``, four times as large."""
+    import numpy as np
+    from PIL import Image
+
+    from jaxvision.data import decode, digits
+
     scratch = decode.Scratch()
     for split, name in (("train", "train"), ("test", "val")):
         source = digits.source(split)
@@ -61,7 +59,9 @@ def make_folder(folder: Path) -> None:
 
 
 def ours(folder: Path, workdir: Path, seed: int) -> dict[str, float]:
-    """Our command line's result."""
+    """The result of ``jaxvision.main``."""
+    from jaxvision.run.records import read_records
+
     fields = {
         "seed": seed, "model.name": MODEL, "model.image_size": SIZE, "batch_size": BATCH, "epochs": float(EPOCHS),
         "batch_norm": "global", "data.crop_area": SCALE, "data.resize": "antialias", "data.repeats": 1,
@@ -80,17 +80,17 @@ def ours(folder: Path, workdir: Path, seed: int) -> dict[str, float]:
 
 
 def theirs(folder: Path, seed: int) -> dict[str, float]:
-    """timm's train script with the same recipe, on a CPU."""
+    """The result of timm's parts with the same recipe, on a CPU."""
     from tools.parity.reference import timm, torch
 
-    from timm import data, loss, scheduler, utils  # isort: skip  (torch_reference makes timm importable)
+    from timm import data, loss, scheduler, utils  # isort: skip  (importable after tools.parity.reference)
     from timm import optim as timm_optim  # isort: skip
 
     torch.set_num_threads(os.cpu_count() or 1)
     utils.random_seed(seed, 0)
     model = timm.create_model(MODEL, num_classes=10)
     optimizer = timm_optim.create_optimizer_v2(model, "sgd", lr=RATE, weight_decay=DECAY, momentum=0.9)
-    average = utils.ModelEmaV3(model, decay=EMA)
+    ema = utils.ModelEmaV3(model, decay=EMA)
     train_set, val_set = (data.create_dataset("", root=str(folder / split)) for split in ("train", "val"))
     common = {"input_size": (3, SIZE, SIZE), "batch_size": BATCH, "num_workers": 0, "device": torch.device("cpu")}
     batches = data.create_loader(
@@ -113,11 +113,11 @@ def theirs(folder: Path, seed: int) -> dict[str, float]:
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
-            average.update(model)
+            ema.update(model)
             update += 1
             schedule.step_update(update)
     result = {}
-    for name, network in (("top1", model), ("ema_top1", average.module)):
+    for name, network in (("top1", model), ("ema_top1", ema.module)):
         network.eval()
         with torch.no_grad():
             right = sum(int((network(images).argmax(1) == labels).sum()) for images, labels in evaluation)
@@ -167,8 +167,10 @@ def main() -> int:
         "versions": {name: importlib.metadata.version(name) for name in names}, "recipe": settings,
         "results": results, "table": lines,
     }  # fmt: skip
+    from jaxvision.files import replace_text
+
     path = args.out / f"training_beside_timm_cpu{os.cpu_count()}_{document['date']}.json"
-    replace_file(path, lambda part: part.write_text(json.dumps(document, indent=1) + "\n"))
+    replace_text(path, json.dumps(document, indent=1) + "\n")
     print(f"written to {path}")
     return 0
 

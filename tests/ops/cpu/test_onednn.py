@@ -181,7 +181,7 @@ def test_branches_and_threads_that_run_at_once():
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(errors) == 200 and max(errors) < 1e-5
+    assert len(errors) == 200 and np.max(errors) < 1e-5
 
 
 @pytest.mark.program
