@@ -1,4 +1,4 @@
-"""The errors that are the user's to mend, and the "did you mean" helper."""
+"""Errors that the user can fix, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class UserError(ValueError):
 
 
 class OutOfMemoryError(UserError):
-    """The device's memory does not suffice; the message says what to lower."""
+    """The device has too little memory; the message says what to lower."""
 
     status = 3
 
 
 class DivergedError(UserError):
-    """Too many steps in a row were not finite."""
+    """Too many steps in a row had a loss, gradient or statistic that is NaN or infinite."""
 
     status = 4
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean "x"?`` with the nearest known word, or an empty string."""
+    """`` Did you mean "x"?`` with the known word nearest to ``word``, or an empty string where none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f' Did you mean "{near[0]}"?' if near else ""
 

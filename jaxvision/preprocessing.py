@@ -1,4 +1,4 @@
-"""Images to a network's input exactly as its weights were evaluated, and class names for its output."""
+"""From image files to a network's input, exactly as its weights were evaluated; and ImageNet's class names."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from jaxvision.models.registry import ModelSpec
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Evaluation preprocessing, pixel for pixel timm's.
+    """Evaluation preprocessing: the same pixels as timm's.
 
     Attributes:
       size: pixels of a side of the network's input.
-      crop_pct, crop_mode, interpolation: see :class:`ModelSpec`.
-      mean, std: normalisation for pixels in [0, 1].
+      crop_pct, crop_mode, interpolation: see :class:`jaxvision.ModelSpec`.
+      mean, std: of red, green and blue in [0, 1], for the normalisation.
     """
 
     size: int
@@ -36,19 +36,23 @@ class Preprocessing:
 
     @property
     def transform(self) -> decode.Transform:
-        """Decoded image to a uint8 row of a batch; for :class:`jaxvision.data.loader.Loader`."""
+        """From a decoded image to a uint8 row of a batch; for :class:`jaxvision.data.loader.Loader`."""
         return decode.eval_transform(
             size=self.size, crop_pct=self.crop_pct, interpolation=self.interpolation, crop_mode=self.crop_mode
         )
 
     def load(self, path: Path) -> np.ndarray:
-        """An image file as uint8 (size, size, 3)."""
+        """Reads an image file to uint8 (size, size, 3).
+
+        Raises:
+          OSError, ValueError: it cannot be read or decoded.
+        """
         out = np.empty((self.size, self.size, 3), np.uint8)
         self.transform(decode.decode(path.read_bytes()), None, out)
         return out
 
     def normalise(self, images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-        """uint8 (N, size, size, 3) to the network's input."""
+        """uint8 images (N, size, size, 3) to the network's input of the same shape, in ``dtype``."""
         return make_normalise(mean=self.mean, std=self.std, dtype=dtype)(images)
 
     def __str__(self) -> str:
@@ -67,17 +71,17 @@ def preprocessing(
 
     Args:
       spec: of the weights.
-      test_size: at timm's larger test setting, where there is one.
-      size: another number of pixels.
-      crop_pct: another crop.
+      test_size: whether to use timm's larger test setting of these weights.
+      size: pixels of a side, instead of the weights' own.
+      crop_pct: share of the short side that is kept, instead of the weights' own.
 
     Raises:
-      UserError: there is no other test setting, or both sizes are asked for.
+      UserError: the weights have no test setting of their own, or ``size`` is given besides ``test_size``.
     """
     own, own_crop = spec.input_size, spec.crop_pct
     if test_size:
         if size is not None:
-            raise UserError("choose either the test size or a size of your own")
+            raise UserError("choose either the test size or another size")
         if spec.test_input_size is None and spec.test_crop_pct is None:
             raise UserError(f"{spec.name}.{spec.tag} has no other test setting than {spec.input_size} px")
         own, own_crop = spec.test_input_size or own, spec.test_crop_pct or own_crop
@@ -85,6 +89,6 @@ def preprocessing(
 
 
 def imagenet_classes() -> list[tuple[str, str]]:
-    """(WordNet id, first lemma) of ImageNet's 1000 classes in the order of every published classifier."""
+    """ImageNet's 1000 classes, each as (WordNet id, name), in the order of every published classifier."""
     text = importlib.resources.files("jaxvision.data").joinpath("imagenet_classes.txt").read_text()
     return [(line[:9], line[10:]) for line in text.splitlines()]

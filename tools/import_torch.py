@@ -1,11 +1,11 @@
-"""PyTorch weights to a .safetensors file that jaxvision opens without torch, or back.
+"""Converts PyTorch weights to a .safetensors file that jaxvision opens without torch, or ours back for timm.
 
-    python tools/import_torch.py resnet50 --weights resnet50.pth --out resnet50.safetensors
-    python tools/import_torch.py convnext_tiny --timm fb_in1k --out convnext_tiny.safetensors   # downloads
-    python tools/import_torch.py resnetrs50 --reverse --weights runs/rs50 --out rs50.pth        # for timm
+  python tools/import_torch.py resnet50 --weights resnet50.pth --out resnet50.safetensors
+  python tools/import_torch.py convnext_tiny --timm fb_in1k --out convnext_tiny.safetensors   # downloads
+  python tools/import_torch.py resnetrs50 --reverse --weights runs/rs50 --out rs50.pth        # for timm
 
-The file keeps timm's names and layouts, so timm loads it, too. Where timm is installed, both
-sides run on the same random images and the largest difference of their logits is printed.
+The file keeps timm's names and layouts, so timm loads it, too. Where timm is installed, both sides run on the same
+random images and the largest difference of their logits is printed.
 """
 
 from __future__ import annotations
@@ -13,27 +13,31 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import jax
 import numpy as np
 
-import jaxvision
-from jaxvision.errors import UserError
-from jaxvision.files import replace_file
-from jaxvision.run.console import notes
-from jaxvision.weights.state_dict import State
-from tools.shared.model_args import checksum, weights_of_run
+from tools.shared import command_line
+
+if TYPE_CHECKING:
+    import jaxvision
+    from jaxvision.weights.state_dict import State
 
 
 def logit_difference(model: jaxvision.Model, state: State) -> tuple[float, float] | None:
-    """Largest absolute and relative difference to timm with these weights; None where timm is not installed."""
+    """Largest absolute and relative difference of logits from timm's with these weights; None without timm.
+
+    Raises:
+      UserError: logits of one side are NaN or infinite.
+    """
     try:
         from tools.parity.reference import timm, torch
     except ImportError:
         return None
+    from tools.parity.equality import NotFiniteError, finite
+
     size = model.image_size or (model.spec.input_size,) * 2
     arguments: dict[str, Any] = {"num_classes": model.num_classes, "in_chans": model.in_chans}
     if model.image_size is not None:
@@ -42,14 +46,19 @@ def logit_difference(model: jaxvision.Model, state: State) -> tuple[float, float
     reference.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in state.items()}, strict=True)
     images = np.random.default_rng(0).standard_normal((2, *size, model.in_chans), np.float32)
     with torch.inference_mode():
-        theirs = reference(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
-    ours = np.asarray(model(images))
+        answer = reference(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+    try:
+        ours, theirs = finite("our logits", model(images)), finite("timm's logits", answer)
+    except NotFiniteError as error:
+        command_line.fail(f"{error}: the weights are damaged. Nothing was written")
     difference = float(np.abs(ours - theirs).max())
     return difference, difference / float(np.abs(theirs).max())
 
 
 def save(path: Path, state: State, name: str) -> None:
     """Writes .safetensors, or a torch file for .pth, .pt and .bin."""
+    from jaxvision.files import replace_file
+
     if path.suffix == ".safetensors":
         from safetensors.numpy import save_file
 
@@ -62,7 +71,14 @@ def save(path: Path, state: State, name: str) -> None:
 
 
 def source_of(args: argparse.Namespace) -> Any:
-    """The state dict or file that the command line names."""
+    """The state dict or file that the command line names.
+
+    Raises:
+      UserError: it is missing, or timm is needed and missing or fails.
+    """
+    from jaxvision.errors import UserError
+    from tools.shared.load_model import checksum, weights_of_run
+
     if args.weights is None:
         try:
             from tools.parity.reference import timm
@@ -70,15 +86,15 @@ def source_of(args: argparse.Namespace) -> Any:
             raise UserError(
                 "fetching timm's weights needs timm (make install-test); or name a file: --weights"
             ) from error
-        name = f"{args.name.partition('.')[0]}.{args.timm}" if args.timm else args.name
+        name = f"{args.model.partition('.')[0]}.{args.timm}" if args.timm else args.model
         print(f"fetching {name} through timm ...", flush=True)
         try:
             return timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:  # the hub's and timm's many errors
             raise UserError(f"timm could not fetch {name}: {str(error).splitlines()[0]}") from error
     if args.weights.is_dir():
-        state, config, step = weights_of_run(args.weights, args.name.partition(".")[0], raw=args.raw)
-        print(f"{args.weights}: step {step}, {'raw' if args.raw else 'averaged'} weights")
+        state, config, step = weights_of_run(args.weights, args.model.partition(".")[0], raw=args.raw)
+        print(f"{args.weights}: step {step}, {'raw' if args.raw else 'EMA'} weights")
         if args.image_size is None:
             args.image_size = config["model"]["image_size"]
         return state
@@ -88,12 +104,17 @@ def source_of(args: argparse.Namespace) -> Any:
 
 def run(args: argparse.Namespace) -> int:
     """Converts, compares and writes."""
+    import jax
+
+    import jaxvision
+    from jaxvision.run.console import notes
+
     if args.out.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
-        raise UserError(f"--out {args.out}: expected a name that ends with .safetensors, .pth, .pt or .bin")
-    jaxvision.model_spec(args.name if args.timm is None else f"{args.name.partition('.')[0]}.{args.timm}")
+        command_line.fail(f"--out {args.out}: expected a name that ends with .safetensors, .pth, .pt or .bin")
+    jaxvision.model_spec(args.model if args.timm is None else f"{args.model.partition('.')[0]}.{args.timm}")
     with notes(print):
         model = jaxvision.create_model(
-            args.name,
+            args.model,
             weights=source_of(args),
             num_classes=args.num_classes,
             in_chans=args.in_chans,
@@ -102,23 +123,23 @@ def run(args: argparse.Namespace) -> int:
         )
     state = jaxvision.to_torch(model)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"]))
-    print(f"{args.name}: {len(state)} tensors, {parameters / 1e6:.2f} M parameters, {model.num_classes} classes")
+    print(f"{args.model}: {len(state)} tensors, {parameters / 1e6:.2f} M parameters, {model.num_classes} classes")
     compared = logit_difference(model, state)
     if compared is None:
         print("timm is not installed: logits were not compared")
     else:
         print(f"largest logit difference to timm: {compared[0]:.2e} ({compared[1]:.1e} of the largest logit)")
         if not compared[1] < 1e-4:
-            raise UserError("that is no rounding: please report it. Nothing was written")
-    save(args.out, state, args.name)
+            command_line.fail("that is no rounding: please report it. Nothing was written")
+    save(args.out, state, args.model)
     print(f"wrote {args.out} ({args.out.stat().st_size / 2**20:.1f} MiB)")
     return 0
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="timm's model name")
+    parser = command_line.parser(__doc__)
+    command_line.add_model_name(parser)
     given = parser.add_mutually_exclusive_group()
     given.add_argument("--weights", type=Path, help="a .pth, .pt, .bin or .safetensors file, or a run's workdir")
     given.add_argument("--timm", metavar="TAG", help="fetch timm's weights of this tag; without either: the default's")
@@ -126,19 +147,15 @@ def main() -> int:
     parser.add_argument(
         "--reverse", action="store_true", help="from jaxvision to timm: --weights is ours, --out theirs"
     )
-    parser.add_argument("--raw", action="store_true", help="of a training run: the raw weights, not their average")
+    parser.add_argument("--raw", action="store_true", help="of a training run: the raw weights, not their EMA")
     parser.add_argument("--num-classes", type=int, help="by default as in the file; another number needs --seed")
     parser.add_argument("--in-chans", type=int, default=3, help="the first convolution is adapted to this")
     parser.add_argument("--image-size", type=int, help="for ViT and Swin: position tables are resampled to it")
     parser.add_argument("--seed", type=int, help="of a fresh classifier")
-    args = parser.parse_args()
+    args = command_line.parse(parser, argv)
     if args.reverse and args.weights is None:
         parser.error("--reverse needs --weights: our .safetensors file, or a run's workdir")
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command_line.run(run, args)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The top classes of image files and folders.
+"""Prints the top classes of image files and folders, and can draw them as a contact sheet.
 
-    python tools/predict.py photo.jpg holiday/ --model resnet50 --weights resnet50.safetensors
-    python tools/predict.py holiday/ --model resnet50 --weights resnet50.safetensors --sheet sheet.png
+  python tools/predict.py photo.jpg holiday/ --model resnet50 --weights resnet50.safetensors
+  python tools/predict.py holiday/ --model resnet50 --weights resnet50.safetensors --sheet sheet.png
 
-Class names are ImageNet's for 1000 classes; of --classes FILE (a name per line) otherwise.
+Class names are those of --classes FILE, a name per line; without it ImageNet's for 1000 classes, else numbers.
 """
 
 from __future__ import annotations
@@ -17,51 +17,62 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from rich.progress import track
 
-from jaxvision.errors import UserError
-from jaxvision.files import replace_file
-from jaxvision.preprocessing import imagenet_classes
-from tools.shared.model_args import add_model_arguments, load
+from tools.shared import command_line
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files, and the images below the folders, in order."""
+    """The files, and the images below the folders, in order.
+
+    Raises:
+      UserError: one does not exist, or a folder has no images.
+    """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if not inside:
-                raise UserError(f"no images below {path}: looked for {', '.join(sorted(SUFFIXES))}")
+                command_line.fail(f"no images below {path}: looked for {', '.join(sorted(SUFFIXES))}")
             found += inside
         elif path.is_file():
             found.append(path)
         else:
-            raise UserError(f"no such file or folder: {path}")
+            command_line.fail(f"no such file or folder: {path}")
     return found
 
 
 def class_names(file: Path | None, num_classes: int) -> list[str]:
-    """A name per class; the number where nobody names it."""
+    """A name per class: from the file, ImageNet's, or "class 7".
+
+    Raises:
+      UserError: the file is missing, or has another number of names.
+    """
+    from jaxvision.preprocessing import imagenet_classes
+
     if file is not None:
         if not file.is_file():
-            raise UserError(f"no file of class names: {file}")
+            command_line.fail(f"no file of class names: {file}")
         names = [line.strip() for line in file.read_text().splitlines() if line.strip()]
         if len(names) != num_classes:
-            raise UserError(f"{file} names {len(names)} classes, the model has {num_classes}")
+            command_line.fail(f"{file} names {len(names)} classes, the model has {num_classes}")
         return names
-    return (
-        [name for _, name in imagenet_classes()] if num_classes == 1000 else [f"class {i}" for i in range(num_classes)]
-    )
+    if num_classes == 1000:
+        return [name for _, name in imagenet_classes()]
+    return [f"class {i}" for i in range(num_classes)]
 
 
 def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[Sequence[str]], side: int = 200) -> Image.Image:
-    """The network's inputs in a grid, each above its caption's lines."""
+    """The network's inputs, uint8 (H, W, 3), in a grid with the lines of each one's caption below it.
+
+    Args:
+      images: in the order of the grid.
+      captions: lines of text; the first is the heading.
+      side: pixels of an image's side in the grid.
+    """
     font = ImageFont.load_default(13)
     lines = max(len(caption) for caption in captions)
     cell_height = side + 8 + 17 * lines
@@ -80,7 +91,13 @@ def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[Sequence[str]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predicts and prints."""
+    """Predicts and prints; returns 1 where an image could not be read."""
+    import jax
+    from rich.progress import track
+
+    from jaxvision.files import replace_file
+    from tools.shared.load_model import load
+
     paths = find_images(args.images)
     model, settings, identity = load(args)
     names = class_names(args.classes, model.num_classes)
@@ -124,24 +141,21 @@ def run(args: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("images", nargs="+", type=Path, help="image files, or folders to search for them")
-    add_model_arguments(parser, positional=False)
+    parser.add_argument("--model", required=True, help=command_line.MODEL_HELP)
+    command_line.add_weights_arguments(parser)
     parser.add_argument("--classes", type=Path, help="file with a class name per line")
-    parser.add_argument("--topk", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--topk", type=int, default=5, help="classes of each image (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16, help="(%(default)s)")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the images with their classes, as PNG")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args()
+    args = command_line.parse(parser, argv)
     if args.topk < 1 or args.batch_size < 1:
         parser.error("--topk and --batch-size must be at least 1")
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command_line.run(run, args)
 
 
 if __name__ == "__main__":

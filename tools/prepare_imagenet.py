@@ -18,8 +18,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from jaxvision.errors import UserError, require
-
 EXPECTED = {"train": 1_281_167, "validation": 50_000}
 
 
@@ -28,10 +26,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, required=True, help="ILSVRC2012_img_train.tar")
     parser.add_argument("--val", type=Path, required=True, help="ILSVRC2012_img_val.tar")
-    parser.add_argument("--out", type=Path, required=True, help="tfds data_dir; later --config.data.dir")
+    parser.add_argument(
+        "--out", "--data-dir", type=Path, required=True, help="where to write it; later --config.data.dir"
+    )
     parser.add_argument("--shards", type=int, help="files per split (default: tfds decides, 1024 for train)")
     parser.add_argument("--allow-partial", action="store_true", help="accept tar files with fewer images")
     args = parser.parse_args()
+    from jaxvision.errors import UserError, require
 
     problems = [f"{path} does not exist" for path in (args.train, args.val) if not path.is_file()]
     problems += [

@@ -1,14 +1,14 @@
-r"""Searches config fields: which weight decay, which learning rate gives the best accuracy?
-
-Each trial is a run of ``jaxvision.main`` with its own values, or with ``--folds N`` N of them, each
-trained without one part of the training set and judged by it (cross-validation), so that
-the validation set stays unseen. Optuna proposes the values and keeps them in ``sweep.db``; the same command
-goes on where it stopped, inside a run, too. At the end: a table and a plot.
+r"""Searches config fields for the best accuracy: which weight decay, which learning rate?
 
   python tools/sweep.py --config configs/resnet50_a3.py --workdir runs/decay --trials 12 --folds 5 \
       --search optimizer.weight_decay=log:0.002:0.2
   python tools/sweep.py --config configs/resnet_rs50.py:digits --workdir runs/grid --sampler grid \
       --search optimizer.weight_decay=choice:1e-5,1e-4,1e-3 --config.epochs=2
+
+Each trial is a run of ``jaxvision.main`` with its own values. With ``--folds N`` it is N runs, each trained without one
+fold of the training set and evaluated on it (cross-validation), so that the evaluation set stays unseen. Optuna chooses
+the values and keeps them in ``sweep.db``. The same command continues where it stopped, also in the middle of a run. At
+the end there are a table and a plot.
 """
 
 from __future__ import annotations
@@ -27,20 +27,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-try:
-    import optuna
-except ImportError:  # main() says how to install it
-    optuna = None
+from tools.shared import command_line
 
-from jaxvision import main as main_lib
-from jaxvision.config import unknown_fields
-from jaxvision.errors import UserError, require
-from jaxvision.files import replace_file
-from jaxvision.run.records import read_records
+if TYPE_CHECKING:
+    import optuna
 
 INTERRUPTED = (130, 143)
 METRICS = ("top1", "ema_top1", "top5", "ema_top5")
@@ -81,18 +75,25 @@ def parse_axis(text: str) -> Axis:
         return Axis(field, kind, tuple(rest.split(",")))
     try:
         low, high = (int(v) if kind == "int" else float(v) for v in rest.split(":"))
-    except ValueError as error:
-        raise UserError(f"--search {text}: expected {expected}") from error
+    except ValueError:
+        command_line.fail(f"--search {text}: expected {expected}")
     if kind not in ("log", "uniform", "int") or not field or not low < high or (kind == "log" and low <= 0):
-        raise UserError(f"--search {text}: expected {expected} with LOW < HIGH, above 0 for log")
+        command_line.fail(f"--search {text}: expected {expected} with LOW < HIGH, above 0 for log")
     return Axis(field, kind, (low, high))
 
 
 def check_fields(config: str, fixed: Sequence[str], axes: Sequence[Axis], folds: int) -> None:
-    """Fails on a typo before the first trial: the config with each axis at its bounds must be valid."""
+    """Finds mistakes before the first trial: the config with each axis at its bounds must be valid.
+
+    Raises:
+      UserError: it is not, or there is no such field.
+    """
+    from jaxvision import main as main_lib
+    from jaxvision.config import unknown_fields
+
     main_lib.parse(["--config", config, *fixed])
     if problems := unknown_fields([axis.field for axis in axes]):
-        raise UserError("\n".join(problems))
+        command_line.fail("\n".join(problems))
     fold = [f"--config.data.fold=1/{folds}"] if folds else []
     for pick in (0, -1):
         main_lib.parse(["--config", config, *fixed, *fold, *flags({a.field: a.values[pick] for a in axes})])
@@ -110,6 +111,8 @@ def run_trial(args: argparse.Namespace, params: dict[str, Any]) -> list[float]:
       KeyboardInterrupt: the run was interrupted, and saved.
       UserError: a run failed.
     """
+    from jaxvision.run.records import read_records
+
     name = hashlib.sha1(json.dumps(params, sort_keys=True).encode()).hexdigest()[:10]
     scores = []
     for fold in range(1, max(args.folds, 1) + 1):
@@ -125,14 +128,20 @@ def run_trial(args: argparse.Namespace, params: dict[str, Any]) -> list[float]:
             raise KeyboardInterrupt
         if code:
             last = (folder / "output.txt").read_text().strip().splitlines()[-1:] or ["no output"]
-            raise UserError(f"exit status {code}, {folder / 'output.txt'}: {last[0]}")
+            command_line.fail(f"exit status {code}, {folder / 'output.txt'}: {last[0]}")
         evaluations = [record for record in read_records(folder) if record["kind"] == "eval"]
         scores.append(evaluations[-1][args.metric])
     return scores
 
 
 def open_study(args: argparse.Namespace, axes: Sequence[Axis]) -> optuna.Study:
-    """The study in ``sweep.db``; trials that a stop cut off come first again."""
+    """The study in ``sweep.db``; trials that were interrupted come first again.
+
+    Raises:
+      UserError: the workdir holds another search.
+    """
+    import optuna
+
     args.workdir.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=f"sqlite:///{args.workdir.absolute() / 'sweep.db'}",
@@ -145,7 +154,7 @@ def open_study(args: argparse.Namespace, axes: Sequence[Axis]) -> optuna.Study:
     before = study.user_attrs.get("about", about)
     if before != about:
         changed = [f"{key}: {before[key]} -> {about[key]}" for key in about if before.get(key) != about[key]]
-        raise UserError(f"{args.workdir} holds another search; use another --workdir. Changed: {'; '.join(changed)}")
+        command_line.fail(f"{args.workdir} holds another search; use another --workdir. Changed: {'; '.join(changed)}")
     study.set_user_attr("about", about)
     for trial in study.trials:
         if trial.state == optuna.trial.TrialState.RUNNING:
@@ -166,6 +175,10 @@ def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 def search(args: argparse.Namespace, axes: Sequence[Axis], say: Callable[[str], None]) -> optuna.Study:
     """Runs trials until there are enough."""
+    import optuna
+
+    from jaxvision.errors import UserError
+
     study = open_study(args, axes)
     total = math.prod(len(a.values) for a in axes) if args.sampler == "grid" else args.trials
     while len(finished(study)) < total:
@@ -196,7 +209,9 @@ def _score(scores: Sequence[float]) -> str:
 
 
 def report(study: optuna.Study, axes: Sequence[Axis], args: argparse.Namespace) -> str:
-    """Writes ``sweep.csv``, ``sweep.md`` and ``sweep.png``; returns the table."""
+    """Writes ``sweep.csv``, ``sweep.md`` and ``sweep.png``; returns the table and the best trial's command."""
+    from jaxvision.files import replace_file, replace_text
+
     trials = finished(study)
     good = sorted((t for t in trials if "scores" in t.user_attrs), key=lambda t: -t.value)
     lines = ["| " + " | ".join([*(a.field for a in axes), args.metric]) + " |", "|---" * (len(axes) + 1) + "|"]
@@ -210,8 +225,8 @@ def report(study: optuna.Study, axes: Sequence[Axis], args: argparse.Namespace) 
     text = io.StringIO(newline="")
     rows = [[*(t.params[a.field] for a in axes), t.value, *t.user_attrs["scores"]] for t in good]
     csv.writer(text, lineterminator="\n").writerows([[*(a.field for a in axes), "mean", "scores"], *rows])
-    replace_file(args.workdir / "sweep.csv", lambda path: path.write_text(text.getvalue()))
-    replace_file(args.workdir / "sweep.md", lambda path: path.write_text(table + "\n"))
+    replace_text(args.workdir / "sweep.csv", text.getvalue())
+    replace_text(args.workdir / "sweep.md", table + "\n")
     if good:
         replace_file(args.workdir / "sweep.png", lambda path: plot(good, axes, args.metric, path))
         best = ["--config", args.config, *args.fixed, *flags(good[0].params)]
@@ -220,7 +235,7 @@ def report(study: optuna.Study, axes: Sequence[Axis], args: argparse.Namespace) 
 
 
 def plot(trials: Sequence[optuna.trial.FrozenTrial], axes: Sequence[Axis], metric: str, path: Path) -> None:
-    """The metric against each searched field, with the folds' deviation."""
+    """Draws the metric against each searched field, with the standard deviation over the folds."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -241,13 +256,17 @@ def plot(trials: Sequence[optuna.trial.FrozenTrial], axes: Sequence[Axis], metri
 
 
 def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[Axis]]:
-    """The arguments; what starts with ``--config.`` goes to every run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The arguments and the searched fields; what starts with ``--config.`` goes to every run.
+
+    Raises:
+      UserError: values that make no sense.
+    """
+    parser = command_line.parser(__doc__)
     parser.add_argument("--config", required=True, help="a config file, as for jaxvision.main")
     parser.add_argument("--workdir", type=Path, required=True, help="of the search; the same one resumes it")
     parser.add_argument("--search", action="append", required=True, metavar="FIELD=SPEC", help="may be repeated")
     parser.add_argument("--trials", type=int, default=20, help="for tpe and random (20)")
-    parser.add_argument("--folds", type=int, default=0, help="cross-validation with so many parts; 0: evaluation split")
+    parser.add_argument("--folds", type=int, default=0, help="cross-validation with so many folds; 0: evaluation split")
     parser.add_argument("--metric", choices=METRICS, default="ema_top1")
     parser.add_argument("--sampler", choices=["tpe", "random", "grid"], default="tpe", help="grid: all choices")
     parser.add_argument("--seed", type=int, default=0)
@@ -257,25 +276,31 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[Axi
     args.fixed = rest
     axes = [parse_axis(text) for text in args.search]
     if args.folds == 1 or args.folds < 0 or args.trials < 1:
-        raise UserError("--folds needs at least 2 parts (or 0 for none), --trials at least 1")
+        command_line.fail("--folds needs at least 2 folds (or 0 for none), --trials at least 1")
     if args.sampler == "grid" and any(a.kind != "choice" for a in axes):
-        raise UserError("--sampler grid needs FIELD=choice:A,B,C for every field")
+        command_line.fail("--sampler grid needs FIELD=choice:A,B,C for every field")
     if twice := [f for f, group in itertools.groupby(sorted(a.field for a in axes)) if len(list(group)) > 1]:
-        raise UserError(f"--search names {', '.join(twice)} twice")
+        command_line.fail(f"--search names {', '.join(twice)} twice")
     return args, axes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status."""
+    return command_line.run(run, argv)
+
+
+def run(argv: Sequence[str] | None) -> int:
+    """Searches, resuming what is there, and reports."""
+    args, axes = parse_args(argv)
+    from jaxvision.errors import require
+
+    require("sweep", "optuna")
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    check_fields(args.config, args.fixed, axes, args.folds)
     try:
-        args, axes = parse_args(argv)
-        require("sweep", "optuna")
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        check_fields(args.config, args.fixed, axes, args.folds)
         study = search(args, axes, lambda text: print(text, flush=True))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command resumes", file=sys.stderr)
         return 130

@@ -1,10 +1,10 @@
-"""Top-1 and top-5 of a model and its weights on any data source, with the weights' own preprocessing.
+"""Measures top-1 and top-5 of a model's weights on a data set, with the weights' own preprocessing.
 
-    python tools/validate.py resnet50.a1_in1k --weights resnet50.safetensors --name imagenet2012
-    python tools/validate.py convnext_tiny --weights w.pth --name folder --dir imagenette2 --split val --out result.json
+  python tools/validate.py resnet50.a1_in1k --weights resnet50.safetensors --data-name imagenet2012
+  python tools/validate.py convnext_tiny --weights w.pth --data-name folder --data-dir imagenette2 --split val
 
-Preprocessing is Pillow's, pixel for pixel timm's, so the figures are timm's. A folder whose
-classes are WordNet ids is mapped to ImageNet's 1000 classes, also where it has only some.
+The preprocessing is Pillow's, pixel for pixel timm's, so the figures are timm's. A folder whose classes are WordNet ids
+is mapped to ImageNet's 1000 classes, also where it has only some of them.
 """
 
 from __future__ import annotations
@@ -16,40 +16,50 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from rich.progress import Progress
 
-from jaxvision.data import sources
-from jaxvision.data.loader import Loader, prefetch
-from jaxvision.data.plan import Plan
-from jaxvision.data.tfrecord import DataError
-from jaxvision.errors import UserError
-from jaxvision.files import replace_file
-from jaxvision.preprocessing import imagenet_classes
-from jaxvision.train import sharding
-from tools.shared.data_args import add_data_arguments, open_source
-from tools.shared.model_args import add_model_arguments, load
+from tools.shared import command_line
+
+if TYPE_CHECKING:
+    import jax
+
+    from jaxvision.data.sources import Source
 
 
-def class_table(source: sources.Source, num_classes: int) -> np.ndarray:
-    """The model's class of each label of the source."""
+def class_table(source: Source, num_classes: int) -> np.ndarray:
+    """The model's class of each label of the data, int32 (classes of the data,).
+
+    Raises:
+      UserError: the data has more classes than the model.
+    """
+    from jaxvision.preprocessing import imagenet_classes
+
     ids = [wnid for wnid, _ in imagenet_classes()]
     names = list(source.class_names or [])
     if num_classes == 1000 and names and set(names) <= set(ids):
         return np.array([ids.index(name) for name in names], np.int32)
     if source.num_classes > num_classes:
-        raise UserError(f"the data has {source.num_classes} classes, the model only {num_classes}")
+        command_line.fail(f"the data has {source.num_classes} classes, the model only {num_classes}")
     return np.arange(source.num_classes, dtype=np.int32)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates and reports."""
+    import jax
+    import jax.numpy as jnp
+    from rich.progress import Progress
+
+    from jaxvision.data.loader import Loader, prefetch
+    from jaxvision.data.plan import Plan
+    from jaxvision.files import replace_text
+    from jaxvision.train import sharding
+    from tools.shared.load_data import open_source
+    from tools.shared.load_model import load
+
     model, settings, identity = load(args)
     source = open_source(args)
     table = class_table(source, model.num_classes)
@@ -58,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     plan = Plan(len(source), batch_size, seed=0, train=False, shard=0, shards=1)
     loader = Loader(source, plan, settings.transform, size=settings.size, threads=args.threads)
     print(f"{args.model} ({identity}{', fused' if args.fuse else ''}, {args.dtype})")
-    print(f"{len(source)} images of {args.name} {args.split}: {settings}", flush=True)
+    print(f"{len(source)} images of {args.data_name} {args.split}: {settings}", flush=True)
 
     @jax.jit
     def step(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
@@ -81,36 +91,33 @@ def run(args: argparse.Namespace) -> int:
     top1, top5 = (100 * float(r) / len(source) for r in right)
     print(f"top-1 {top1:.3f} %, top-5 {top5:.3f} % in {seconds:.1f} s ({len(source) / seconds:.1f} images/s)")
     spec = model.spec
-    if spec.tag != "untrained" and spec.top1 is not None and args.name.startswith("imagenet2012"):
+    if spec.tag != "untrained" and spec.top1 is not None and args.data_name.startswith("imagenet2012"):
         print(f"published for {spec.name}.{spec.tag}: {spec.top1} at {spec.input_size} px (timm)")
     if args.out:
         document = {
             "model": args.model, "weights": str(args.weights), "identity": identity, "fused": args.fuse,
-            "dtype": args.dtype, "data": args.name, "split": args.split, "images": len(source),
+            "dtype": args.dtype, "data": args.data_name, "split": args.split, "images": len(source),
             "preprocessing": vars(settings), "top1": top1, "top5": top5, "seconds": round(seconds, 2),
             "date": str(date.today()), "device": jax.devices()[0].device_kind, "devices": jax.device_count(),
             "python": platform.python_version(), "jax": jax.__version__,
         }  # fmt: skip
-        replace_file(args.out, lambda file: file.write_text(json.dumps(document, indent=2) + "\n"))
+        replace_text(args.out, json.dumps(document, indent=2) + "\n")
     return 0
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model_arguments(parser, positional=True)
-    add_data_arguments(parser, split="validation")
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser = command_line.parser(__doc__)
+    command_line.add_model_name(parser)
+    command_line.add_weights_arguments(parser)
+    command_line.add_data_arguments(parser, split="validation")
+    parser.add_argument("--batch-size", type=int, default=128, help="(%(default)s)")
     parser.add_argument("--threads", type=int, help="decoding threads; default: one per core")
     parser.add_argument("--out", type=Path, help="write the result as JSON")
-    args = parser.parse_args()
+    args = command_line.parse(parser, argv)
     if args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
-    try:
-        return run(args)
-    except (UserError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command_line.run(run, args)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Checks every record's checksum and that every image decodes; names what is bad. Exit status 1 if anything is.
 
-python tools/verify_data.py --name imagenet2012 --dir ~/tensorflow_datasets --split train
-python tools/verify_data.py --name folder --dir photos --split val
+python tools/verify_data.py --data-name imagenet2012 --data-dir ~/tensorflow_datasets --split train
+python tools/verify_data.py --data-name folder --data-dir photos --split val
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ import concurrent.futures
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
-from rich.progress import track
+from tools.shared import command_line
 
-from jaxvision.data import sources
-from jaxvision.data.decode import decode
-from jaxvision.errors import UserError
-from tools.shared.data_args import add_data_arguments, open_source
+if TYPE_CHECKING:
+    from jaxvision.data.sources import Source
 
 
-def check(source: sources.Source, index: int) -> str | None:
+def check(source: Source, index: int) -> str | None:
     """What is wrong with an example, or None."""
+    import numpy as np
+
+    from jaxvision.data.decode import decode
+
     try:
         if problem := source.verify(index):
             return f"{source.where(index)}: {problem}"
@@ -38,18 +40,13 @@ def check(source: sources.Source, index: int) -> str | None:
     return None
 
 
-def main() -> int:
-    """Verifies a split; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_data_arguments(parser, split="train")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    args = parser.parse_args()
-    try:
-        source = open_source(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    bad = 0
+def run(args: argparse.Namespace) -> int:
+    """Verifies a split; returns 1 where an example is damaged."""
+    from rich.progress import track
+
+    from tools.shared.load_data import open_source
+
+    source, bad = open_source(args), 0
     with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:
         results = pool.map(lambda i: check(source, i), range(len(source)))
         for problem in track(results, "verifying", total=len(source), disable=not sys.stderr.isatty()):
@@ -58,6 +55,17 @@ def main() -> int:
                 print(problem, flush=True)
     print(f"{bad} of {len(source)} examples are damaged" if bad else f"{len(source)} examples, all good")
     return 1 if bad else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = command_line.parser(__doc__)
+    command_line.add_data_arguments(parser, split="train")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one per core")
+    args = command_line.parse(parser, argv)
+    if args.threads < 1:
+        parser.error(f"--threads must be at least 1, got {args.threads}")
+    return command_line.run(run, args)
 
 
 if __name__ == "__main__":

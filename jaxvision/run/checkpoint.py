@@ -1,18 +1,18 @@
-"""Checkpoints: Orbax's CheckpointManager behind the promises it does not make by itself.
+"""Checkpoints through Orbax's CheckpointManager, with what it does not guarantee by itself.
 
-Orbax commits atomically and restores on any topology. What is added here:
+Orbax commits a checkpoint whole or not at all, and restores it on any number of devices. Added here:
 
-* a CRC-32 per array and a digest of the table that holds them: Orbax restores flipped
-  bits silently (24 of 24 when measured);
-* restore is newest good first: a damaged checkpoint is named and the next older one used;
-* a checkpoint of another model is refused with the list of differences;
-* the latest N and the best survive restarts, which needs ``preservation_policy``,
-  ``best_fn`` and ``best_mode`` together;
-* deletion renames first, so that ``kill -9`` leaves no half-deleted checkpoint;
-* a failed save (disk full) leaves no debris and the run goes on.
+* A CRC-32 of every array, and a digest of their table: Orbax restores flipped bits without an error (24 of 24 when
+  measured).
+* ``restore`` takes the newest checkpoint that is not damaged, and names each damaged one.
+* A checkpoint of another model is refused with a list of the differences.
+* The latest N and the best one survive restarts, which needs ``preservation_policy``, ``best_fn`` and ``best_mode``
+  together.
+* Deletion renames first, so that ``kill -9`` leaves no half-deleted checkpoint.
+* A save that fails, as on a full disk, leaves no partial files, and the run goes on.
 
-The state is saved as one flat dict of numpy arrays, so a checkpoint knows nothing of
-devices, and a restore on another number of them is a plain copy.
+The state is saved as one flat dict of numpy arrays. So a checkpoint does not depend on devices, and restoring it on
+another number of them is a plain copy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from jaxvision.options import option
 FORMAT = 1
 _PREFIX = "step"
 _TRASH = ".trash"
-_WRITERS_END_S = 5.0  # how long the writers of a failed save may go on
+_WRITERS_END_S = 5.0  # seconds for which the writers of a failed save may go on
 
 Flat = Mapping[str, np.ndarray]
 
@@ -61,16 +61,19 @@ class Checkpointer:
 
     Args:
       directory: absolute path; created if missing.
-      keep: how many of the latest checkpoints to keep; the best is kept besides.
-      warn: called with one line when a save failed or a damaged checkpoint was met.
+      keep: how many of the latest checkpoints to keep; the best one is kept, too.
+      warn: called with one line when a save has failed or a checkpoint is damaged.
       read_only: nothing is created or deleted; only a damaged score file is emptied.
+
+    Attributes:
+      best: step of the checkpoint with the highest score; known after :meth:`close`.
     """
 
     def __init__(self, directory: Path, *, keep: int, warn: Callable[[str], None], read_only: bool = False) -> None:
-        absl_logging.set_verbosity(absl_logging.FATAL)  # what Orbax has to say is in its exceptions
+        absl_logging.set_verbosity(absl_logging.FATAL)  # what matters is in Orbax's exceptions
         _silence_closed_loops()
         self.directory, self.warn = directory, warn
-        self.best: int | None = None  # known after close(): the step with the highest score
+        self.best: int | None = None
         self._saving: int | None = None
         self._last_failed = False
         policy = ocp.checkpoint_managers.preservation_policy
@@ -97,16 +100,16 @@ class Checkpointer:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, flat: Flat, meta: Mapping[str, Any], score: float | None = None) -> bool:
-        """Starts to write a checkpoint in the background.
+        """Starts writing a checkpoint in the background, after the one in progress.
 
         Args:
-          step: its number.
-          flat: host arrays; they must not change afterwards.
-          meta: JSON-serialisable, returned by :meth:`restore`.
-          score: evaluation accuracy, by which the best checkpoint is chosen.
+          step: of the checkpoint; one that exists is replaced.
+          flat: host arrays by name; they must not change afterwards.
+          meta: JSON-serialisable; :meth:`restore` returns it.
+          score: evaluation accuracy, by which the best checkpoint is chosen; None: it was not evaluated.
 
         Returns:
-          False where the save could not start or an earlier one failed; ``warn`` has said why.
+          False where this save could not start or the one before failed; ``warn`` was told why.
         """
         good = self.wait()
         document = {"format": FORMAT, "meta": dict(meta), "arrays": _table(flat)}
@@ -114,7 +117,7 @@ class Checkpointer:
             state=ocp.args.PyTreeSave(dict(flat)),
             meta=ocp.args.JsonSave({"document": document, "sha256": _digest(document)}),
         )
-        # Nothing is being deleted now; what was would stand in the way of a step that is deleted a second time.
+        # Nothing is being deleted now; what is left here would block a second deletion of the same step.
         shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
         if self._last_failed:
             self._remove_debris()
@@ -123,13 +126,13 @@ class Checkpointer:
                 self._manager.delete(step)
             self._saving, self._last_failed = step, False
             self._manager.save(step, args=args, metrics=None if score is None else {"score": score})
-        except Exception as error:  # a full disk surfaces as OSError, ValueError or XlaRuntimeError
+        except Exception as error:  # a full disk arrives as OSError, ValueError or XlaRuntimeError
             self._failed(error)
             return False
         return good
 
     def wait(self) -> bool:
-        """Waits for the save in progress; False where it failed."""
+        """Waits for the save in progress; returns False where it failed."""
         if self._saving is None:
             return True
         try:
@@ -141,7 +144,7 @@ class Checkpointer:
         return True
 
     def close(self) -> bool:
-        """Waits and releases the manager's threads; False where the last save failed."""
+        """Waits, and ends the manager's threads; returns False where the last save failed."""
         good = self.wait() and not self._last_failed
         self.best = self._manager.best_step()
         self._manager.close()
@@ -150,18 +153,17 @@ class Checkpointer:
     def restore(
         self, target: Flat | None, *, step: int | None = None
     ) -> tuple[dict[str, np.ndarray], dict, int] | None:
-        """The newest good checkpoint, or the one of ``step``.
+        """Reads the newest checkpoint that is not damaged, or the one of ``step``.
 
         Args:
-          target: names with arrays (or shape structs) that the checkpoint must have; None takes whatever it has.
-          step: a particular checkpoint.
+          target: arrays, or their shapes and dtypes, by name, which must be those of the checkpoint; None: any.
+          step: of the checkpoint.
 
         Returns:
           (flat state, metadata, step), or None where there is no checkpoint at all.
 
         Raises:
-          UserError: the checkpoint belongs to another model (differences listed), or every
-            checkpoint is damaged.
+          UserError: it is of another model, every checkpoint is damaged, or there is none of ``step``.
         """
         steps = self.steps() if step is None else [step]
         if step is not None and step not in self.steps():
@@ -220,7 +222,7 @@ class Checkpointer:
         self.warn(f"checkpoint of step {step} was not saved ({reason}); training goes on")
 
     def _repair_scores(self) -> None:
-        """Empties damaged score files, which Orbax reads before anything else and cannot start with."""
+        """Empties damaged score files: Orbax reads them first of all, and fails to start where one is damaged."""
         for file in self.directory.glob(f"{_PREFIX}_*/metrics/metrics"):
             try:
                 damaged = not isinstance(json.loads(file.read_text()), dict)
@@ -231,9 +233,9 @@ class Checkpointer:
                 file.write_text("{}")
 
     def _remove_debris(self) -> None:
-        """Deletes uncommitted folders; Orbax leaves them where a save failed, and they keep filling the disk.
+        """Deletes the folders of saves that failed, which Orbax leaves and which fill the disk.
 
-        Its abandoned writers may go on for a moment and put a file into a folder that is just being emptied.
+        Its abandoned writers may go on for a moment and write into a folder that is being deleted.
         """
         deadline = time.monotonic() + _WRITERS_END_S
         while folders := list(self.directory.glob("*.orbax-checkpoint-tmp*")):
@@ -245,7 +247,7 @@ class Checkpointer:
 
 
 class _DamagedError(Exception):
-    """A checkpoint that cannot be trusted."""
+    """A checkpoint that cannot be read, or whose checksums differ."""
 
 
 def _score(metrics: Mapping[str, Any]) -> float:
@@ -255,7 +257,7 @@ def _score(metrics: Mapping[str, Any]) -> float:
 
 
 def _table(flat: Flat) -> dict[str, list]:
-    """name -> [shape, dtype, CRC-32]; the CRCs are computed in threads (zlib releases the GIL)."""
+    """[shape, dtype, CRC-32] of each array by name; computed in threads, as zlib releases the GIL."""
 
     def row(value: np.ndarray) -> list:
         flat_bytes = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
@@ -270,6 +272,7 @@ def _digest(document: Mapping[str, Any]) -> str:
 
 
 def _compare(saved: Mapping[str, list], target: Flat, directory: Path, step: int) -> None:
+    """Raises a ``UserError`` with every difference in name, shape or dtype."""
     problems = [f"only in the checkpoint: {name} {saved[name][0]}" for name in saved if name not in target]
     for name, value in target.items():
         expected = [list(value.shape), str(np.dtype(value.dtype))]
@@ -292,14 +295,14 @@ def _first_line(error: BaseException) -> str:
 
 
 def _silence_abandoned_tasks() -> None:
-    """After a failed save or restore, asyncio logs each task that Orbax abandoned."""
+    """Keeps asyncio from logging each task that Orbax abandons after a failed save or restore."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def _silence_closed_loops() -> None:
-    """After a failed save or restore, Orbax's abandoned writers complain that their event loop is closed.
+    """Keeps Orbax's abandoned writers from printing that their event loop is closed, after a failed save or restore.
 
-    They do so before the failure is known here, so this stands from the start.
+    They print it before the failure is known here, so this is installed from the start.
     """
     inner = sys.unraisablehook
     if getattr(inner, "filters_closed_loops", False):

@@ -1,4 +1,4 @@
-"""What a training run left in its workdir: weights and config, without building the run again."""
+"""Weights and config of a training run, read from its workdir without building the run again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from jaxvision.weights.state_dict import State, torch_layout
 
 
 def weights_source(text: str) -> Path | State:
-    """What :func:`jaxvision.load_weights` takes, of a config's text: a file, or the average of a run's workdir."""
+    """A config's text as something :func:`jaxvision.load_weights` takes: a file's path, or the EMA of a run's workdir.
+
+    Raises:
+      UserError: it is a folder without a usable checkpoint.
+    """
     path = Path(text).expanduser()
     return run_weights(path, ema=True)[0] if path.is_dir() else path
 
@@ -22,8 +26,8 @@ def run_weights(workdir: Path, *, ema: bool, step: int | None = None) -> tuple[S
 
     Args:
       workdir: of the run.
-      ema: the averaged weights, not the raw ones.
-      step: of a particular checkpoint; None for the newest good one.
+      ema: whether to take the EMA; otherwise the raw weights.
+      step: of the checkpoint; None: the newest one that is not damaged.
 
     Raises:
       UserError: there is no usable checkpoint.

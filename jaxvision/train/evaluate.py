@@ -1,4 +1,4 @@
-"""Exact evaluation: every image once, padding masked, raw and EMA weights on the same batches."""
+"""Exact evaluation: every image once, padding masked, raw and EMA weights on the same batches; and ``mode=eval``."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from jaxvision.train.state import TrainState, flatten, unflatten
 def evaluate(
     program: Callable, loader: Loader, mesh: Mesh, state: TrainState, console: Console, tick: Callable[[], None]
 ) -> dict[str, float]:
-    """Metrics of the raw and the averaged weights over the whole set.
+    """Evaluates the raw weights and their EMA on the whole set.
 
     Args:
-      program: from :func:`build.eval_program`.
-      loader: over the evaluation set.
+      program: of :func:`jaxvision.train.build.eval_program`.
+      loader: of the evaluation set.
       mesh: of the run.
       state: whose weights are evaluated.
       console: shows the progress.
-      tick: called after every batch (feeds the watchdog).
+      tick: called after every batch; feeds the watchdog.
 
     Returns:
-      :data:`EVAL_METRICS`, the same with ``ema_`` before the name, and ``examples``.
+      The values of :data:`EVAL_METRICS`, those of the EMA with "ema_" before the name, and the number of examples.
 
     Raises:
       Interrupted: the loader was asked to stop.
@@ -58,7 +58,11 @@ def evaluate(
 
 
 def run(config: Config, workdir: Path) -> int:
-    """Evaluates the newest good checkpoint of a workdir; writes ``evaluation.json`` and returns the exit status."""
+    """Evaluates a workdir's newest checkpoint that is not damaged, writes ``evaluation.json``; returns the exit status.
+
+    Raises:
+      UserError: there is no usable checkpoint, or it is of another model.
+    """
     mesh = build.start_devices(config)
     console = Console(enabled=jax.process_index() == 0, total=1)
     folder = workdir.absolute() / "checkpoints"
@@ -71,9 +75,11 @@ def run(config: Config, workdir: Path) -> int:
     restored = checkpoints.restore(flatten(state))
     if restored is None:
         raise UserError(f"no checkpoints in {workdir}: train first, or name the run with --workdir")
+    checkpoints.close()
     flat, _, step = restored
     state = sharding.replicate(mesh, unflatten(state, flat))
     preemption = Preemption()
+    preemption.say = console.notice
     loader = inputs.eval_loader(config, source, preemption.stopped)
     console.line(
         f"evaluating {config.model.name}, step {step}, on {len(source)} images of {config.data.name} "

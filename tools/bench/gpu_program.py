@@ -1,8 +1,8 @@
-"""What XLA compiles for an NVIDIA H200, judged without a GPU: kernels, bytes, the time that they need at least.
+"""Counts what XLA compiles for an NVIDIA H200, without one: kernels, their bytes, the least time that they need.
 
-XLA compiles for a description of the card. Counted are the kernels of the compiled program; the bytes of a kernel are
-those of its operands and results as the program names them; its floor is the larger of bytes / 4.3 TB/s and 2.5 us.
-No kernel is timed and nothing is autotuned, so the card may choose other matrix kernels.
+XLA compiles for a description of the card. A kernel's bytes are those of its operands and results in the compiled
+program; its least time is the larger of bytes / 4.3 TB/s and 2.5 us. No kernel is timed and nothing is autotuned, so
+the card may choose other kernels for matrix multiplications.
 
 Needs JAX's CUDA packages, in an environment of their own (`make gpu-program`, python 3.12):
 
@@ -34,13 +34,6 @@ os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import jax
-import jax.numpy as jnp
-from jax.experimental import topologies
-
-import jaxvision
-from jaxvision.inference.hoist import hoist
-from jaxvision.ops.backend import lower_for
 from tools.bench.models import COMPARISON, training
 
 # NVIDIA's figures for the H200 SXM.
@@ -55,7 +48,7 @@ gpu_device_info {
 platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } runtime_version { major: 13 }
 device_description_str: "NVIDIA H200"
 """
-BANDWIDTH, LAUNCH = 4.3e12, 2.5e-6  # bytes/s measured on an H200 (shared/perf.md), s of a kernel at least
+BANDWIDTH, LAUNCH = 4.3e12, 2.5e-6  # bytes/s measured on an H200, seconds of a kernel at least
 BATCHES = {"infer": 32, "train": 256}
 SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "u16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8}
 # Instructions that are no kernels.
@@ -130,6 +123,13 @@ def compile_program(
     model: str, mode: str, batch: int, size: int, device: Any, options: dict[str, str | bool]
 ) -> tuple[str, Any]:
     """The compiled program's text and its memory analysis."""
+    import jax
+    import jax.numpy as jnp
+
+    import jaxvision
+    from jaxvision.inference.hoist import hoist
+    from jaxvision.ops.backend import lower_for
+
     place = jax.sharding.SingleDeviceSharding(device)
 
     def shapes(tree: Any) -> Any:
@@ -198,12 +198,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(COMPARISON), help="names, also with *; default: the comparison's")
     parser.add_argument("--modes", default="infer,train")
-    parser.add_argument("--batch", type=int, default=0, help="default: 32, training 256")
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch-size", "--batch", dest="batch", type=int, default=0, help="default: 32, training 256")
+    parser.add_argument("--image-size", "--size", dest="size", type=int, default=224)
     parser.add_argument("--kernels", action="store_true", help="list each program's kernels, the largest first")
     parser.add_argument("--options", default="", help="XLA's compiler options, NAME=VALUE,..., beside its own choice")
     parser.add_argument("--out", type=Path, help="write the table here, and the rows beside it as .json")
     args = parser.parse_args(argv)
+    import jax
+    from jax.experimental import topologies
+
+    import jaxvision
+    from jaxvision.files import replace_text
+
     try:
         topology = topologies.get_topology_desc(platform="cuda", target_config=H200, topology="1x1x1")
     except NotImplementedError:
@@ -236,9 +242,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"timed: the floor is the sum over kernels of max(bytes / {BANDWIDTH / 1e12} TB/s, {1e6 * LAUNCH} us). "
             f"Command: `tools/bench/gpu_program.py {' '.join(argv or sys.argv[1:])}`\n\n"
         )
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(title + table(rows) + "\n")
-        args.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+        replace_text(args.out, title + table(rows) + "\n")
+        replace_text(args.out.with_suffix(".json"), json.dumps(rows, indent=1) + "\n")
     return 1 if any("error" in row for row in rows) else 0
 
 

@@ -1,13 +1,12 @@
-"""Training input on the host: images per CPU-second and memory, jaxvision beside timm, on the same images in one run.
+"""Measures the host's part of training input against timm: images per CPU-second, and memory: ``make bench-input``.
 
   make bench-input                      # all pipelines, 5 interleaved rounds, result under benchmarks/results/
   make bench-input ARGS="--rounds 1 --images 512"
 
-Every pipeline runs in a process of its own, rounds interleaved. The headline is images
-per CPU-second of the whole process tree, which repeats within some percent on a loaded
-machine where wall time does not. timm's side does RandAugment on the host, as it must;
-ours does the same recipe's RandAugment on the device, which is not host work.
-The images are made here: 1/f color noise with the sizes and bytes of ImageNet photos.
+Every pipeline runs in a process of its own, rounds interleaved. The main figure is images per CPU-second of the whole
+process tree, which repeats within some percent on a loaded machine where wall time does not. timm's side does
+RandAugment on the host, as it must; ours does the same recipe's RandAugment on the device, which is not host work. The
+images are made here: 1/f color noise with the sizes and bytes of ImageNet photos.
 """
 
 from __future__ import annotations
@@ -209,7 +208,10 @@ def cpu_seconds() -> float:
 def main() -> int:
     """Runs the rounds and writes the result; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data/bench_input"), help="where the images are made")
+    parser.add_argument(
+        "--data-dir", "--data", dest="data", type=Path, default=Path("data/bench_input"),
+        help="where the images are made",
+    )  # fmt: skip
     parser.add_argument("--count", type=int, default=1024, help="images to make")
     parser.add_argument("--images", type=int, default=1536, help="images measured per pipeline and round")
     parser.add_argument("--rounds", type=int, default=5)
@@ -286,9 +288,10 @@ def report(samples: dict[str, list[dict[str, float]]], args: argparse.Namespace)
         "samples": samples,
         "table": lines,
     }
-    args.out.mkdir(parents=True, exist_ok=True)
+    from jaxvision.files import replace_text
+
     path = args.out / f"input_cpu{os.cpu_count()}_{document['date']}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    replace_text(path, json.dumps(document, indent=1) + "\n")
     print(f"written to {path}")
 
 

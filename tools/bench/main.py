@@ -1,16 +1,16 @@
-"""Speed, memory and accuracy of the ten models of the comparison against timm, measured in one run: ``make bench``.
-
-For each model and mode every variant of both sides is built in a process of its own; then all run in turn, round
-after round, each call on inputs that lie on the device. Medians with their spread; ratios of medians with a
-bootstrapped 95 % interval. Compared is like with like: "default" is jaxvision under a plain ``jax.jit`` against timm
-eager; "best" is each side's fastest setting: ``jaxvision.compile`` against ``torch.compile``, eager and, on a GPU, CUDA
-graphs. Both fold batch normalisation. Training is compiled as ``jaxvision.main`` does. On a CPU "keep" is the same for
-both: ``jaxvision.keep_memory``. On a GPU "fusion" is XLA's experimental convolution fusion.
+"""Measures speed, memory and accuracy of the ten models of the comparison against timm, in one run: ``make bench``.
 
   make bench                                                            # a GPU if there is one, else the CPU
-  make bench ARGS="--models resnet50,convnext_tiny --modes infer --batch 64 --out /tmp/bench"
+  make bench ARGS="--models resnet50,convnext_tiny --modes infer --batch-size 64 --out /tmp/bench"
   make bench ARGS=--pipeline                                            # and JPEGs on disk to augmented batches
   python tools/bench/main.py --val imagenet/val --weights checkpoints/       # top-1 measured here, not published
+
+For each model and mode every variant of both sides is built in a process of its own. Then all run in turn, round after
+round, on inputs that are on the device. Reported are medians, their spread, and ratios of medians with a bootstrapped
+95 % interval. "default" compares jaxvision under a plain ``jax.jit`` with timm eager; "best" compares each side's
+fastest setting: ``jaxvision.compile`` with ``torch.compile``, eager or, on a GPU, CUDA graphs, where both fold batch
+normalisation. Training is compiled as ``jaxvision.main`` does it. On a CPU "keep" is ``jaxvision.keep_memory``, for
+both sides. On a GPU "fusion" is XLA's experimental convolution fusion.
 """
 
 from __future__ import annotations
@@ -34,16 +34,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from jaxvision.files import replace_file
-from jaxvision.models.registry import list_models, model_spec
 from tools.bench.models import COMPARISON
-from tools.bench.pipeline import measure_all
-from tools.bench.plot import plot_all
 from tools.bench.processor import processor
-from tools.bench.table import bench_table
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("XLA_FLAGS", "TORCH_LOGS", "OMP_NUM_THREADS")
@@ -107,7 +99,7 @@ class Worker:
 
 @dataclasses.dataclass
 class Row:
-    """Everything measured of a model in a mode; ``variants`` holds a dict for each side's variant."""
+    """What was measured of a model in a mode; ``variants`` has a dict for each variant of each side."""
 
     model: str
     mode: str
@@ -118,7 +110,7 @@ class Row:
 
 
 def measure(model: str, mode: str, batch: int, chosen: dict[str, list[str]], args: argparse.Namespace) -> Row:
-    """One row; where a side runs out of memory, both get half the batch."""
+    """One row; where one side runs out of memory, both get half the batch."""
     row = Row(model, mode, batch, args.size, args.dtype, {})
     workers: dict[str, Worker] = {}
     try:
@@ -153,7 +145,7 @@ def out_of_memory(message: str) -> bool:
 
 
 def run_rounds(row: Row, workers: dict[str, Worker], args: argparse.Namespace) -> None:
-    """Warms up, then lets the workers run in turn; a failure takes a worker out, not the others."""
+    """Warms up, then lets the workers run in turn; one that fails is left out, and the others go on."""
     calls: dict[str, int] = {}
 
     def ask(key: str, operation: str, **arguments: Any) -> Any:
@@ -236,6 +228,8 @@ def weights_of(model: str) -> Any:
         "convnext_tiny": "fb_in1k", "swin_tiny_patch4_window7_224": "ms_in1k", "resnet50": "a1_in1k",
         "tf_efficientnet_b0": "aa_in1k",
     }  # fmt: skip
+    from jaxvision import model_spec
+
     return model_spec(f"{model}.{tags[model]}" if model in tags else model)
 
 
@@ -253,16 +247,9 @@ def measured_top1(models: Sequence[str], args: argparse.Namespace) -> dict[str, 
             print(f"no {model}.safetensors or .pth in {args.weights}: published top-1", file=sys.stderr)
             continue
         out = args.out / f"top1_{model}.json"
-        command = [
-            sys.executable,
-            str(ROOT / "tools" / "validate.py"),
-            model,
-            "--weights",
-            str(file),
-            "--name",
-            "folder",
-        ]
-        command += ["--dir", str(args.val.parent), "--split", args.val.name, "--out", str(out)]
+        command = [sys.executable, str(ROOT / "tools" / "validate.py"), model, "--weights", str(file)]
+        command += ["--data-name", "folder", "--data-dir", str(args.val.parent), "--split", args.val.name]
+        command += ["--out", str(out)]
         subprocess.run(command, check=True)
         found[model] = json.loads(out.read_text())["top1"]
     return found
@@ -275,8 +262,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--models", default=",".join(COMPARISON), help="names, with shell wildcards; default: the comparison's"
     )
     parser.add_argument("--modes", default="infer,train", help="infer, train or both")
-    parser.add_argument("--batch", type=int, default=0, help="default: 32; training 256, on a CPU 16")
-    parser.add_argument("--size", type=int, default=224, help="pixels")
+    parser.add_argument(
+        "--batch-size", "--batch", dest="batch", type=int, default=0, help="default: 32; training 256, on a CPU 16"
+    )
+    parser.add_argument("--image-size", "--size", dest="size", type=int, default=224, help="pixels")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: bfloat16 on a GPU, else float32")
     parser.add_argument("--timm", default="", help="timm's variants, for example eager,compile; default: all")
     parser.add_argument("--rounds", type=int, default=9)
@@ -290,11 +279,18 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--pipeline", action="store_true", help="also JPEGs to augmented batches; see tools/bench/pipeline.py"
     )
     parser.add_argument(
-        "--data", type=Path, default=Path("data/bench_input"), help="with --pipeline: images, made there"
+        "--data-dir",
+        "--data",
+        dest="data",
+        type=Path,
+        default=Path("data/bench_input"),
+        help="with --pipeline: images, made there",
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args(argv)
     patterns = args.models.split(",")
+    from jaxvision import list_models
+
     known = list_models()
     args.models = [name for p in patterns for name in (fnmatch.filter(known, p) if "*" in p else [p])]
     if unknown := [name for name in args.models if name not in known]:
@@ -305,7 +301,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     if bool(args.val) != bool(args.weights):
         parser.error("--val and --weights go together")
     if args.rounds < 1 or args.seconds <= 0 or args.batch < 0:
-        parser.error("--rounds, --seconds and --batch must be positive")
+        parser.error("--rounds, --seconds and --batch-size must be positive")
     return args
 
 
@@ -326,6 +322,21 @@ def machine() -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, writes JSON, table and plots; returns the exit status."""
     args = parse_args(argv)
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from jaxvision.files import replace_text
+    from tools.bench.pipeline import measure_all
+    from tools.bench.plot import plot_all
+    from tools.bench.table import bench_table
+
     began, here = time.monotonic(), machine()
     kind = "gpu" if here["gpu"] else "cpu"
     args.dtype = args.dtype or ("bfloat16" if kind == "gpu" else "float32")
@@ -345,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def write() -> None:
         document["minutes"] = (time.monotonic() - began) / 60
-        replace_file(path, lambda part: part.write_text(json.dumps(document, indent=1) + "\n"))
+        replace_text(path, json.dumps(document, indent=1) + "\n")
 
     columns = (
         TextColumn("{task.description}"),
@@ -381,7 +392,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write()
     table = bench_table(document)
     print("\n" + table)
-    replace_file(path.with_suffix(".md"), lambda part: part.write_text(table + "\n"))
+    replace_text(path.with_suffix(".md"), table + "\n")
     pictures = plot_all(document, path.with_suffix(""))
     print(f"\nwritten: {path}, {path.with_suffix('.md')}, {', '.join(map(str, pictures))}")
     return 0

@@ -1,4 +1,6 @@
-"""JPEGs on disk to augmented batches, jaxvision beside timm: what ``make bench ARGS=--pipeline`` adds.
+"""Measures JPEGs on disk to augmented batches, against timm: what ``make bench ARGS=--pipeline`` adds.
+
+  python tools/bench/pipeline.py --images 2048 --rounds 2
 
 Both sides read the same images with the same augmentation (random resized crop, flip, RandAugment
 ``rand-m9-mstd0.5-inc1``), normalised and on the device at the end. jaxvision decodes on the host and augments on the
@@ -28,11 +30,11 @@ from tools.bench.input import BATCH, RAND, SIZE, cpu_seconds, jaxvision_batches,
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("jaxvision", "timm")
 TRANSFORM = "jaxvision filter, folder"
-AHEAD = 6  # batches that are drawn first: loaders have some ready, which cost nothing when they are asked for
+AHEAD = 6  # batches taken before the clock starts: loaders have some ready, which would cost nothing
 
 
 def augment_program() -> Any:
-    """The device's program of (uint8 images, step): flip, RandAugment, normalisation."""
+    """The device's program of uint8 images (N, S, S, 3) and a step: flip, RandAugment, normalisation."""
     from jaxvision.config import resolve
     from jaxvision.data.sources import SyntheticSource
     from jaxvision.main import load_config
@@ -44,7 +46,7 @@ def augment_program() -> Any:
 
 
 def measure_jaxvision(folder: Path, images: int) -> dict[str, float]:
-    """Of this process: the host alone, the augmentation alone, and both as training runs them."""
+    """Seconds an image in this process: the host alone, the augmentation alone, and both as training runs them."""
     import jax
     import numpy as np
 
@@ -58,7 +60,7 @@ def measure_jaxvision(folder: Path, images: int) -> dict[str, float]:
     result = {"augment_s": (time.perf_counter() - began) / (3 * BATCH)}
 
     stream = jaxvision_batches(TRANSFORM, folder, threads=os.cpu_count() or 1)
-    draw(stream, AHEAD)
+    take(stream, AHEAD)
     cpu, done = cpu_seconds(), 0
     while done < images:
         done += len(next(stream)["label"])
@@ -73,14 +75,14 @@ def measure_jaxvision(folder: Path, images: int) -> dict[str, float]:
     return result | {"whole_s": (time.perf_counter() - wall) / done, "whole_cpu_s": (cpu_seconds() - cpu) / done}
 
 
-def draw(stream: Iterator[Any], count: int) -> None:
-    """Takes ``count`` batches."""
+def take(stream: Iterator[Any], count: int) -> None:
+    """Takes ``count`` batches and drops them."""
     for _ in range(count):
         next(stream)
 
 
 def measure_timm(folder: Path, images: int) -> dict[str, float]:
-    """Of this process and its workers: the loader with its prefetcher, which normalises on the device."""
+    """Seconds an image of timm's loader in this process and its workers, with its prefetcher, which normalises."""
     from tools.parity.reference import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -91,7 +93,7 @@ def measure_timm(folder: Path, images: int) -> dict[str, float]:
             yield from loader
 
     stream = endless()
-    draw(stream, AHEAD)
+    take(stream, AHEAD)
     cpu, wall, done = cpu_seconds(), time.perf_counter(), 0
     while done < images:
         done += len(next(stream)[0])
@@ -102,7 +104,7 @@ def measure_timm(folder: Path, images: int) -> dict[str, float]:
 
 
 def measure_all(data: Path, *, images: int, rounds: int, timeout: float) -> dict[str, Any]:
-    """Every side in turn; seconds an image, each sample and the medians. A side that fails is left with its error."""
+    """Seconds an image of each side in turn: every sample and the medians; of a side that fails, its error."""
     make_images(data, 1024)
     samples: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     errors: dict[str, str] = {}
@@ -135,7 +137,12 @@ def measure_all(data: Path, *, images: int, rounds: int, timeout: float) -> dict
 
 
 def bottleneck(parts: dict[str, float], *, shared: bool) -> tuple[str, float]:
-    """(the largest part, images per second) of seconds an image by part; ``shared``: all run on the same cores."""
+    """The part that limits training, and images per second.
+
+    Args:
+      parts: seconds an image of "host" and of each part on the device.
+      shared: whether all run on the same cores, one after the other; otherwise host and device overlap.
+    """
     device = {name: s for name, s in parts.items() if name != "host"}
     seconds = sum(parts.values()) if shared else max(parts["host"], sum(device.values()))
     if not shared and parts["host"] < sum(device.values()):
@@ -186,7 +193,10 @@ def pipeline_table(document: dict[str, Any]) -> str:
 def main() -> int:
     """Command line: the worker of one side, or both without a model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data/bench_input"), help="where the images are made")
+    parser.add_argument(
+        "--data-dir", "--data", dest="data", type=Path, default=Path("data/bench_input"),
+        help="where the images are made",
+    )  # fmt: skip
     parser.add_argument("--images", type=int, default=1024, help="measured per side and round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)

@@ -20,7 +20,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from jaxvision.files import replace_file
 from tools.bench.table import MODES, bench_table
 
 COLORS = {"jaxvision": "tab:blue", "timm": "tab:orange"}
@@ -42,6 +41,8 @@ def plot_all(document: dict[str, Any], stem: Path) -> list[Path]:
 
 
 def _save(figure: Any, path: Path) -> None:
+    from jaxvision.files import replace_file
+
     replace_file(path, lambda part: figure.savefig(part, dpi=DPI, format="png"))
 
 

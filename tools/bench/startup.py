@@ -1,10 +1,10 @@
-"""Seconds from a command to its first training step, cold and warm, and what Python adds to every step.
+"""Measures seconds from a command to its first training step, cold and warm, and what Python adds to every step.
 
   python tools/bench/startup.py                                   # ResNet-50, 224 px, synthetic images
   python tools/bench/startup.py --config configs/convnext_t.py
 
-"cold" has an empty compilation cache, "warm" the one that the cold run left. A step's overhead in Python is that of
-calling a compiled program with the same arguments, a whole train state, which does nothing.
+"cold" starts with an empty compilation cache, "warm" with the one of the cold run. Python's share of a step is the time
+of calling a compiled program that takes the same arguments, a whole train state, and does nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from jaxvision.files import replace_file
 from tools.bench.processor import processor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +33,7 @@ FIRST_STEP = re.compile(r"step +1\b")
 
 
 def first_step(config: str, batch: int, cache: Path, workdir: Path) -> dict[str, float]:
-    """Seconds of a run until it says that it compiles, and until its first step is logged; then it is ended."""
+    """Seconds of a run until it starts to compile, and until its first step is logged; then it is killed."""
     overrides = {
         "data.name": "synthetic", "data.synthetic_classes": "1000", "data.synthetic_examples": str(2 * batch),
         "batch_size": str(batch), "steps": "2", "log_every": "1",
@@ -48,7 +47,7 @@ def first_step(config: str, batch: int, cache: Path, workdir: Path) -> dict[str,
     )
     for line in process.stdout:
         seen.append(line)
-        if "compiling the train step" in line:
+        if "compiling the train step ..." in line:
             found["compiling_s"] = time.perf_counter() - began
         if FIRST_STEP.match(line):
             found["first_step_s"] = time.perf_counter() - began
@@ -61,7 +60,7 @@ def first_step(config: str, batch: int, cache: Path, workdir: Path) -> dict[str,
 
 
 def python_overhead(model: str, calls: int) -> dict[str, float]:
-    """Milliseconds of a call with a train state that does nothing: the median, and the 90th percentile."""
+    """Milliseconds of a call that does nothing with a train state: the median, and the 90th percentile."""
     import jax
     import jax.numpy as jnp
 
@@ -89,10 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/resnet50_a2.py")
     parser.add_argument("--model", default="resnet50", help="whose train state the empty program takes")
-    parser.add_argument("--batch", type=int, default=0, help="images a step; 0: 16 on a CPU, 256 elsewhere")
+    parser.add_argument(
+        "--batch-size", "--batch", dest="batch", type=int, default=0,
+        help="images a step; 0: 16 on a CPU, 256 elsewhere",
+    )  # fmt: skip
     parser.add_argument("--calls", type=int, default=300, help="of the empty program")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args(argv)
+    from jaxvision.files import replace_text
     from jaxvision.ops.process import expects_cpu
 
     batch = args.batch or (16 if expects_cpu() else 256)
@@ -111,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "jax": jax.__version__, "config": args.config, "batch": batch, **result,
     }  # fmt: skip
     path = args.out / f"startup_{device.replace(' ', '_').lower()}_{document['date']}.json"
-    replace_file(path, lambda part: part.write_text(json.dumps(document, indent=1) + "\n"))
+    replace_text(path, json.dumps(document, indent=1) + "\n")
     print(f"written to {path}")
     return 0
 

@@ -1,18 +1,15 @@
-"""tools/sweep.py and tools/show_augment.py."""
+"""tools/sweep.py: proposes, stops, resumes, refuses mistakes, reports."""
 
 import csv
-import dataclasses
 
 import cli
-import jax
 import numpy as np
 import optuna
 import pytest
 from PIL import Image
 
-from jaxvision import main as main_lib
-from jaxvision.train import build, inputs
-from tools import show_augment, sweep
+from jaxvision.errors import UserError
+from tools import sweep
 
 CONFIG = "configs/resnet_rs50.py:digits"
 DECAY = "optimizer.weight_decay=log:1e-6:1e-3"
@@ -30,7 +27,7 @@ def fake(calls, stop_at=None, fail_at=None):
         if len(calls) == stop_at:
             raise KeyboardInterrupt
         if len(calls) == fail_at:
-            raise sweep.UserError("exit status 4, somewhere: error: diverged")
+            raise UserError("exit status 4, somewhere: error: diverged")
         best = -abs(np.log10(float(params["optimizer.weight_decay"])) + 4)
         return [90 + best, 91 + best]
 
@@ -80,7 +77,7 @@ def test_a_grid_visits_every_choice_once(tmp_path, monkeypatch):
         (["--search", "optimizer.weight_decay=log:0:1"], "above 0 for log"),
         (["--search", "optimizer.weight_decay=1e-4"], "expected FIELD=log:LOW:HIGH"),
         (["--search", DECAY, "--search", DECAY], "names optimizer.weight_decay twice"),
-        (["--search", DECAY, "--folds", "1"], "at least 2 parts"),
+        (["--search", DECAY, "--folds", "1"], "at least 2 folds"),
         (["--search", DECAY, "--sampler", "grid"], "needs FIELD=choice"),
         (["--search", "optimizer.name=choice:sgd,adamv"], 'Did you mean "adamw"'),
         (["--search", DECAY, "--config.epoch=3"], 'Did you mean "config.epochs"'),
@@ -104,39 +101,3 @@ def test_a_real_trial_trains_on_its_folds(tmp_path, digits_dir, monkeypatch):
     assert [path.parent.name for path in outputs] == ["fold_1", "fold_2"]
     assert "718 training and 719 evaluation images" in outputs[0].read_text()
     assert "719 training and 718 evaluation images" in outputs[1].read_text()
-
-
-@pytest.mark.program
-def test_the_sheet_shows_what_the_network_gets(tmp_path, digits_dir, monkeypatch):
-    """The same program on the same batch, and the targets of the mix."""
-    monkeypatch.chdir(cli.ROOT)
-    flags = [f"--config.data.dir={digits_dir}", "--config.batch_size=16", "--config.accumulate=2"]
-    flags.append("--config.augment.mix_groups=global")  # the test process has eight devices
-    config, _ = main_lib.parse(["--config", "configs/convnext_t.py:digits", *flags])
-    source = inputs.open_train(config)
-    images, targets, ids = show_augment.network_input(config, source, 3)
-    assert images.shape == (16, 32, 32, 3) and 0 <= images.min() < images.max() <= 1
-    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-5)
-    labels = [source.read(i)[1] for i in ids]
-    smooth = config.loss.label_smoothing / 10
-    for row, label in enumerate(labels):
-        partner = labels[15 - row + (1 if row % 2 else -1)]  # the mirror place within every second example
-        heavy = set(np.flatnonzero(targets[row] > smooth + 1e-6))
-        assert heavy <= {label, partner}, (row, heavy, label, partner)
-
-    config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, mixup=0.0, cutmix=0.0))
-    images, _, _ = show_augment.network_input(config, source, 3)
-    mesh = build.start_devices(config)
-    network = build.build_network(config, source)
-    batch = next(inputs.train_loader(config, source, lambda: False).batches(3, 4))
-    seen = np.asarray(build.augment_program(config, network, mesh)(batch["image"], np.int32(3)))
-    expected = np.clip(seen * np.array(network.spec.std) + np.array(network.spec.mean), 0, 1)
-    np.testing.assert_allclose(images, expected, atol=1e-6)
-    assert jax.device_count() == 8
-
-    out = tmp_path / "sheet.png"
-    assert (
-        show_augment.main(["--config", "configs/convnext_t.py:digits", "--out", str(out), "--images", "5", *flags]) == 0
-    )
-    assert np.asarray(Image.open(out)).std() > 20
-    assert show_augment.main(["--config", "configs/convnext_t.py:digits", "--step", "9999", *flags]) == 2

@@ -1,4 +1,4 @@
-"""What the tools share: naming a model with its weights on the command line."""
+"""The model that a tool's arguments name, with its weights and the preprocessing that belongs to them."""
 
 from __future__ import annotations
 
@@ -19,29 +19,15 @@ from jaxvision.run.console import notes
 from jaxvision.run.weights import run_weights
 from jaxvision.weights.state_dict import State
 
-_LARGE = 50 << 20  # from here on, reading a file shows a bar
-
-
-def add_model_arguments(parser: argparse.ArgumentParser, *, positional: bool) -> None:
-    """The model (as MODEL or --model), --weights and how to evaluate them."""
-    text = 'timm\'s name; a weight tag selects its settings: "convnext_tiny.fb_in1k"'
-    if positional:
-        parser.add_argument("model", help=text)
-    else:
-        parser.add_argument("--model", required=True, help=text)
-    parser.add_argument(
-        "--weights", type=Path, required=True, help=".safetensors or .pth file, or the workdir of a training run"
-    )
-    parser.add_argument("--raw", action="store_true", help="of a training run: the raw weights, not their average")
-    parser.add_argument("--test-size", action="store_true", help="at timm's larger test setting of these weights")
-    parser.add_argument("--image-size", type=int, help="pixels, instead of the weights' own")
-    parser.add_argument("--crop-pct", type=float, help="share of the short side kept, instead of the weights' own")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--fuse", action="store_true", help="fold batch normalisation into the convolutions")
+_LARGE = 50 << 20  # bytes from which on reading a file shows a bar
 
 
 def load(args: argparse.Namespace) -> tuple[jaxvision.Model, Preprocessing, str]:
-    """The model, its preprocessing, and the weights' SHA-256 (or step, for a run)."""
+    """The model, its preprocessing, and what identifies its weights: a file's SHA-256, or a run's step.
+
+    Raises:
+      UserError: the weights are missing or damaged, or do not fit the model.
+    """
     spec = jaxvision.model_spec(args.model)
     size, crop = args.image_size, args.crop_pct
     if args.weights.is_dir():
@@ -49,7 +35,7 @@ def load(args: argparse.Namespace) -> tuple[jaxvision.Model, Preprocessing, str]
         if not args.test_size:
             size, crop = size or config["model"]["image_size"], crop or config["eval"]["crop_pct"]
         source: Any = state
-        identity = f"step {step}, {'raw' if args.raw else 'averaged'}"
+        identity = f"step {step}, {'raw' if args.raw else 'EMA'}"
         trained: int | None = config["model"]["image_size"]
     else:
         identity, source, trained = "sha256 " + checksum(args.weights), args.weights, None
@@ -64,7 +50,11 @@ def load(args: argparse.Namespace) -> tuple[jaxvision.Model, Preprocessing, str]
 
 
 def weights_of_run(workdir: Path, name: str, *, raw: bool) -> tuple[State, dict[str, Any], int]:
-    """:func:`run_weights` of a run that must be one of model ``name``; its average unless ``raw``."""
+    """:func:`jaxvision.run.weights.run_weights` of a run of model ``name``: the EMA, or the ``raw`` weights.
+
+    Raises:
+      UserError: it is a run of another model, or has no usable checkpoint.
+    """
     state, config, step = run_weights(workdir, ema=not raw)
     if config["model"]["name"] != name:
         raise UserError(f"{workdir} is a run of {config['model']['name']}, not of {name}")
@@ -72,7 +62,11 @@ def weights_of_run(workdir: Path, name: str, *, raw: bool) -> tuple[State, dict[
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file in hex; with a bar where that takes a while. Also brings the file into memory."""
+    """SHA-256 of a file in hex, with a bar where that takes a while. Also brings the file into memory.
+
+    Raises:
+      UserError: there is no such file.
+    """
     if not path.is_file():
         raise UserError(f"weights file not found: {path}")
     size, digest = path.stat().st_size, hashlib.sha256()

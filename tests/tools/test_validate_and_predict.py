@@ -1,0 +1,135 @@
+"""tools/validate.py and tools/predict.py: timm's counts and answers, and clear ends."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reference import nchw, trained_like
+from sklearn.datasets import load_sample_images
+
+import jaxvision
+from jaxvision.preprocessing import imagenet_classes, preprocessing
+from tools import predict, validate, verify_data
+
+SIZE = 96
+
+
+def run(tool, *args):
+    return tool.main([str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of two ImageNet classes by their ids, and what timm answers on each file."""
+    root = tmp_path_factory.mktemp("photos")
+    reference = trained_like("resnet18").eval()
+    torch.save(reference.state_dict(), root / "w.pth")
+    settings = preprocessing(jaxvision.model_spec("resnet18"), size=SIZE)
+    answers = {}
+    rng = np.random.default_rng(0)
+    for n in range(9):
+        wnid = ("n01440764", "n02085620")[n % 2]
+        folder = root / "data" / "val" / wnid
+        folder.mkdir(parents=True, exist_ok=True)
+        image = load_sample_images().images[n % 2][rng.integers(60) :, rng.integers(60) :]
+        Image.fromarray(image if n % 3 else image[:, ::-1]).save(folder / f"{n}.png")
+        x = np.asarray(settings.normalise(settings.load(folder / f"{n}.png")[None]))
+        with torch.no_grad():
+            answers[folder / f"{n}.png"] = reference(nchw(x))[0].numpy()
+    return root, answers
+
+
+@pytest.fixture
+def data(photos):
+    return ["--data-name", "folder", "--data-dir", photos[0] / "data", "--split", "val"]
+
+
+@pytest.mark.parametrize("extra", [[], ["--fuse"]])
+def test_validate_counts_what_timm_would(photos, data, tmp_path, capsys, extra):
+    root, answers = photos
+    ids = [wnid for wnid, _ in imagenet_classes()]
+    ranks = [int((logits > logits[ids.index(file.parent.name)]).sum()) for file, logits in answers.items()]
+    args = ["resnet18", "--weights", root / "w.pth", *data, "--batch-size", 4, *extra]
+    assert run(validate, *args, "--image-size", SIZE, "--out", tmp_path / "r.json") == 0
+    assert "short side to 101 px (bicubic, Pillow), centre crop 96 px" in capsys.readouterr().out
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["images"] == 9
+    assert found["top1"] == pytest.approx(100 * np.mean([rank < 1 for rank in ranks]))
+    assert found["top5"] == pytest.approx(100 * np.mean([rank < 5 for rank in ranks]))
+
+
+def test_validate_does_not_reward_nan(photos, data, tmp_path, capsys):
+    state = dict(torch.load(photos[0] / "w.pth", weights_only=True))
+    state["fc.bias"] = state["fc.bias"] * float("nan")
+    torch.save(state, tmp_path / "nan.pth")
+    args = ["--model", "resnet18", "--weights", tmp_path / "nan.pth", *data, "--image-size", 64]
+    assert run(validate, *args) == 0
+    assert "top-1 0.000 %, top-5 0.000 %" in capsys.readouterr().out
+
+
+def test_predict_names_the_classes_and_draws_a_sheet(photos, tmp_path, capsys):
+    root, answers = photos
+    (root / "data" / "broken.jpg").write_bytes(b"\xff\xd8 no")
+    sheet = tmp_path / "sheet.png"
+    common = ["--model", "resnet18", "--weights", root / "w.pth", "--image-size", SIZE]
+    assert run(predict, root / "data", *common, "--json", "--sheet", sheet) == 1  # a file that cannot be read is named
+    output = capsys.readouterr()
+    assert "broken.jpg" in output.err
+    rows = {row["file"]: row["top"] for row in json.loads(output.out)}
+    assert len(rows) == 9
+    names = [name for _, name in imagenet_classes()]
+    for file, logits in answers.items():
+        probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        index, name, probability = rows[str(file)][0]
+        assert index == logits.argmax() and name == names[index]
+        assert probability == pytest.approx(probabilities[index], rel=1e-3)
+    image = np.asarray(Image.open(sheet))
+    assert image.shape[2] == 3 and image.std() > 20
+
+
+@pytest.mark.parametrize(
+    ("tool", "args", "message"),
+    [
+        (predict, ["absent.jpg", "--model", "resnet18", "--weights", "w.pth"], "no such file or folder: absent.jpg"),
+        (predict, [".", "--model", "resnet18", "--weights", "w.pth"], "no images below"),
+        (validate, ["resnet18", "--weights", "w.pth"], "weights file not found: w.pth"),
+        (validate, ["resnet5", "--weights", "w.pth"], 'Did you mean "resnet50"'),
+        (validate, ["resnet18", "--weights", "."], "no workdir of a run"),
+    ],
+)
+def test_mistakes_are_one_line(tool, args, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(tool, *args) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("args", [["--weights", "w"], ["resnet18", "--model", "resnet34", "--weights", "w"]])
+def test_exactly_one_model_is_named(args, capsys):
+    with pytest.raises(SystemExit):
+        run(validate, *args)
+    assert "name one model: MODEL or --model MODEL" in capsys.readouterr().err
+
+
+def test_the_earlier_names_of_options_still_work(photos, capsys):
+    root, _ = photos
+    args = ["resnet18", "--weights", root / "w.pth", "--name", "folder", "--dir", root / "data", "--split", "val"]
+    assert run(validate, *args, "--image-size", 64) == 0
+    assert "9 images of folder val" in capsys.readouterr().out
+
+
+def test_data_sets_are_named_as_in_a_config(photos, capsys):
+    args = ["resnet18", "--weights", photos[0] / "w.pth", "--image-size", 64, "--data-name", "folder"]
+    assert run(validate, *args, "--data-dir", photos[0] / "data") == 0  # "validation" is a folder's val
+    assert "9 images of folder validation" in capsys.readouterr().out
+    assert run(verify_data, "--data-name", "digits", "--split", "test") == 0
+    assert "360 examples, all good" in capsys.readouterr().out
+    assert run(verify_data, "--data-name", "folder", "--data-dir", photos[0] / "data", "--split", "val") == 0
+    broken = photos[0] / "data" / "val" / "n01440764" / "broken.png"
+    broken.write_bytes(b"no image")
+    assert run(verify_data, "--data-name", "folder", "--data-dir", photos[0] / "data", "--split", "val") == 1
+    broken.unlink()
+    out = capsys.readouterr().out
+    assert f"{broken}" in out and "1 of 10 examples are damaged" in out
