@@ -19,7 +19,7 @@ def heads_first_attention(
     Replaces: ``jax.nn.dot_product_attention``. The transposed arrays are in the order that the matmuls want, so XLA
     makes one loop of scores and softmax; dividing the D results of a token takes fewer divisions than its T weights.
     Gain: inference of DeiT-S 1.06 of timm's best, before 0.91; Swin-T 1.02, before 0.99
-    (benchmarks/results/bench_attention_cpu2_2026-11-24.md, bench_amd_cpu2_2026-11-23.md).
+    (benchmarks/journal.md).
     Chosen: always.
     """
     wide = accumulator(q.dtype)

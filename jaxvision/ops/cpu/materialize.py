@@ -25,7 +25,7 @@ def materialize_call(function: Callable[..., jax.Array], *operands: jax.Array) -
     again from all earlier branches of its stage, wherever it was used. XLA does not look into a conditional, and finds
     out that this condition is constant only after its fusions. The derivative is the function's.
     Gain: training ResNet-50 0.83 of timm's speed, before 0.73; timm's RandAugment 5.9 ms an image, before 54.9
-    (benchmarks/results/augment_cpu2_2026-11-24.json, augment_cpu2_2026-11-22.json).
+    (benchmarks/journal.md).
     Chosen: always; callers ask for it where a value has several users, or one that reads it slowly.
     """
     return _in_conditional(function, *operands)

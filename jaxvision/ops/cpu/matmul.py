@@ -63,7 +63,7 @@ def transposed_matmul(x: jax.Array, g: jax.Array) -> jax.Array:
     Replaces: the order of the factors that JAX's derivative has. XLA's matmul library takes 1.3 times as long where the
     result has more rows than columns.
     Gain: with the other gradients that were changed at the same time, training ResNet-50-D 0.80 of timm's best, before
-    0.68 (benchmarks/results/bench_whole_cpu2_2026-11-23.md).
+    0.68 (benchmarks/journal.md).
     Chosen: always; the narrower factor comes first if there are so many rows that transposing the result costs less.
     """
     rows = (((0,), (0,)), ((), ()))

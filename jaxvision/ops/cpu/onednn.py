@@ -8,8 +8,8 @@ cache does not keep them.
 Replaces: in inference all other implementations of a convolution in this folder, and XLA's loops for bias, residual sum
 and ReLU or SiLU; in training the block-diagonal convolutions of narrow groups.
 Gain: inference of ConvNeXt-T 1.80 of timm's best, Swin-T 1.46, DeiT-S 1.40, convolutional networks with batch
-normalisation 0.96 to 1.03, before 0.65 to 0.84 (newest: benchmarks/results/bench_infer_cpu2_2026-11-23.md). Training:
-7 % of SE-ResNeXt-50's step, 2 % of ResNeSt-50's.
+normalisation 0.96 to 1.03, before 0.65 to 0.84. Training, with other changes: SE-ResNeXt-50 0.86, before 0.60,
+ResNeSt-50 0.81, before 0.55 (benchmarks/journal.md; newest figures: benchmarks/README.md).
 Chosen: by :mod:`jaxvision.ops.cpu.program`, for float32: in ``jaxvision.compile`` for every convolution but those that
 :func:`jaxvision.ops.cpu.convolution.fused_convolution_by_onednn` excepts, in training for narrow groups alone.
 

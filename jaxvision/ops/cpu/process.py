@@ -18,7 +18,7 @@ def keep_memory_by_mallopt() -> bool:
 
     Replaces: returning each program's temporary memory to the system after every call.
     Gain: with the other changes of its day ResNet-50's inference went from 17.0 to 32.9 images/s; timm's eager mode
-    gains as much from it (benchmarks/results/bench_cpu2_2026-11-23.md).
+    gains as much from it (benchmarks/journal.md).
     Chosen: by ``jaxvision.main`` where it expects a CPU, and by who calls ``jaxvision.keep_memory``.
     """
     try:

@@ -13,7 +13,7 @@ def defers_float32_normalization(dtype: DType) -> bool:
     Replaces: storing the normalised map, reading it for its means, and reading it again to scale it. Of some 20 passes
     over the map, in both directions, this leaves two thirds.
     Gain: with the gradients that were changed at the same time, training ResNet-RS-50 0.92 of timm's best, before 0.66
-    (benchmarks/results/bench_whole_cpu2_2026-11-23.md).
+    (benchmarks/journal.md).
     Chosen: where normalisation and sums have one dtype, so that means of the unnormalised map are as exact.
     """
     return dtype == accumulator(dtype)

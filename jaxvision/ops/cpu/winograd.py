@@ -80,7 +80,7 @@ def winograd(x: jax.Array, weight: jax.Array, transformed: jax.Array, pads: Pads
 
     Replaces: XLA's convolution, and in ``jaxvision.compile`` oneDNN's.
     Gain: with the gradients of 1x1 and grouped convolutions, training ResNet-50-D 0.80 of timm's best, before 0.68
-    (benchmarks/results/bench_whole_cpu2_2026-11-23.md).
+    (benchmarks/journal.md).
     Chosen: where :func:`is_worthwhile` says so, with 64 channels or more against XLA, 128 against oneDNN.
 
     Args:
