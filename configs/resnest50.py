@@ -10,8 +10,8 @@ What follows it: Nesterov SGD, batch 8192 / 4096 / 2048 / 2048, rate 0.1 per 256
 decay 1e-4 on kernels, smoothing 0.1, Mixup 0.2 of the whole batch, AutoAugment, color jitter 0.4, lighting 0.1,
 DropBlock with squares of 3 and a rate that rises from 0 to 0.1 in the last two stages, last scale 0, dropout 0.2 in
 200 and 269, BN per device.
-What differs: AutoAugment runs on the crop, there on the full image before it; DropBlock stands where timm has it, in
-the split attention; crops from 320 px on follow the same law as below, there EfficientNet's.
+What differs: AutoAugment runs on the crop, there on the full image before it; DropBlock is where timm has it, in
+the split attention; crops from 320 px on are drawn by the same rule as below, there EfficientNet's.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """

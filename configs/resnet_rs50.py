@@ -65,7 +65,7 @@ def get_config(arg=""):
 def digits(c) -> None:
     """8x8 handwritten digits scaled to 32 px: 1437 train, 360 test. Minutes on two CPU cores."""
     c.epochs = 16.0
-    c.model.bn_momentum = 0.1  # a batch of 64 is too small to stand for all
+    c.model.bn_momentum = 0.1  # the statistics of a single batch of 64 are too noisy
     c.data.crop = "torch"
     c.augment.randaugment_layers = 1
     c.augment.randaugment_magnitude = 3.0

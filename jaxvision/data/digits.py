@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.data.sources import Source, tfds_source
+from jaxvision.data.tfds import TFRecordSource, tfds_source
 from jaxvision.errors import UserError, require
 
 NAME, VERSION = "jaxvision_digits", "1.0.0"
@@ -24,7 +24,7 @@ CLASS_NAMES = [str(i) for i in range(10)]
 _TEST = 360
 
 
-def source(split: str) -> Source:
+def source(split: str) -> TFRecordSource:
     """The packaged digits.
 
     Args:

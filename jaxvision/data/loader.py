@@ -122,7 +122,7 @@ class Loader:
                 message = f"example {chosen} ({self.source.where(chosen)}): {error}"
                 if self.on_corrupt == "fail":
                     raise DataError(
-                        f"{message}. Mend the file, or set --config.data.on_corrupt=skip to replace such examples."
+                        f"{message}. Fix the file, or set --config.data.on_corrupt=skip to replace such examples."
                     ) from error
                 with self._lock:
                     self.skipped.setdefault(chosen, message)

@@ -1,28 +1,24 @@
 """Sources: random access by index to encoded images (or uint8 arrays) and labels.
 
-Prepared tfds data sets are read without TensorFlow: TFRecord through an offset index,
-array_record through its own reader. tfds is needed to prepare a data set, never to train.
+A kind of data set is a class here and a line in :data:`SOURCES`, under the name that ``config.data.name`` selects.
 """
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import re
-import resource
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from jaxvision.data.tfrecord import DataError, check_record, parse_example, record_offsets
-from jaxvision.errors import UserError, did_you_mean
+from jaxvision.data import digits
+from jaxvision.data.config import DataConfig
+from jaxvision.data.tfds import tfds_source
+from jaxvision.data.tfrecord import DataError
+from jaxvision.errors import UserError
 
 Raw = bytes | memoryview | np.ndarray
-INSTALL = "pip install -e '.[prepare]'"  # of what tfds needs to prepare a data set
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -38,7 +34,7 @@ class Source(Protocol):
         """Encoded image (bytes-like) or a uint8 (H, W, 3) array, and the label."""
 
     def where(self, index: int) -> str:
-        """Where example ``index`` lies, for messages."""
+        """Where example ``index`` is stored, for messages."""
 
     def verify(self, index: int) -> str | None:
         """What is wrong with the stored bytes (checksums), or None."""
@@ -180,212 +176,6 @@ class FolderSource:
         return None
 
 
-class _Prepared:
-    """What tfds wrote beside the records: splits, shard files, features and class names."""
-
-    def __init__(self, folder: Path, split: str) -> None:
-        info = json.loads((folder / "dataset_info.json").read_text())
-        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
-        image = [key for key, f in features.items() if f["pythonClassName"].endswith(".Image")]
-        label = [key for key, f in features.items() if f["pythonClassName"].endswith(".ClassLabel")]
-        if len(image) != 1 or len(label) != 1:
-            raise UserError(f"{folder} is no classification data set: image features {image}, class labels {label}")
-        self.image_key, self.label_key = image[0], label[0]
-        self.num_classes = int(features[self.label_key]["classLabel"]["numClasses"])
-        names = folder / f"{self.label_key}.labels.txt"
-        self.class_names = names.read_text().split("\n")[: self.num_classes] if names.exists() else []
-        self.class_names = self.class_names or [str(i) for i in range(self.num_classes)]
-
-        name = split
-        if match := re.fullmatch(r"(\w+)\[(\d*)(%?):(\d*)(%?)\]", split):
-            name = match[1]
-        splits = {s["name"]: s for s in info["splits"]}
-        if name not in splits:
-            raise UserError(f"{folder} has no split {name!r}.{did_you_mean(name, splits)} It has: {', '.join(splits)}")
-        self.file_format = info.get("fileFormat", "tfrecord")
-        self.shard_lengths = [int(n) for n in splits[name]["shardLengths"]]
-        total = sum(self.shard_lengths)
-
-        def bound(number: str, percent: str, default: int) -> int:
-            if not number:
-                return default
-            return min(round(int(number) * total / 100) if percent else int(number), total)
-
-        self.start = bound(match[2], match[3], 0) if match else 0
-        self.stop = bound(match[4], match[5], total) if match else total
-        if self.start >= self.stop:
-            raise UserError(f"split {split!r} selects none of the {total} examples of {name} in {folder}")
-        template = splits[name].get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-        count = len(self.shard_lengths)
-        self.files = [
-            folder
-            / template.format(
-                DATASET=info["name"],
-                SPLIT=name,
-                FILEFORMAT=self.file_format,
-                SHARD_X_OF_Y=f"{i:05d}-of-{count:05d}",
-            )
-            for i in range(count)
-        ]
-        missing = [file for file in self.files if not file.is_file()]
-        if missing:
-            raise DataError(
-                f"{len(missing)} of {count} {name} files are missing, first {missing[0]}. "
-                f"Copy them, or prepare the data set again."
-            )
-
-
-class _ShardedSource:
-    """Common part of the tfds sources: global index to (shard, record)."""
-
-    def __init__(self, prepared: _Prepared) -> None:
-        self.prepared = prepared
-        self.num_classes, self.class_names = prepared.num_classes, prepared.class_names
-        self.ends = np.cumsum(prepared.shard_lengths)
-
-    def __len__(self) -> int:
-        return self.prepared.stop - self.prepared.start
-
-    def locate(self, index: int) -> tuple[int, int]:
-        index += self.prepared.start
-        shard = int(np.searchsorted(self.ends, index, side="right"))
-        return shard, index - (int(self.ends[shard - 1]) if shard else 0)
-
-    def check_counts(self, counts: Sequence[int]) -> None:
-        for file, found, expected in zip(self.prepared.files, counts, self.prepared.shard_lengths, strict=True):
-            if found != expected:
-                raise DataError(f"{file}: truncated: {found} records, dataset_info.json says {expected}")
-
-
-def _open_all(files: Sequence[Path]) -> list[int]:
-    """Descriptors of all files, with the soft limit raised by as many: ImageNet's 1088 shards exceed the usual 1024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY:
-        wanted = soft + len(files)
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-        )
-    try:
-        return [os.open(file, os.O_RDONLY) for file in files]
-    except OSError as error:
-        if error.errno != errno.EMFILE:
-            raise
-        raise UserError(
-            f"{len(files)} data files must be open at once, the limit is {hard}: raise it (ulimit -n)"
-        ) from error
-
-
-class TFRecordSource(_ShardedSource):
-    """TFRecord shards as tfds wrote them."""
-
-    def __init__(self, prepared: _Prepared) -> None:
-        super().__init__(prepared)
-        self.offsets = [record_offsets(file) for file in prepared.files]
-        self.check_counts([len(offsets) - 1 for offsets in self.offsets])
-        # Open for the life of the process: os.pread on a shared descriptor needs no lock.
-        self._fds = _open_all(prepared.files)
-
-    def _record(self, index: int) -> tuple[int, int, int, int]:
-        shard, record = self.locate(index)
-        offset = int(self.offsets[shard][record])
-        return shard, record, offset, int(self.offsets[shard][record + 1]) - offset - 16
-
-    def read(self, index: int) -> tuple[Raw, int]:
-        shard, _, offset, length = self._record(index)
-        data = os.pread(self._fds[shard], length, offset)
-        return parse_example(data, self.prepared.image_key, self.prepared.label_key)
-
-    def where(self, index: int) -> str:
-        shard, record, offset, _ = self._record(index)
-        return f"{self.prepared.files[shard]}, record {record}, byte {offset}"
-
-    def verify(self, index: int) -> str | None:
-        shard, _, offset, length = self._record(index)
-        return check_record(self.prepared.files[shard], self._fds[shard], offset, length)
-
-
-class ArrayRecordSource(_ShardedSource):
-    """array_record shards as tfds wrote them; the format checks its own checksums."""
-
-    def __init__(self, prepared: _Prepared) -> None:
-        super().__init__(prepared)
-        self._local = threading.local()  # a reader is not safe to share between threads
-        counts = []
-        for shard, file in enumerate(prepared.files):
-            try:
-                counts.append(self._reader(shard).num_records())
-            except Exception as error:  # the C++ reader raises RuntimeError and others
-                raise DataError(f"{file}: truncated or corrupt array_record file: {error}") from error
-        self.check_counts(counts)
-
-    def _reader(self, shard: int) -> object:
-        from array_record.python.array_record_module import ArrayRecordReader
-
-        readers = self._local.__dict__.setdefault("readers", {})
-        if shard not in readers:
-            readers[shard] = ArrayRecordReader(str(self.prepared.files[shard]))
-        return readers[shard]
-
-    def read(self, index: int) -> tuple[Raw, int]:
-        shard, record = self.locate(index)
-        data = self._reader(shard).read([record])[0]
-        return parse_example(data, self.prepared.image_key, self.prepared.label_key)
-
-    def where(self, index: int) -> str:
-        shard, record = self.locate(index)
-        return f"{self.prepared.files[shard]}, record {record}"
-
-    def verify(self, index: int) -> str | None:
-        try:
-            self.read(index)
-        except Exception as error:
-            return str(error)
-        return None
-
-
-def tfds_source(
-    name: str, data_dir: Path, split: str, *, others: Iterable[str] = ()
-) -> TFRecordSource | ArrayRecordSource:
-    """A data set prepared by tfds: ``name`` is ``dataset``, ``dataset/config`` or either with ``:version``.
-
-    Raises:
-      UserError: there is none; the message may suggest one of ``others``, too.
-    """
-    base, _, version = name.partition(":")
-    root = data_dir / base
-    versions = [p for p in root.glob(version or "*.*.*") if (p / "dataset_info.json").is_file()]
-    if not versions:
-        raise UserError(missing_data_message(base, data_dir, others))
-    folder = max(versions, key=lambda p: [int(part) if part.isdigit() else 0 for part in p.name.split(".")])
-    prepared = _Prepared(folder, split)
-    return ArrayRecordSource(prepared) if prepared.file_format == "array_record" else TFRecordSource(prepared)
-
-
-def missing_data_message(name: str, data_dir: Path, others: Iterable[str] = ()) -> str:
-    """How to get a data set that is not there; ``others`` are names that may be meant instead."""
-    if name == "imagenet2012":
-        how = (
-            "Download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org (free account), then run\n"
-            f"  {INSTALL}\n"
-            "  python tools/prepare_imagenet.py --train ILSVRC2012_img_train.tar "
-            f"--val ILSVRC2012_img_val.tar --out {data_dir}"
-        )
-    else:
-        how = (
-            "Prepare it with\n"
-            f"  {INSTALL}\n"
-            f"  python -c 'import tensorflow_datasets as tfds; "
-            f'tfds.builder("{name}", data_dir="{data_dir}").download_and_prepare()\''
-        )
-    there = [p.name for p in data_dir.iterdir() if p.is_dir()] if data_dir.is_dir() else []
-    known = {"imagenet2012", *others, *there}
-    near = did_you_mean(name, sorted(known)) if name not in known else ""
-    return (
-        f"no data set {name!r} in {data_dir}.{near} {how}\n"
-        "or point --config.data.dir at the folder that holds it, or try --config FILE:digits, which needs no download."
-    )
-
-
 def npz_source(path: Path, split: str) -> ArraySource:
     """``<split>_images`` and ``<split>_labels`` of an ``.npz`` file; also Keras's x_train, y_train, x_test, y_test."""
     if not path.is_file():
@@ -400,3 +190,54 @@ def npz_source(path: Path, split: str) -> ArraySource:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a readable .npz file: {error}") from error
     raise UserError(f"{path} needs {split}_images and {split}_labels; it holds: {found}")
+
+
+def _folder(config: DataConfig, split: str, image_size: int, seed: int) -> Source:
+    return FolderSource(_path(config), _folder_name(split))
+
+
+def _npz(config: DataConfig, split: str, image_size: int, seed: int) -> Source:
+    return npz_source(_path(config), _folder_name(split))
+
+
+def _synthetic(config: DataConfig, split: str, image_size: int, seed: int) -> Source:
+    examples, classes = config.synthetic_examples, config.synthetic_classes
+    return SyntheticSource(examples, classes, image_size, seed=len(split) + seed)
+
+
+def _digits(config: DataConfig, split: str, image_size: int, seed: int) -> Source:
+    return digits.source(split)
+
+
+# Any other name is that of a data set prepared by tfds.
+SOURCES: dict[str, Callable[[DataConfig, str, int, int], Source]] = {
+    "digits": _digits,
+    "folder": _folder,
+    "npz": _npz,
+    "synthetic": _synthetic,
+}
+
+
+def open_source(config: DataConfig, split: str, *, image_size: int, seed: int) -> Source:
+    """A split of the data set that a config names.
+
+    Args:
+      config: names the data set and says where it is stored.
+      split: "train", "validation", "test", or a tfds slice such as "train[:99%]".
+      image_size: pixels of a side of synthetic images.
+      seed: of synthetic images.
+
+    Raises:
+      UserError: it is missing (with the commands that get it), damaged, or has no such split.
+    """
+    if config.name in SOURCES:
+        return SOURCES[config.name](config, split, image_size, seed)
+    return tfds_source(config.name, _path(config), split, others=SOURCES)
+
+
+def _path(config: DataConfig) -> Path:
+    return Path(config.dir).expanduser()
+
+
+def _folder_name(split: str) -> str:
+    return {"validation": "val"}.get(split, split)

@@ -1,6 +1,6 @@
 """Optimizers equal to the recipes' own, built from optax.
 
-Each is a function of ``config.optimizer`` and a tree of weight decays, and stands in :data:`OPTIMIZERS` under the
+Each is a function of ``config.optimizer`` and a tree of weight decays, and a line in :data:`OPTIMIZERS` under the
 name that ``config.optimizer.name`` selects. It returns an ``optax.GradientTransformationExtraArgs`` whose ``update``
 takes ``learning_rate``: the schedule follows the run's step counter and nothing else, and TensorFlow's RMSProp needs
 the rate inside its momentum. Updates are added to parameters.
@@ -27,7 +27,7 @@ LAMB_CLIP = 1.0  # global gradient norm
 def add_decay(decay: Any) -> optax.GradientTransformation:
     """Adds ``decay * parameter``; ``decay`` is a tree of floats.
 
-    In front of an optimizer this is L2 regularisation (coupled), behind its direction AdamW's (decoupled).
+    Before an optimizer's moments this is L2 regularisation (coupled), after them AdamW's decay (decoupled).
     """
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:

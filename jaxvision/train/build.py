@@ -178,7 +178,7 @@ def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainSt
 
 
 def load_initial_weights(config: Config, network: Network, state: TrainState, mesh: Mesh) -> TrainState:
-    """The state before the first step with the weights of ``config.model.weights``; the averages start there, too.
+    """The state before the first step with the weights of ``config.model.weights``; the EMA starts there, too.
 
     A file, as :func:`jaxvision.load_weights` takes it, or the workdir of a run, whose average is taken. A
     classifier for another number of classes stays fresh.

@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxvision.config import Config
-from jaxvision.data import decode, registry, sources
+from jaxvision.data import decode, sources
 from jaxvision.data.config import parse_fold
 from jaxvision.data.loader import Loader, prefetch
 from jaxvision.data.plan import Plan
@@ -41,7 +41,7 @@ def eval_image_size(config: Config) -> int:
 
 
 def _open_source(config: Config, split: str) -> sources.Source:
-    return registry.open_source(config.data, split, image_size=config.model.image_size, seed=config.seed)
+    return sources.open_source(config.data, split, image_size=config.model.image_size, seed=config.seed)
 
 
 def train_loader(

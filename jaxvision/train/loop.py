@@ -99,7 +99,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     skipped: dict[int, str] = {}
 
     def save(step: int, score: float | None = None) -> None:
-        # The records come first: a checkpoint never stands for steps that the log lacks.
+        # The records come first: a checkpoint never covers steps that the log lacks.
         if log is not None:
             log.flush()
         meta = {"config": json.loads(config.to_json()), "evaluated": score is not None or not length.evaluates(step)}

@@ -21,7 +21,7 @@ class TrainState(flax.struct.PyTreeNode):
       step: steps taken, int32; also the data position.
       params, batch_stats: of the model, float32.
       opt_state: optax state.
-      ema_params, ema_batch_stats: their moving averages.
+      ema_params, ema_batch_stats: the EMA of both.
       metrics: sums since the last multiple of ``log_every``.
       bad_total, bad_in_row: steps whose loss, gradients or statistics were not finite.
     """
@@ -38,7 +38,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def create_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step; the averages start at the initial values."""
+    """The state before the first step; the EMA starts at the initial values."""
     copy = lambda tree: jax.tree.map(lambda x: jnp.array(x, copy=True), tree)  # noqa: E731
     params, stats = copy(variables["params"]), copy(variables["batch_stats"])
     zero = lambda: jnp.zeros((), jnp.int32)  # noqa: E731  (one buffer each: they are donated)

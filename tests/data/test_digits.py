@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from jaxvision.data import decode, digits, sources
+from jaxvision.data.tfds import TFRecordSource
 
 FOLDER = digits.DATA_DIR / digits.NAME / digits.VERSION
 
@@ -19,7 +20,7 @@ def examples(source):
 def test_the_split_is_fixed_and_every_image_is_scikit_learns():
     for split, count in (("train", 1437), ("test", 360)):
         source = digits.source(split)
-        assert isinstance(source, sources.TFRecordSource)
+        assert isinstance(source, TFRecordSource)
         assert (len(source), source.num_classes, source.class_names) == (count, 10, list("0123456789"))
         images, labels = digits.arrays()[split]
         expected = sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))

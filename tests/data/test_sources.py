@@ -13,6 +13,7 @@ from PIL import Image
 
 from jaxvision.data import decode, loader, sources, tfrecord
 from jaxvision.data.plan import Plan
+from jaxvision.data.tfds import ArrayRecordSource
 
 
 def jpeg(seed, size=(64, 48)):
@@ -103,7 +104,7 @@ def test_array_record(tmp_path):
     tfds.disable_progress_bar()
     Small(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
     source = sources.tfds_source("small", tmp_path, "train")
-    assert isinstance(source, sources.ArrayRecordSource) and len(source) == 9
+    assert isinstance(source, ArrayRecordSource) and len(source) == 9
     values = {int(decode.decode(raw)[0, 0, 0]): label for raw, label in map(source.read, range(9))}
     assert values == {i: i % 4 for i in range(9)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from jaxvision.data import registry
+from jaxvision.data import sources
 from jaxvision.data.config import DataConfig
 from jaxvision.data.sources import Source
 
@@ -16,4 +16,4 @@ def open_source(args: argparse.Namespace) -> Source:
       UserError: it is missing or damaged, or has no such split.
     """
     config = DataConfig(name=args.data_name, dir=str(args.data_dir))
-    return registry.open_source(config, args.split, image_size=224, seed=0)
+    return sources.open_source(config, args.split, image_size=224, seed=0)
