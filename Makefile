@@ -1,4 +1,4 @@
-# make install | train | check | test | planted | lint | parity | parity-steps | bench | bench-input | bench-augment | gpu-program.
+# make install | train | check | test | planted | lint | docs | parity | parity-steps | bench | bench-input | bench-augment | gpu-program.
 # Everything lives in .venv; a second call reinstalls nothing.
 PYTHON ?= python3
 VENV := .venv

@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from jaxvision import config as config_lib
 from jaxvision import options
 from jaxvision.config import FIELDS, Config, base_config, resolve
-from jaxvision.data import digits
+from jaxvision.data import digits, sources
+from jaxvision.data.config import DataConfig
 from jaxvision.errors import UserError
 from jaxvision.main import load_config, main, parse
 from jaxvision.optim.rules import decay_all_but
@@ -257,6 +258,15 @@ def test_decay_all_but():
 def test_splits_without_examples(split):
     with pytest.raises(UserError, match=r"selects none of the 1437 examples of train in "):
         digits.source(split)
+
+
+def test_names_of_data_sets(tmp_path):
+    assert all(f'"{name}"' in FIELDS["data.name"].option.meaning for name in sources.SOURCES)
+    for name, near in (("imagenet2012", ""), ("digit", 'Did you mean "digits"?'), ("imagnet2012", '"imagenet2012"?')):
+        with pytest.raises(UserError) as error:
+            sources.open_source(DataConfig(name=name, dir=str(tmp_path)), "train", image_size=32, seed=0)
+        assert str(error.value).startswith(f"no data set {name!r} in {tmp_path}.") and near in str(error.value)
+        assert near or "Did you mean" not in str(error.value)
 
 
 def test_notes_on_the_length_of_a_run():
