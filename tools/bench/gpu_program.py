@@ -62,7 +62,7 @@ _ARRAY = re.compile(r"(pred|[suf]\d+|bf16)\[([\d,]*)\]")
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """One instruction that the device runs."""
+    """One instruction of the device; a name, what kind of kernel it is, and the bytes of its operands and results."""
 
     name: str
     kind: str
@@ -70,7 +70,7 @@ class Kernel:
 
     @property
     def floor(self) -> float:
-        """Seconds at least."""
+        """The least time in seconds."""
         return max(self.bytes / BANDWIDTH, LAUNCH)
 
 
@@ -201,8 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", "--batch", dest="batch", type=int, default=0, help="default: 32, training 256")
     parser.add_argument("--image-size", "--size", dest="size", type=int, default=224)
     parser.add_argument("--kernels", action="store_true", help="list each program's kernels, the largest first")
-    parser.add_argument("--options", default="", help="XLA's compiler options, NAME=VALUE,..., beside its own choice")
-    parser.add_argument("--out", type=Path, help="write the table here, and the rows beside it as .json")
+    parser.add_argument("--options", default="", help="XLA's compiler options, NAME=VALUE,..., added to its own choice")
+    parser.add_argument("--out", type=Path, help="write the table here, and the rows as .json")
     args = parser.parse_args(argv)
     import jax
     from jax.experimental import topologies

@@ -1,7 +1,7 @@
 """One side of ``tools/bench/main.py``: a process that builds one model one way and runs it on request.
 
-Commands come as JSON lines on stdin: {"op": "setup"}, {"op": "run", "calls": n}, {"op": "memory"}; each is answered by
-one line on stdout. A process per side and model, so that neither framework holds the other's memory.
+Commands are JSON lines on stdin: {"op": "setup"}, {"op": "run", "calls": n}, {"op": "memory"}; each is answered with a
+line on stdout. Each side and model has a process to itself, so that neither framework holds the other's memory.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-BUFFERS = 4  # different inputs in turn, so that no cache holds the answer
+BUFFERS = 4  # different inputs, used in turn, so that caches do not hold them
 SIZE = 224
 CLASSES = 1000
 
 
 def inputs(batch: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Normalised images NHWC float32, and labels."""
+    """Pairs of normalised images, float32 (batch, size, size, 3), and labels, int32 (batch,)."""
     rng = np.random.default_rng(0)
     return [
         (rng.standard_normal((batch, size, size, 3), np.float32), rng.integers(0, CLASSES, batch).astype(np.int32))
@@ -36,12 +36,12 @@ def inputs(batch: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def peak_host_memory() -> int:
-    """Bytes that this process held at most."""
+    """The largest number of bytes that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class Jax:
-    """jaxvision by its public interface: a jitted model or ``jaxvision.compile``, and the step of ``step.py``."""
+    """jaxvision's side: a jitted model or ``jaxvision.compile``, and the training step of ``tools/bench/models.py``."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         import jax
@@ -124,7 +124,7 @@ class Jax:
 
 
 class Timm:
-    """timm with the settings of its variant; see ``VARIANTS`` in ``tools/bench/main.py``."""
+    """timm's side, with the settings of its variant; see ``VARIANTS`` in ``tools/bench/main.py``."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         from tools.parity.reference import timm, torch
@@ -250,7 +250,7 @@ class Timm:
 
 
 class Rates:
-    """The device's own limits, by JAX: matrix products and copies."""
+    """The device's limits as JAX reaches them: the rates of a matmul and of a copy."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.dtype = args.dtype
@@ -272,10 +272,10 @@ class Rates:
         n, dtype = (2048 if cpu else 8192), jnp.dtype(self.dtype)
         a = jax.random.normal(jax.random.key(0), (n, n), dtype)
         b = jax.random.normal(jax.random.key(1), (n, n), dtype)
-        product = best(jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=dtype)), a, b)
+        matmul = best(jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=dtype)), a, b)
         big = jnp.ones(((1 << 26) if cpu else (1 << 29),), jnp.float32)
         copy = best(jax.jit(lambda x: x + 1), big)
-        return {"flops_per_s": 2 * n**3 / product, "bytes_per_s": 2 * big.nbytes / copy, "dtype": str(dtype)}
+        return {"flops_per_s": 2 * n**3 / matmul, "bytes_per_s": 2 * big.nbytes / copy, "dtype": str(dtype)}
 
 
 def main() -> int:
