@@ -107,7 +107,8 @@ def test_several_processes_hear_of_ctrl_c_in_one(notifier, preemption):
 def watchdog(seconds, code):
     """A process in which ``dog`` watches; the watchdog ends the whole process, so it needs one of its own."""
     head = f"import time; from jaxvision.run.preemption import Watchdog; dog = Watchdog({seconds})\n"
-    return subprocess.run([sys.executable, "-c", head + textwrap.dedent(code)], capture_output=True, text=True)
+    command = [sys.executable, "-c", head + textwrap.dedent(code)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def test_a_hung_run_ends_with_its_stack_and_a_fed_one_goes_on():
@@ -115,7 +116,7 @@ def test_a_hung_run_ends_with_its_stack_and_a_fed_one_goes_on():
         2.0,
         """
         def hang():
-            time.sleep(600)
+            time.sleep(100)
         for _ in range(12):
             dog.feed()
             time.sleep(0.25)
