@@ -1,4 +1,4 @@
-"""The face of the library: a model as one immutable pytree, called like a function."""
+"""A model as users hold it: a network and its variables in one immutable pytree that is called like a function."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -16,29 +15,29 @@ from jaxvision import models as _families  # noqa: F401  (fills the registry)
 from jaxvision.errors import UserError
 from jaxvision.inference import fuse as folding
 from jaxvision.inference.compile import Compiled
+from jaxvision.models.classifier import Classifier
 from jaxvision.models.images import check_images
-from jaxvision.models.registry import ModelSpec, lookup, model_spec
+from jaxvision.models.registry import ModelSpec, build_module, model_spec, size_pair
 from jaxvision.models.variables import Variables, classifier_names, init_variables
 from jaxvision.weights import loading
 from jaxvision.weights import state_dict as _weights
-from jaxvision.weights.resize_tables import resized
 
 
 class Model(flax.struct.PyTreeNode):
-    """A network with its variables: jit it, differentiate it, put it on devices.
+    """A network and its variables, a pytree for ``jax.jit``, ``jax.grad``, ``jax.device_put`` and the like.
 
-    Calls are in evaluation mode. The training loop uses ``module`` and ``variables``.
+    Calls compute in evaluation mode. For training use ``module.apply(variables, images, train=True, ...)``.
 
     Attributes:
-      variables: ``{"params": ..., "batch_stats": ...}``, plain nested dicts of float32 arrays.
-      module: the flax.linen module.
-      spec: the constants published with the default weights.
+      variables: ``{"params": ..., "batch_stats": ...}``, nested dicts of float32 arrays.
+      module: the network, a flax.linen module.
+      spec: preprocessing, size and accuracy published with the weights that the model was named after.
       in_chans: channels of the input images.
-      fused: whether :func:`jaxvision.fuse` folded the normalisation; such a model only infers.
+      fused: whether :func:`jaxvision.fuse` folded the batch normalisation, after which the model cannot be trained.
     """
 
     variables: Variables
-    module: nn.Module = flax.struct.field(pytree_node=False)
+    module: Classifier = flax.struct.field(pytree_node=False)
     spec: ModelSpec = flax.struct.field(pytree_node=False)
     in_chans: int = flax.struct.field(pytree_node=False)
     fused: bool = flax.struct.field(pytree_node=False, default=False)
@@ -48,11 +47,11 @@ class Model(flax.struct.PyTreeNode):
         return _apply(self.module, "logits", self.variables, self._checked(images))
 
     def features(self, images: jax.Array) -> list[jax.Array]:
-        """The stages' output maps, each (N, H', W', C')."""
+        """The outputs of the stages, or of a ViT's blocks: a list of maps, each (N, H', W', C')."""
         return _apply(self.module, "features", self.variables, self._checked(images))
 
     def embed(self, images: jax.Array) -> jax.Array:
-        """Pooled features before the classifier, (N, num_features)."""
+        """The classifier's input, (N, num_features): pooled features."""
         return _apply(self.module, "embed", self.variables, self._checked(images))
 
     @property
@@ -62,16 +61,18 @@ class Model(flax.struct.PyTreeNode):
 
     @property
     def num_classes(self) -> int:
-        """Classes of the classifier."""
+        """Number of classes."""
         return self.module.num_classes
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """(height, width) for which the network is built; None where it takes any size."""
-        return getattr(self.module, "image_size", None)
+        """(height, width) in pixels that the network is built for; None where it takes any size."""
+        return self.module.image_size
 
     def with_classifier(self, num_classes: int, *, key: jax.Array) -> Model:
-        """The same network with a freshly initialised classifier for ``num_classes``."""
+        """The model with a freshly initialised classifier for ``num_classes`` classes."""
+        if num_classes < 1:
+            raise UserError(f"num_classes = {num_classes}: pass a number of at least 1")
         module = self.module.clone(num_classes=num_classes)
         old, new = self.variables["params"], init_variables(module, key, self.in_chans)["params"]
         head = classifier_names(self.module, self.in_chans)
@@ -79,15 +80,15 @@ class Model(flax.struct.PyTreeNode):
         return self.replace(module=module, variables={**self.variables, "params": params})
 
     def with_image_size(self, size: int | tuple[int, int]) -> Model:
-        """The same network for images of another size; convolutional ones, which take any, are returned as they are.
+        """The model for images of another size, in pixels of a side or (height, width), as timm's ``set_input_size``.
 
-        A ViT's position table is resampled. A Swin's windows grow with the image and their
-        bias tables are resampled; ``create_model(..., image_size=...)`` keeps them instead.
-        Both as timm's ``set_input_size``.
+        Networks that take any size are returned unchanged. The position embedding of a ViT is resampled. The windows of
+        a Swin grow with the image and their bias tables are resampled; with ``create_model(..., image_size=...)`` the
+        windows keep their size instead.
         """
         if self.image_size is None:
             return self
-        module, params = resized(self.module, self.variables["params"], _pair(size))
+        module, params = self.module.with_image_size(self.variables["params"], size_pair(size))
         return self.replace(module=module, variables={**self.variables, "params": params})
 
     def _checked(self, images: jax.Array) -> jax.Array:
@@ -96,54 +97,8 @@ class Model(flax.struct.PyTreeNode):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _apply(module: nn.Module, output: str, variables: Variables, images: jax.Array) -> Any:
+def _apply(module: Classifier, output: str, variables: Variables, images: jax.Array) -> Any:
     return module.apply(variables, images, train=False, output=output)
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
-def build_module(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    dtype: Any = jnp.float32,
-    drop_rate: float = 0.0,
-    drop_path_rate: float = 0.0,
-    bn_momentum: float | None = None,
-    bn_groups: int = 1,
-    remat: bool = False,
-    layer_scale: float | None = None,
-) -> nn.Module:
-    """The flax.linen module of a model name.
-
-    ``num_classes`` is by default that of the published weights, mostly 1000. ``bn_momentum`` is
-    torch's convention (None: the model's own). ``image_size`` is for networks built for one
-    size (None: the name's own); others take any. ``layer_scale`` is the initial value of DeiT-III's.
-    """
-    cls, arguments = lookup(name)
-    if num_classes is None:
-        num_classes = model_spec(name).num_classes
-    if num_classes < 1:
-        raise UserError(f"num_classes must be at least 1, got {num_classes}")
-    own: dict[str, Any] = {} if bn_momentum is None else {"bn_momentum": bn_momentum}
-    if image_size is not None and hasattr(cls, "image_size"):
-        own["image_size"] = _pair(image_size)
-    if layer_scale is not None:
-        if arguments.get("layer_scale") is None:
-            raise UserError(f"{name} has no layer scale that can be set")
-        own["layer_scale"] = layer_scale
-    return cls(
-        **(arguments | own),
-        num_classes=num_classes,
-        dtype=dtype,
-        drop_rate=drop_rate,
-        drop_path_rate=drop_path_rate,
-        bn_groups=bn_groups,
-        remat=remat,
-    )
 
 
 def create_model(
@@ -160,28 +115,31 @@ def create_model(
     key: jax.Array | None = None,
     weights: str | Path | Mapping[str, Any] | None = None,
 ) -> Model:
-    """Builds a model by timm name.
+    """Builds a model, with random or given weights.
 
     Args:
-      name: see :func:`jaxvision.list_models`; a weight tag behind a dot ("convnext_tiny.fb_in1k") selects
-        whose constants ``spec`` holds.
-      num_classes: classes of the head; by default those of ``weights``, or as published (mostly 1000).
+      name: timm's, one of :func:`jaxvision.list_models`. A tag after a dot, "convnext_tiny.fb_in1k", selects the
+        weights that ``Model.spec`` describes.
+      num_classes: number of classes; by default that of ``weights``, or else as published, mostly 1000.
       in_chans: channels of the input images.
-      image_size: for networks built for one size, ViT and Swin: pixels of a side or (height, width),
-        by default the name's own. As timm's ``img_size``: position tables are resampled, windows stay.
-      dtype: compute dtype; parameters stay float32 and logits are float32.
-      drop_rate, drop_path_rate: dropout before the classifier and stochastic depth, in training.
-      bn_momentum: share of the batch in the running statistics (torch's convention).
-      remat: recompute activations in the backward pass.
-      key: where the random initialisation comes from; with ``weights`` only a classifier for another
-        number of classes needs it.
-      weights: file or state dict for :func:`jaxvision.load_weights`.
+      image_size: pixels of a side, or (height, width), for networks built for one size (ViT and Swin); by default the
+        model's own. Position tables of ``weights`` are resampled, and windows keep their size, as with timm's
+        ``img_size``. Networks that take any size ignore it.
+      dtype: of the computation. Parameters and logits are float32.
+      drop_rate: probability of dropout before the classifier, in training.
+      drop_path_rate: stochastic depth in training: the largest probability with which a sample skips a block.
+      bn_momentum: the batch's share in the running statistics of batch normalisation, torch's convention; by default
+        the model's own.
+      remat: recompute activations in the backward pass, to save memory.
+      key: for the random initialisation. With ``weights`` only a classifier for another number of classes needs it.
+      weights: a file or state dict, see :func:`jaxvision.load_weights`.
 
     Returns:
       A :class:`Model`.
 
     Raises:
-      UserError: unknown name, neither ``key`` nor ``weights``, or weights that do not fit.
+      UserError: an unknown name, values that make no sense, neither ``key`` nor ``weights``, or weights that do not
+        fit.
 
     Example::
 
@@ -190,8 +148,10 @@ def create_model(
     """
     if key is None and weights is None:
         raise UserError(
-            "create_model needs either key=jax.random.key(seed) for random weights, or weights=FILE for trained ones"
+            "create_model needs weights: pass weights=FILE for trained ones or key=jax.random.key(seed) for random ones"
         )
+    if in_chans < 1:
+        raise UserError(f"in_chans = {in_chans}: pass the number of channels of the images, 3 for RGB")
     module = build_module(
         name,
         num_classes=num_classes,
@@ -205,7 +165,7 @@ def create_model(
     state = None if weights is None else loading.read(module, weights)
     if state is not None and num_classes is None:
         module = module.clone(num_classes=loading.classes(module, in_chans, state) or module.num_classes)
-    # With weights every leaf but perhaps the classifier's is replaced, and for that a key is asked for.
+    # Weights replace these values; a classifier that they cannot fill is kept only where the caller gave a key.
     variables = init_variables(module, jax.random.key(0) if key is None else key, in_chans)
     model = Model(variables=variables, module=module, spec=model_spec(name), in_chans=in_chans)
     if state is not None:
@@ -215,20 +175,25 @@ def create_model(
 
 
 def load_weights(model: Model, source: str | Path | Mapping[str, Any]) -> Model:
-    """The model with weights from a ``.safetensors`` or ``.pth`` file or a state dict.
+    """The model with the weights of a ``.safetensors`` or ``.pth`` file or of a state dict.
 
-    Names may be timm's, torchvision's or those of the papers' repositories, also with
-    ``module.`` in front or wrapped in ``state_dict``, ``model`` or ``state_dict_ema``. A file
-    for another number of classes leaves the model's classifier as it is; for another number
-    of input channels the first convolution, for another image size the position tables are
-    adapted as timm does. A ``UserWarning`` says each of these.
+    Parameter names may be timm's, torchvision's or those of the papers' repositories, with a prefix ``module.`` or
+    without, at the top or under ``state_dict``, ``model`` or ``state_dict_ema``.
+
+    Three things may differ from the model, and a ``UserWarning`` names each: with another number of classes the model
+    keeps its classifier; with another number of input channels the first convolution is adapted, and with another image
+    size the position tables are resampled, both as in timm.
+
+    Args:
+      model: not fused.
+      source: path of a file, or a mapping from names to arrays or torch tensors.
 
     Raises:
-      UserError: in one message every missing or unknown key and wrong shape; or a file that is
-        missing, damaged or holds pickled code (a ``.pth`` is opened with ``weights_only=True``).
+      UserError: every missing or unknown key and every wrong shape, in one message; or a file that is missing, damaged
+        or holds pickled code (a ``.pth`` is opened with ``weights_only=True``).
     """
     if model.fused:
-        raise UserError("a fused model takes no weights: load them first, then fuse")
+        raise UserError("a fused model takes no weights: load them first, then call jaxvision.fuse")
     state = loading.read(model.module, source)
     filled = loading.fill(model.module, model.variables, model.in_chans, state, fresh_classifier=True)
     return model.replace(variables=filled)
@@ -272,17 +237,21 @@ def compile(
 
 
 def to_torch(model: Model) -> dict[str, Any]:
-    """The model's weights as numpy arrays under timm's names; loads strictly into timm."""
+    """The weights as float32 numpy arrays under timm's names; timm's model loads them with ``strict=True``.
+
+    Raises:
+      UserError: a fused model.
+    """
     if model.fused:
         raise UserError("a fused model has no normalisation to export: export the model before jaxvision.fuse")
     return _weights.to_torch(model.variables)
 
 
 def to_nnx(model: Model) -> Any:
-    """The model for NNX code: a ``flax.nnx`` module that holds the same variables.
+    """The model as a ``flax.nnx`` module that holds the same variables, through flax's own bridge.
 
-    Call it as ``module(images, train=False)``; ``nnx.state(module)`` has the parameters.
-    Goes through flax's own bridge, which needs the flax release that fits your jax.
+    Call it as ``module(images, train=False)``; ``nnx.state(module)`` has the parameters. The bridge needs the release
+    of flax that fits the installed jax.
     """
     from flax.nnx import bridge
     from flax.nnx.bridge.variables import linen_vars_to_nnx_attrs

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.model import build_module
+from jaxvision.models.registry import build_module
 from jaxvision.models.variables import init_variables
 
 # name: pixels of a side

@@ -11,7 +11,7 @@ import jax
 import torch
 
 import jaxvision
-from jaxvision.model import build_module
+from jaxvision.models.registry import build_module
 from jaxvision.models.variables import init_variables
 from tools.parity.compare_models import timm_names
 from tools.parity.equality import relative_error
@@ -49,7 +49,7 @@ def shallow(name: str, *, num_classes: int, size: Any = None, seed: int = 0, **f
     test_every_name_has_timms_tensors_and_the_published_count; ``make parity`` compares all of every name.
     """
     full = build_module(name, num_classes=num_classes, image_size=size)
-    family, context = type(full).__name__, contextlib.nullcontext()
+    ours, theirs, family, context = {}, {}, type(full).__name__, contextlib.nullcontext()
     if family in ("ResNet", "ResNeSt"):
         ours, theirs = {"depths": (1, 2, 1, 1)}, {"layers": [1, 2, 1, 1]}
     elif family == "ConvNeXt":
@@ -58,9 +58,9 @@ def shallow(name: str, *, num_classes: int, size: Any = None, seed: int = 0, **f
         ours = theirs = {"depths": (2, 2, 2, 2)}
     elif family == "ViT":
         ours = theirs = {"depth": 3}
-    else:
-        ours, theirs, context = {"depth": 0.4}, {}, _efficientnets_of_depth(0.4)
-    if size is not None and getattr(full, "image_size", None):
+    elif family == "EfficientNet":
+        ours, context = {"depth": 0.4}, _efficientnets_of_depth(0.4)
+    if size is not None and full.image_size:
         theirs = theirs | {"img_size": size}
     with context:
         reference = trained_like(name, seed, num_classes=num_classes, **theirs)

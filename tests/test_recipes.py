@@ -11,7 +11,7 @@ import pytest
 from jaxvision import config as config_lib
 from jaxvision.errors import UserError
 from jaxvision.main import load_config
-from jaxvision.model import build_module
+from jaxvision.models.registry import build_module
 from jaxvision.models.variables import flat_shapes
 from jaxvision.optim import optimizers
 from jaxvision.run.weights import run_weights

@@ -48,7 +48,7 @@ def _traced(module: nn.Module, in_chans: int, watch: Any) -> None:
         with nn.intercept_methods(watch):
             return module.clone(remat=False).init(key, image, train=False)
 
-    height, width = getattr(module, "image_size", (64, 64))
+    height, width = module.image_size or (64, 64)
     jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, height, width, in_chans), jnp.float32))
 
 

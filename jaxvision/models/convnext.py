@@ -1,26 +1,51 @@
 """ConvNeXt and ConvNeXt-V2.
 
 Sources: Liu et al. 2022 (arXiv 2201.03545); Woo et al. 2023 (2301.00808) for the global
-response normalisation of V2. Names and structure follow timm's ``convnext.py``.
+response normalisation of V2. Names and structure follow timm's ``convnext.py``. Checkpoints
+may also have the names of torchvision or of the papers' repositories.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
+from jaxvision.models.classifier import Classifier, LayerGroups
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
 from jaxvision.models.registry import register
+from jaxvision.models.renaming import State, is_torchvision_sequence, rename, split_torchvision_sequence
 from jaxvision.ops.activations import gelu
 from jaxvision.ops.dtypes import DType
 from jaxvision.ops.pooling import global_avg_pool
 
 _NORMAL = init.truncated_normal(0.02)
+
+# Parameter names of the papers' repositories, and of torchvision after split_torchvision_sequence.
+_FROM_PAPERS = (
+    (r"downsample_layers\.0\.(.+)", r"stem.\1"),
+    (r"downsample_layers\.(\d)\.(.+)", r"stages.\1.downsample.\2"),
+    (r"stages\.(\d)\.(\d+)\.dwconv\.(.+)", r"stages.\1.blocks.\2.conv_dw.\3"),
+    (r"stages\.(\d)\.(\d+)\.pwconv(\d)\.(.+)", r"stages.\1.blocks.\2.mlp.fc\3.\4"),
+    (r"stages\.(\d)\.(\d+)\.grn\.gamma", r"stages.\1.blocks.\2.mlp.grn.weight"),
+    (r"stages\.(\d)\.(\d+)\.grn\.beta", r"stages.\1.blocks.\2.mlp.grn.bias"),
+    (r"stages\.(\d)\.(\d+)\.(.+)", r"stages.\1.blocks.\2.\3"),
+    (r"norm\.(.+)", r"head.norm.\1"),
+    (r"head\.(weight|bias)", r"head.fc.\1"),
+)
+_FROM_TORCHVISION = (
+    (r"stage\.(\d)\.(\d+)\.block\.0\.(.+)", r"stages.\1.blocks.\2.conv_dw.\3"),
+    (r"stage\.(\d)\.(\d+)\.block\.2\.(.+)", r"stages.\1.blocks.\2.norm.\3"),
+    (r"stage\.(\d)\.(\d+)\.block\.3\.(.+)", r"stages.\1.blocks.\2.mlp.fc1.\3"),
+    (r"stage\.(\d)\.(\d+)\.block\.5\.(.+)", r"stages.\1.blocks.\2.mlp.fc2.\3"),
+    (r"stage\.(\d)\.(\d+)\.layer_scale", r"stages.\1.blocks.\2.gamma"),
+    (r"downsample\.(\d)\.(.+)", r"stages.\1.downsample.\2"),
+    (r"classifier\.0\.(.+)", r"head.norm.\1"),
+    (r"classifier\.2\.(.+)", r"head.fc.\1"),
+)
 
 
 class Block(nn.Module):
@@ -61,27 +86,25 @@ class Block(nn.Module):
         return x + y
 
 
-class ConvNeXt(nn.Module):
-    """ConvNeXt over NHWC images of at least 32 pixels a side.
+class ConvNeXt(Classifier):
+    """ConvNeXt over images of at least 32x32 pixels; its maps are those of the four stages, at strides 4 to 32.
 
     Attributes:
       depths, widths: blocks and channels of each stage.
       stem: "patch" (4x4, stride 4), or two 3x3 of stride 2: "overlap" (equal widths), "overlap_tiered"
-        (half the width first) and "overlap_act" (a GELU between).
-      conv_mlp: the weights of the two layers are stored as 1x1 convolutions.
-      response_norm: ConvNeXt-V2.
+        (the first has half the width) and "overlap_act" (with a GELU between them).
+      conv_mlp: store the weights of the two layers as 1x1 convolutions.
+      response_norm: global response normalisation, of ConvNeXt-V2.
       layer_scale: see :class:`Block`.
       norm: "layer", "rms" or "simple"; see :class:`LayerNorm`.
       norm_first: normalise the last map instead of its mean.
       head_width: width of an additional hidden layer of the classifier; 0 for none.
-      bn_momentum, bn_groups: accepted for a uniform interface; there is no batch normalisation.
-      remat: recompute each block's activations in the backward pass to save memory.
     """
 
-    attends: ClassVar[bool] = False  # whether attention is most of its work
+    layer_groups = LayerGroups(stem="stem", block=r"stages\.(\d+)(?:\.blocks\.(\d+))?", neck="norm_pre")
+
     depths: tuple[int, int, int, int]
     widths: tuple[int, int, int, int]
-    num_classes: int = 1000
     stem: str = "patch"
     conv_mlp: bool = False
     response_norm: bool = False
@@ -89,12 +112,6 @@ class ConvNeXt(nn.Module):
     norm: str = "layer"
     norm_first: bool = False
     head_width: int = 0
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
-    bn_momentum: float = 0.1
-    bn_groups: int = 1
-    remat: bool = False
-    dtype: DType = jnp.float32
 
     @property
     def num_features(self) -> int:
@@ -102,24 +119,13 @@ class ConvNeXt(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
-        """Runs the network.
-
-        Args:
-          x: (N, H, W, C) normalised images.
-          train: dropout and stochastic depth. Needs the rngs "dropout" and "drop_path"
-            where their rates are not zero.
-          output: "logits", "embed" or "features".
-
-        Returns:
-          float32 logits (N, num_classes); or the pooled, normalised (N, num_features); or the
-          list of the four stages' maps.
-        """
+        """See :class:`Classifier`."""
         require_size(x, at_least=32)
         norm = functools.partial(LayerNorm, 1e-6, self.dtype, self.norm)
         conv = functools.partial(Conv, bias=True, dtype=self.dtype, weight_init=_NORMAL, bias_init=init.zeros)
         x = self._stem(x.astype(self.dtype), conv, norm)
         make_block = functools.partial(
-            nn.remat(Block, static_argnums=(2,)) if self.remat else Block,
+            self.block_class(Block),
             conv_mlp=self.conv_mlp,
             response_norm=self.response_norm,
             layer_scale=self.layer_scale,
@@ -152,13 +158,25 @@ class ConvNeXt(nn.Module):
         if self.stem == "patch":
             x = conv(width, 4, stride=4, name="stem.0")(x)
             return norm(name="stem.1")(x)
-        # timm's numbering counts the activation.
+        # timm's numbers count the activation.
         first = (width // 2 + 4) // 8 * 8 if self.stem == "overlap_tiered" else width
         act = self.stem == "overlap_act"
         x = conv(first, 3, stride=2, padding=1, name="stem.0")(x)
         x = gelu(x) if act else x
         x = conv(width, 3, stride=2, padding=1, name=f"stem.{1 + act}")(x)
         return norm(name=f"stem.{2 + act}")(x)
+
+    def to_timm_names(self, state: State) -> tuple[State, list[str]]:
+        """Takes the names of the papers' repositories and of torchvision."""
+        if "downsample_layers.0.0.weight" in state:
+            state = rename(state, _FROM_PAPERS)
+        elif is_torchvision_sequence(state):
+            state = rename(split_torchvision_sequence(state), _FROM_TORCHVISION)
+        else:
+            return state, []
+        # Both store these vectors with axes of one pixel.
+        vectors = (".gamma", ".grn.weight", ".grn.bias")
+        return {name: value.reshape(-1) if name.endswith(vectors) else value for name, value in state.items()}, []
 
 
 _ZEPTO: dict[str, Any] = {"depths": (2, 2, 4, 2), "widths": (32, 64, 128, 256), "conv_mlp": True}

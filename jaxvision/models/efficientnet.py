@@ -2,24 +2,27 @@
 
 Sources: Tan & Le 2019 (arXiv 1905.11946) and 2021 (2104.00298); tensorflow/tpu and
 google/automl for the ``tf_`` variants (SAME padding, BN epsilon 1e-3). Names and
-structure follow timm's ``efficientnet.py``.
+structure follow timm's ``efficientnet.py``. Checkpoints may also have torchvision's names.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxvision.models import initializers as init
+from jaxvision.models.classifier import Classifier, LayerGroups
 from jaxvision.models.gates import SqueezeExcite
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path
 from jaxvision.models.registry import register
+from jaxvision.models.renaming import State, is_torchvision_sequence
 from jaxvision.ops.convolution import bias_add_act
 from jaxvision.ops.dtypes import DType
 from jaxvision.ops.pooling import global_avg_pool
@@ -30,8 +33,13 @@ Norm = Callable[..., BatchNorm | GroupNorm]
 class Stage(NamedTuple):
     """A row of the papers' architecture tables.
 
-    ``kind`` is "conv" (3x3), "separable" (depthwise, 1x1), "mbconv" (1x1, depthwise, 1x1) or
-    "fused" (3x3, 1x1); ``se`` is relative to the block's input.
+    Attributes:
+      kind: "conv" (3x3), "separable" (depthwise, 1x1), "mbconv" (1x1, depthwise, 1x1) or "fused" (3x3, 1x1).
+      repeats: number of blocks.
+      kernel, stride: of the spatial convolution; the stride is that of the first block.
+      expand: channels inside a block, relative to its input.
+      out: channels of the output.
+      se: channels of the squeeze-and-excitation bottleneck, relative to the block's input; 0 for none.
     """
 
     kind: str
@@ -68,7 +76,7 @@ _V2_S = (
     Stage("mbconv", 9, 3, 1, 6, 160, 0.25),
     Stage("mbconv", 15, 3, 2, 6, 256, 0.25),
 )
-# timm's version from before the official release.
+# timm's version, from before the official release.
 _V2_RW = (Stage("fused", 2, 3, 1, 1, 24), *_V2_S[1:-1], Stage("mbconv", 15, 3, 2, 6, 272, 0.25))
 _V2_M = (
     Stage("conv", 3, 3, 1, 1, 24),
@@ -164,26 +172,24 @@ class Block(nn.Module):
         return SqueezeExcite(reduced, self.dtype, bias_init=init.zeros, activation=nn.silu, names=names, name="se")(x)
 
 
-class EfficientNet(nn.Module):
-    """EfficientNet over NHWC images.
+class EfficientNet(Classifier):
+    """EfficientNet over images of any size; its maps are the last ones at strides 2, 4, 8, 16 and 32.
 
     Attributes:
-      stages: rows of the architecture table, at multiplier 1.
-      stem_width, head_width: channels of the first and the last convolution, at multiplier 1.
+      stages: rows of the architecture table, before the multipliers.
+      stem_width, head_width: channels of the first and the last convolution, before the multipliers.
       width, depth: multipliers of the channels and of the repeats (one, or one per stage).
-      divisor, round_limit: of :func:`round_channels`.
-      scale_head: whether ``width`` multiplies the head, too.
-      padding: None pads symmetrically (timm), "same" as TensorFlow.
-      bn_eps: batch normalisation's epsilon.
+      divisor, round_limit: see :func:`round_channels`.
+      scale_head: whether ``width`` also multiplies ``head_width``.
+      padding: None pads symmetrically (timm), "same" as TensorFlow does.
+      bn_eps: epsilon of batch normalisation.
       group_size: see :class:`Block`.
-      norm_group_size: channels per group of group normalisation; 0 is batch normalisation.
-      bn_groups, bn_momentum: see :class:`BatchNorm`.
-      remat: recompute each block's activations in the backward pass to save memory.
+      norm_group_size: channels per group of group normalisation; 0 for batch normalisation.
     """
 
-    attends: ClassVar[bool] = False  # whether attention is most of its work
+    layer_groups = LayerGroups(stem=r"conv_stem|bn1", block=r"blocks\.(\d+)\.(\d+)", neck=r"conv_head|bn2")
+
     stages: tuple[Stage, ...]
-    num_classes: int = 1000
     stem_width: int = 32
     head_width: int = 1280
     width: float = 1.0
@@ -195,12 +201,6 @@ class EfficientNet(nn.Module):
     bn_eps: float = 1e-5
     group_size: int = 1
     norm_group_size: int = 0
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
-    bn_momentum: float = 0.1
-    bn_groups: int = 1
-    remat: bool = False
-    dtype: DType = jnp.float32
 
     @property
     def num_features(self) -> int:
@@ -211,18 +211,7 @@ class EfficientNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
-        """Runs the network.
-
-        Args:
-          x: (N, H, W, C) normalised images.
-          train: batch statistics, dropout and stochastic depth. Needs the rngs
-            "dropout" and "drop_path" where their rates are not zero.
-          output: "logits", "embed" or "features".
-
-        Returns:
-          float32 logits (N, num_classes); or the pooled (N, num_features); or the list of
-          the five maps at strides 2, 4, 8, 16 and 32.
-        """
+        """See :class:`Classifier`."""
 
         def conv(features: int, kernel: int, **arguments: Any) -> Conv:
             padding = kernel // 2 if self.padding is None else self.padding
@@ -236,7 +225,7 @@ class EfficientNet(nn.Module):
                 BatchNorm, eps=self.bn_eps, momentum=self.bn_momentum, groups=self.bn_groups, dtype=self.dtype
             )
         make_block = functools.partial(
-            nn.remat(Block, static_argnums=(2,)) if self.remat else Block,
+            self.block_class(Block),
             group_size=self.group_size,
             conv=conv,
             norm=norm,
@@ -284,7 +273,7 @@ class EfficientNet(nn.Module):
         return [math.ceil(stage.repeats * factor) for stage, factor in zip(self.stages, factors, strict=True)]
 
     def _drop_path_rates(self) -> list[list[float]]:
-        """rate * i / L over all L blocks: the last one stays below the rate."""
+        """rate * i / L for block i of L: even the last one's is below the rate."""
         depths = self._depths()
         total = sum(depths)
         return [
@@ -292,8 +281,67 @@ class EfficientNet(nn.Module):
             for s, depth in enumerate(depths)
         ]
 
+    def to_timm_names(self, state: State) -> tuple[State, list[str]]:
+        """Takes torchvision's names; where its epsilon differs from ours, the running variance compensates."""
+        if not is_torchvision_sequence(state):
+            return state, []
+        state = _from_torchvision(state)
+        # torchvision: 1e-3 for B5 to B7 and V2.
+        theirs = 1e-3 if "blocks.0.0.conv.weight" in state or state["conv_stem.weight"].shape[0] >= 48 else 1e-5
+        if theirs == self.bn_eps:
+            return state, []
+        # Both are used in 1 / sqrt(var + eps) and nowhere else.
+        shift = np.float32(theirs - self.bn_eps)
+        shifted = {name: value + shift if name.endswith("running_var") else value for name, value in state.items()}
+        return shifted, [
+            f"torchvision's BN epsilon is {theirs:g}, this model's {self.bn_eps:g}: running_var shifted accordingly"
+        ]
 
-# width and depth multipliers of the papers.
+
+def _from_torchvision(state: State) -> State:
+    """torchvision's names to timm's.
+
+    torchvision numbers the layers of a block, so what a number means depends on how many there are and on whether one
+    is a squeeze-and-excitation.
+    """
+    last = max(int(name.split(".")[1]) for name in state if name.startswith("features."))
+    layers: dict[str, set[int]] = {}
+    gates: dict[str, int] = {}
+    for name in state:
+        if match := re.match(r"features\.(\d+\.\d+)\.block\.(\d)\.", name):
+            layers.setdefault(match[1], set()).add(int(match[2]))
+            if ".fc1." in name:
+                gates[match[1]] = int(match[2])
+
+    def layer_names(block: str) -> dict[int, tuple[str, str]]:
+        """Convolution and normalisation of each numbered layer of a block."""
+        if block in gates:
+            if gates[block] == 1:
+                return {0: ("conv_dw", "bn1"), 2: ("conv_pw", "bn2")}
+            return {0: ("conv_pw", "bn1"), 1: ("conv_dw", "bn2"), 3: ("conv_pwl", "bn3")}
+        if len(layers[block]) == 1:
+            return {0: ("conv", "bn1")}
+        return {0: ("conv_exp", "bn1"), 1: ("conv_pwl", "bn2")}
+
+    result = {}
+    for name, value in state.items():
+        if match := re.fullmatch(rf"features\.(0|{last})\.(0|1)\.(.+)", name):
+            names = ("conv_stem", "bn1") if match[1] == "0" else ("conv_head", "bn2")
+            name = f"{names[int(match[2])]}.{match[3]}"
+        elif match := re.fullmatch(r"features\.(\d+)\.(\d+)\.block\.(\d)\.(fc\d|\d)\.(.+)", name):
+            stage, block, layer, inner, rest = match.groups()
+            if inner.startswith("fc"):
+                new = f"se.{'conv_reduce' if inner == 'fc1' else 'conv_expand'}"
+            else:
+                new = layer_names(f"{stage}.{block}")[int(layer)][int(inner)]
+            name = f"blocks.{int(stage) - 1}.{block}.{new}.{rest}"
+        else:
+            name = re.sub(r"^classifier\.1\.", "classifier.", name)
+        result[name] = value
+    return result
+
+
+# Width and depth multipliers of the papers.
 _SCALES = [(1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8), (1.6, 2.2), (1.8, 2.6), (2.0, 3.1), (2.2, 3.6)]
 _TF: dict[str, Any] = {"padding": "same", "bn_eps": 1e-3}
 

@@ -9,14 +9,15 @@ from jaxvision.errors import UserError
 
 
 def check_images(images: jax.Array | jax.ShapeDtypeStruct, channels: int) -> None:
-    """Raises a ``UserError`` unless ``images`` is a float (N, H, W, channels) array."""
+    """Raises a ``UserError`` unless ``images`` is a float array of shape (N, H, W, channels)."""
     problems = []
     if images.ndim != 4 or images.shape[-1] != channels:
-        hint = " It looks like torch's NCHW: transpose it with images.transpose(0, 2, 3, 1)."
-        torch_like = images.ndim == 4 and images.shape[1] == channels
-        problems.append(
-            f"expected images of shape (N, H, W, {channels}), got {tuple(images.shape)}.{hint if torch_like else ''}"
-        )
+        hint = ""
+        if images.ndim == 4 and images.shape[1] == channels:
+            hint = " It looks like torch's NCHW: transpose it with images.transpose(0, 2, 3, 1)."
+        elif images.ndim == 3 and images.shape[-1] == channels:
+            hint = " It looks like a single image: add the batch axis with images[None]."
+        problems.append(f"expected images of shape (N, H, W, {channels}), got {tuple(images.shape)}.{hint}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         problems.append(
             f"expected normalised float images, got {images.dtype}: use (images / 255 - spec.mean) / spec.std."

@@ -1,4 +1,4 @@
-"""Model names: which module builds each, and the constants published with its weights."""
+"""Model names: the network that each one builds, and what is published with its weights."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import importlib.resources
 import re
 from typing import Any
 
-import flax.linen as nn
+import jax.numpy as jnp
 
 from jaxvision.errors import UserError, did_you_mean
+from jaxvision.models.classifier import Classifier
+from jaxvision.ops.dtypes import DType
 
-_REGISTRY: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {}
+_REGISTRY: dict[str, tuple[type[Classifier], dict[str, Any]]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """What is published with a model's weights in timm.
+    """What timm publishes with a model's weights: preprocessing, size and accuracy.
 
     Attributes:
       name: timm's model name.
-      tag: the weight tag to which the settings and accuracies belong ("untrained": timm's settings, no weights).
+      tag: of the weights to which the settings and accuracies belong; "untrained" where there are no weights.
       num_classes: of these weights; 1000, or ImageNet-12k's 11821 and ImageNet-21k's 21841 or 21843.
       input_size, test_input_size: pixels of a side in training and in timm's test setting (None: the same).
       crop_pct, test_crop_pct: share of the resized short side that evaluation keeps (None: the same).
@@ -53,16 +55,23 @@ class ModelSpec:
     gmacs_at: int
 
 
-def register(module: type[nn.Module], variants: dict[str, dict[str, Any]]) -> None:
-    """Adds a family: ``variants`` maps timm names to keyword arguments of ``module``."""
+def register(family: type[Classifier], variants: dict[str, dict[str, Any]]) -> None:
+    """Adds a family of models.
+
+    Args:
+      family: the class of its network.
+      variants: model name to the keyword arguments of ``family``.
+    """
+    if not hasattr(family, "layer_groups"):
+        raise TypeError(f"{family.__name__} needs the class attribute layer_groups, a classifier.LayerGroups")
     for name, arguments in variants.items():
         if name in _REGISTRY:
             raise ValueError(f"model {name!r} is registered twice")
-        _REGISTRY[name] = (module, arguments)
+        _REGISTRY[name] = (family, arguments)
 
 
-def lookup(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
-    """The module class and keyword arguments of a model name; a weight tag behind a dot is ignored."""
+def lookup(name: str) -> tuple[type[Classifier], dict[str, Any]]:
+    """The class and the keyword arguments of a model name; a weight tag after a dot is ignored."""
     name = name.partition(".")[0]
     if name not in _REGISTRY:
         raise UserError(
@@ -70,6 +79,71 @@ def lookup(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
             f"jaxvision.list_models() names all {len(_REGISTRY)} models."
         )
     return _REGISTRY[name]
+
+
+def build_module(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    dtype: DType = jnp.float32,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    bn_momentum: float | None = None,
+    bn_groups: int = 1,
+    remat: bool = False,
+    layer_scale: float | None = None,
+) -> Classifier:
+    """The flax.linen module of a model name.
+
+    Args:
+      name: one of :func:`list_models`.
+      num_classes: number of classes; by default that of the published weights, mostly 1000.
+      image_size: pixels of a side, or (height, width), for networks that are built for one size; by default the
+        model's own. Networks that take any size ignore it.
+      dtype, drop_rate, drop_path_rate, bn_groups, remat: see :class:`Classifier`.
+      bn_momentum: see :class:`Classifier`; by default the model's own.
+      layer_scale: initial value of the layer scale, for networks that have one; by default the model's own.
+
+    Raises:
+      UserError: an unknown name, or values that make no sense, all of them in one message.
+    """
+    family, arguments = lookup(name)
+    module = family(
+        **arguments,
+        num_classes=model_spec(name).num_classes if num_classes is None else num_classes,
+        dtype=dtype,
+        drop_rate=drop_rate,
+        drop_path_rate=drop_path_rate,
+        bn_groups=bn_groups,
+        remat=remat,
+    )
+    changes: dict[str, Any] = {}
+    problems = []
+    if module.num_classes < 1:
+        problems.append(f"num_classes = {num_classes}: pass a number of at least 1")
+    for field, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
+        if not 0 <= rate < 1:
+            problems.append(f"{field} = {rate}: pass a probability of at least 0 and below 1")
+    if bn_momentum is not None:
+        changes["bn_momentum"] = bn_momentum
+        if not 0 <= bn_momentum <= 1:
+            problems.append(f"bn_momentum = {bn_momentum}: pass a share between 0 and 1")
+    if image_size is not None and module.image_size is not None:
+        changes["image_size"] = size_pair(image_size)
+    if layer_scale is not None:
+        changes["layer_scale"] = layer_scale
+        if module.layer_scale is None:
+            problems.append(f"layer_scale = {layer_scale}: {name} has no layer scale, leave it out")
+    if problems:
+        raise UserError(f"cannot build {name}:\n  " + "\n  ".join(problems))
+    return module.clone(**changes)
+
+
+def size_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image size that may be one number for both."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -82,23 +156,25 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def model_spec(name: str) -> ModelSpec:
-    """The published constants of a model, "convnext_tiny", or of certain weights, "convnext_tiny.fb_in1k".
+    """What is published with a model's weights, "convnext_tiny.fb_in1k"; without a tag, with timm's default weights.
 
-    Without a tag: of timm's default weights.
+    Raises:
+      UserError: no such model, or no such weights of it.
     """
     lookup(name)
     name, _, tag = name.partition(".")
     tags = _specs()[name]
     if tag and tag not in tags:
         raise UserError(
-            f"no weights {tag!r} of {name}.{did_you_mean(tag, tags)} There are: {', '.join(tags)} (the first: default)"
+            f"no weights {tag!r} of {name}.{did_you_mean(tag, tags)} Its tags are {', '.join(tags)}; the first one is "
+            "the default"
         )
     return tags[tag] if tag else next(iter(tags.values()))
 
 
 @functools.cache
 def _specs() -> dict[str, dict[str, ModelSpec]]:
-    """name -> tag -> spec, the default tag first."""
+    """Model name to tag to spec, the default tag first. Every name that is registered needs a row in both files."""
     convert = {
         "str": str,
         "int": int,

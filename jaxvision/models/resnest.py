@@ -19,12 +19,11 @@ from jaxvision.models.layers import Conv, conv_norm, drop_block, drop_path
 from jaxvision.models.registry import register
 from jaxvision.models.resnet import Norm, ResNet, shortcut
 from jaxvision.ops.convolution import bias_add_act
-from jaxvision.ops.dtypes import DType
 from jaxvision.ops.pooling import avg_pool_3x3, global_avg_pool
 
 
 class SplitAttention(nn.Module):
-    """``radix`` parallel 3x3 convolutions, mixed per channel by a softmax over their pooled sum."""
+    """``radix`` parallel 3x3 convolutions, weighted per channel by a softmax that their pooled sum determines."""
 
     channels: int
     radix: int
@@ -58,7 +57,7 @@ class SplitAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Bottleneck with split attention in the middle; strides are average pools around it."""
+    """Bottleneck with split attention in the middle; a stride is an average pool before or after it."""
 
     width: int
     inner: int
@@ -89,18 +88,19 @@ class Block(nn.Module):
 
 
 class ResNeSt(ResNet):
-    """ResNet-D trunk with split-attention blocks; see :class:`ResNet`.
+    """ResNet-D with blocks of split attention; see :class:`ResNet`.
 
     Attributes:
       radix: branches of the split attention.
-      pool_first: average pool before the split attention instead of behind it.
+      pool_first: in blocks with a stride, whether the average pool comes before the split attention or after it.
     """
+
+    takes_drop_block = True
 
     stem: str = "deep"
     avg_down: bool = True
     radix: int = 2
     pool_first: bool = False
-    dtype: DType = jnp.float32
 
     def _block(
         self, conv: Callable[..., Conv], norm: Norm, weight_init: init.Initializer, bias_init: init.Initializer | None

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
+from jaxvision.models.classifier import Classifier, LayerGroups
 from jaxvision.models.gates import EfficientChannelAttention, Gate, SqueezeExcite, conv_norm_gate, se_channels
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path, linear_rates
 from jaxvision.models.registry import register
@@ -101,8 +101,8 @@ def shortcut(
     return conv_norm(x, conv(out, 1, name="downsample.1"), norm(name="downsample.2"), train=train)
 
 
-class ResNet(nn.Module):
-    """ResNet over NHWC images.
+class ResNet(Classifier):
+    """ResNet over images of any size; its maps are those of the four stages, at strides 4, 8, 16 and 32.
 
     Attributes:
       depths: blocks per stage.
@@ -115,15 +115,14 @@ class ResNet(nn.Module):
       se_ratio: squeeze-and-excitation ratio, 0 for none.
       eca: efficient channel attention instead.
       num_groups: group normalisation with this many groups instead of batch normalisation.
-      drop_path_rule: "linear" over all blocks (timm) or "stage": rate * (s + 2) / 5 (ResNet-RS).
+      drop_path_rule: of a block's rate: "linear" over all blocks (timm), or "stage": rate * (s + 2) / 5 in stage s,
+        from 0 (ResNet-RS).
       init_scheme: "torch" (timm) or "tf" (tensorflow/tpu, for ResNet-RS).
-      bn_groups, bn_momentum: see :class:`BatchNorm`.
-      remat: recompute each block's activations in the backward pass to save memory.
     """
 
-    attends: ClassVar[bool] = False  # whether attention is most of its work
+    layer_groups = LayerGroups(stem=r"conv1|bn1|maxpool", block=r"layer(\d+)\.(\d+)")
+
     depths: tuple[int, int, int, int]
-    num_classes: int = 1000
     bottleneck: bool = True
     stem: str = "7x7"
     stem_width: int = 32
@@ -134,14 +133,8 @@ class ResNet(nn.Module):
     se_ratio: float = 0.0
     eca: bool = False
     num_groups: int = 0
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
     drop_path_rule: str = "linear"
     init_scheme: str = "torch"
-    bn_momentum: float = 0.1
-    bn_groups: int = 1
-    remat: bool = False
-    dtype: DType = jnp.float32
 
     @property
     def num_features(self) -> int:
@@ -156,18 +149,13 @@ class ResNet(nn.Module):
         output: str = "logits",
         drop_block: jax.Array | float | None = None,
     ) -> Any:
-        """Runs the network.
+        """See :class:`Classifier`.
 
         Args:
           x: (N, H, W, C) normalised images.
-          train: batch statistics, dropout and stochastic depth. Needs the rngs
-            "dropout" and "drop_path" where their rates are not zero.
+          train: whether to use batch statistics, dropout and stochastic depth.
           output: "logits", "embed" or "features".
-          drop_block: rate of DropBlock in the last two stages in training, of families that have it (ResNeSt).
-
-        Returns:
-          float32 logits (N, num_classes); or the pooled (N, num_features); or the
-          list of the four stages' maps.
+          drop_block: share of the maps of the last two stages that DropBlock drops in training; of ResNeSt alone.
         """
         tf = self.init_scheme == "tf"
         weight_init = init.truncated_fan_in if tf else init.kaiming_normal_fan_out
@@ -181,7 +169,7 @@ class ResNet(nn.Module):
 
         x = self._stem(x.astype(self.dtype), conv, norm, train)
         block, arguments = self._block(conv, norm, weight_init, bias_init)
-        make_block = functools.partial(nn.remat(block, static_argnums=(2,)) if self.remat else block, **arguments)
+        make_block = functools.partial(self.block_class(block), **arguments)
         maps = []
         rates = self._drop_path_rates()
         for s, (width, depth) in enumerate(zip(WIDTHS, self.depths, strict=True)):

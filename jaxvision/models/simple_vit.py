@@ -1,14 +1,14 @@
 """The plain ViT of "Better plain ViT baselines for ImageNet-1k" (Beyer et al. 2022, arXiv 2205.01580).
 
-Fixed sine-cosine positions, the mean over tokens instead of a class token, a tanh layer
-before the classifier. Source: google-research/big_vision ``models/vit.py``; parameters have
-the names of timm's ``vision_transformer.py``, which has no such model.
+Positions are fixed sines and cosines, the mean over tokens replaces the class token, and a tanh
+layer precedes the classifier. Source: google-research/big_vision ``models/vit.py``. timm has no
+such model; parameters are named as in its ``vision_transformer.py``.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention
+from jaxvision.models.classifier import Classifier, LayerGroups
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
 from jaxvision.models.registry import register
 from jaxvision.ops.dtypes import DType
@@ -24,9 +25,14 @@ from jaxvision.ops.materialize import materialize_call
 
 
 def sincos_positions(height: int, width: int, features: int) -> np.ndarray:
-    """Positions (height * width, features), float32: sines and cosines of x, then of y, at falling frequencies.
+    """Position embedding of a grid: sines and cosines of x, then of y, with frequencies from 1 down to 1/10000.
 
-    The frequencies go from 1 to 1/10000; ``features`` is a multiple of 4.
+    Args:
+      height, width: of the grid, in patches.
+      features: channels, a multiple of 4.
+
+    Returns:
+      (height * width, features), float32.
     """
     y, x = np.mgrid[:height, :width].reshape(2, -1, 1).astype(np.float32)
     omega = 10000.0 ** -(np.arange(features // 4) / (features // 4 - 1))
@@ -35,7 +41,11 @@ def sincos_positions(height: int, width: int, features: int) -> np.ndarray:
 
 
 class Block(nn.Module):
-    """Attention and an MLP with a tanh-approximated GELU, each normalised before and added after."""
+    """Attention and an MLP with the tanh approximation of the GELU, each with a normalisation before it and a shortcut.
+
+    Attributes:
+      drop_path_rate: probability with which a sample skips each of the two branches in training.
+    """
 
     heads: int
     drop_path_rate: float
@@ -55,28 +65,23 @@ class Block(nn.Module):
         return y
 
 
-class SimpleViT(nn.Module):
-    """Plain vision transformer over NHWC images whose sides are multiples of the patch.
+class SimpleViT(Classifier):
+    """Plain vision transformer over images whose sides are multiples of the patch; its maps are the blocks' outputs.
 
     Attributes:
-      width, depth, heads: of the blocks.
-      patch_size: pixels of a patch's side.
-      bn_momentum, bn_groups: accepted for a uniform interface; there is no batch normalisation.
-      remat: recompute each block's activations in the backward pass to save memory.
+      width: channels of a token.
+      heads: attention heads of a block.
+      depth: number of blocks.
+      patch_size: side of a patch in pixels.
     """
 
-    attends: ClassVar[bool] = True  # whether attention is most of its work
+    layer_groups = LayerGroups(stem="patch_embed", block=r"blocks\.(\d+)", neck="norm")
+    attends = True
+
     width: int
     heads: int
     depth: int = 12
     patch_size: int = 16
-    num_classes: int = 1000
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
-    bn_momentum: float = 0.1
-    bn_groups: int = 1
-    remat: bool = False
-    dtype: DType = jnp.float32
 
     @property
     def num_features(self) -> int:
@@ -84,18 +89,7 @@ class SimpleViT(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
-        """Runs the network.
-
-        Args:
-          x: (N, H, W, C) normalised images.
-          train: dropout and stochastic depth. Needs the rngs "dropout" and "drop_path"
-            where their rates are not zero.
-          output: "logits", "embed" or "features".
-
-        Returns:
-          float32 logits (N, num_classes); or what the classifier sees, (N, num_features); or the list of every
-          block's output as maps (N, H / patch, W / patch, width).
-        """
+        """See :class:`Classifier`."""
         require_size(x, at_least=self.patch_size, multiple=self.patch_size)
         x = Conv(
             self.width,
@@ -110,7 +104,7 @@ class SimpleViT(nn.Module):
         n, height, width, _ = x.shape
         x = x.reshape(n, height * width, self.width)
         x = x + jnp.asarray(sincos_positions(height, width, self.width), self.dtype)
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = self.block_class(Block)
         maps = []
         for i, rate in enumerate(linear_rates(self.drop_path_rate, [self.depth])[0]):
             x = make_block(self.heads, rate, self.dtype, name=f"blocks.{i}")(x, train)

@@ -2,14 +2,16 @@
 
 Sources: Liu et al. 2021 (arXiv 2103.14030) and 2022 (2111.09883) for V2; window sizes of
 the S3 variants from Chen et al. 2021 (2111.14725). Names and structure follow timm's
-``swin_transformer.py`` and ``swin_transformer_v2.py``.
+``swin_transformer.py`` and ``swin_transformer_v2.py``. Checkpoints may also have the names of
+torchvision or of the papers' repository.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Any, ClassVar
+import re
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,19 +20,40 @@ import numpy as np
 
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention, relative_position_bias
+from jaxvision.models.classifier import Classifier, LayerGroups
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
+from jaxvision.models.position_tables import Size, resize_relative_position_table
 from jaxvision.models.registry import register
+from jaxvision.models.renaming import State, is_torchvision_sequence, rename, split_torchvision_sequence
 from jaxvision.ops.attention import dot_product_attention
 from jaxvision.ops.dtypes import DType, accumulator
 from jaxvision.ops.pooling import global_avg_pool
 
 PATCH = 4
 _NORMAL = init.truncated_normal(0.02)
-Size = tuple[int, int]
+
+# Parameter names of torchvision, after split_torchvision_sequence.
+_FROM_TORCHVISION = (
+    (r"stem\.0\.(.+)", r"patch_embed.proj.\1"),
+    (r"stem\.2\.(.+)", r"patch_embed.norm.\1"),
+    (r"stage\.(\d)\.(\d+)\.mlp\.0\.(.+)", r"layers.\1.blocks.\2.mlp.fc1.\3"),
+    (r"stage\.(\d)\.(\d+)\.mlp\.3\.(.+)", r"layers.\1.blocks.\2.mlp.fc2.\3"),
+    (r"stage\.(\d)\.(\d+)\.(.+)", r"layers.\1.blocks.\2.\3"),
+    (r"downsample\.(\d)\.(.+)", r"layers.\1.downsample.\2"),
+    (r"head\.(weight|bias)", r"head.fc.\1"),
+)
+# The papers' repository merges patches at the end of a stage, timm at the start of the next one.
+_FROM_PAPERS = (
+    *((rf"layers\.{stage}\.downsample\.(.+)", rf"layers.{stage + 1}.downsample.\1") for stage in range(3)),
+    (r"head\.(weight|bias)", r"head.fc.\1"),
+)
+_BIAS_TABLE = "relative_position_bias_table"
+# Arrays of checkpoints that this module computes, because they follow from the architecture.
+_COMPUTED = ("relative_position_index", "attn_mask", "relative_coords_table")
 
 
 class WindowAttention(Attention):
-    """Attention within windows, with a learned bias per offset (and a mask where windows are shifted)."""
+    """Attention within windows, with a learned bias per offset and, where windows are shifted, a mask."""
 
     window: Size = (7, 7)
 
@@ -38,7 +61,7 @@ class WindowAttention(Attention):
     def __call__(self, x: jax.Array, mask: np.ndarray | None) -> jax.Array:
         """Maps (N, windows, tokens, C) to the same shape; ``mask`` is (windows, tokens, tokens) or None."""
         offsets = (2 * self.window[0] - 1) * (2 * self.window[1] - 1)
-        table = self.param("relative_position_bias_table", init.declare(_NORMAL), (offsets, self.heads))
+        table = self.param(_BIAS_TABLE, init.declare(_NORMAL), (offsets, self.heads))
         bias = relative_position_bias(table, self.window)
         if mask is not None:
             bias = bias + jnp.asarray(mask, bias.dtype)[:, None]
@@ -49,8 +72,8 @@ class CosineWindowAttention(nn.Module):
     """V2's attention within windows: cosines with a learned scale, and a bias computed from the offsets.
 
     Attributes:
-      window: of this model.
-      trained_window: of the model whose weights these are, by which offsets are scaled; 0: this one's.
+      window: (height, width) in pixels of the map.
+      trained_window: side of the window for which the weights were trained, which scales the offsets; 0 for ``window``.
     """
 
     heads: int
@@ -96,12 +119,12 @@ def _unit(x: jax.Array) -> jax.Array:
 
 
 class Block(nn.Module):
-    """Window attention and an MLP, each normalised before (V1) or behind (V2), and added.
+    """Window attention and an MLP, each with its normalisation before (V1) or after it (V2) and a shortcut.
 
     Attributes:
+      window: (height, width) of the attention's windows, at most the map's.
+      shift: (rows, columns) by which the map is rolled before it is cut into windows.
       trained_window: None for V1; see :class:`CosineWindowAttention`.
-      window: of the attention, at most the map.
-      shift: pixels by which the map is rolled before it is cut into windows.
       drop_path_rate: probability with which a sample skips each of the two branches in training.
     """
 
@@ -119,7 +142,7 @@ class Block(nn.Module):
             norm = functools.partial(LayerNorm, 1e-5, self.dtype)
             x = x + self._dropped(self._attend(norm(name="norm1")(x)), train)
             return x + self._dropped(mlp(norm(name="norm2")(x)), train)
-        # A branch starts at zero: its last normalisation's scale does.
+        # Each branch is zero at the start: the scale of its normalisation is.
         norm = functools.partial(LayerNorm, 1e-5, self.dtype, scale_init=init.zeros)
         x = x + self._dropped(norm(name="norm1")(self._attend(x)), train)
         return x + self._dropped(norm(name="norm2")(mlp(x)), train)
@@ -151,7 +174,16 @@ class Block(nn.Module):
 
 
 def shift_mask(size: Size, window: Size, shift: Size) -> np.ndarray:
-    """-100 between positions of a window that only the roll made neighbours: (windows, tokens, tokens) float32."""
+    """What the attention of rolled windows adds to its scores: -100 between pixels that were not neighbours, else 0.
+
+    Args:
+      size: (height, width) of the map, multiples of the window's.
+      window: (height, width).
+      shift: (rows, columns) by which the map was rolled.
+
+    Returns:
+      (windows, tokens, tokens), float32.
+    """
 
     def regions(n: int, w: int, s: int) -> np.ndarray:
         place = np.arange(n)
@@ -164,10 +196,10 @@ def shift_mask(size: Size, window: Size, shift: Size) -> np.ndarray:
 
 
 class Merge(nn.Module):
-    """Joins 2x2 neighbours into channels and halves those: (N, H, W, C) to (N, H / 2, W / 2, 2 C).
+    """Downsampling: concatenates the channels of 2x2 pixels and projects them to half, (N, H/2, W/2, 2 C).
 
     Attributes:
-      norm_last: normalise behind the projection (V2), not before (V1).
+      norm_last: whether to normalise after the projection (V2) or before it (V1).
     """
 
     norm_last: bool
@@ -178,47 +210,40 @@ class Merge(nn.Module):
         n, height, width, channels = x.shape
         x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
         x = x.reshape(n, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
-        # Column before row, as the published weights have it.
+        # The order of the published weights: column before row.
         x = x.transpose(0, 1, 3, 4, 2, 5).reshape(n, (height + 1) // 2, (width + 1) // 2, 4 * channels)
         norm = LayerNorm(1e-5, self.dtype, name="norm")
         reduction = Linear(2 * channels, self.dtype, bias=False, weight_init=_NORMAL, name="reduction")
         return norm(reduction(x)) if self.norm_last else reduction(norm(x))
 
 
-class Swin(nn.Module):
-    """Swin transformer over NHWC images of one size.
+class Swin(Classifier):
+    """Swin transformer over images of one size; its maps are those of the four stages, at strides 4, 8, 16 and 32.
 
     Attributes:
-      width: channels of the first stage, doubled by each further one.
-      depths, heads: of each stage.
-      window_size: of each stage, as (height, width) or one number; clipped to the map.
-      trained_windows: None for V1; for V2 of each stage, see :class:`CosineWindowAttention`.
-      image_size: (height, width), multiples of 4 pixels.
-      bn_momentum, bn_groups: accepted for a uniform interface; there is no batch normalisation.
-      remat: recompute each block's activations in the backward pass to save memory.
+      depths, heads: blocks and attention heads of each stage.
+      width: channels of the first stage; each stage has twice those of the one before.
+      window_size: of each stage, (height, width) or one number for both; clipped to the map.
+      trained_windows: of each stage, for V2; None for V1. See :class:`CosineWindowAttention`.
+      image_size: (height, width) in pixels, multiples of 4.
     """
 
-    attends: ClassVar[bool] = True  # whether attention is most of its work
+    layer_groups = LayerGroups(stem="patch_embed", block=r"layers\.(\d+)(?:\.blocks\.(\d+))?", neck="norm")
+    attends = True
+
     depths: tuple[int, int, int, int]
     heads: tuple[int, int, int, int]
     width: int = 96
     window_size: tuple[int | Size, ...] = (7, 7, 7, 7)
     trained_windows: tuple[int, int, int, int] | None = None
     image_size: Size = (224, 224)
-    num_classes: int = 1000
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
-    bn_momentum: float = 0.1
-    bn_groups: int = 1
-    remat: bool = False
-    dtype: DType = jnp.float32
 
     @property
     def num_features(self) -> int:
         return 8 * self.width
 
     def windows(self, stage: int) -> tuple[Size, Size]:
-        """(window, shift of every second block) of a stage: a window that covers the map is not shifted."""
+        """A stage's window, and the shift of every second block: none where the window covers the map."""
         size = [side // PATCH for side in self.image_size]
         for _ in range(stage):
             size = [(side + 1) // 2 for side in size]
@@ -230,18 +255,7 @@ class Swin(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
-        """Runs the network.
-
-        Args:
-          x: (N, *image_size, C) normalised images.
-          train: dropout and stochastic depth. Needs the rngs "dropout" and "drop_path"
-            where their rates are not zero.
-          output: "logits", "embed" or "features".
-
-        Returns:
-          float32 logits (N, num_classes); or the pooled (N, num_features); or the list of
-          the four stages' maps.
-        """
+        """See :class:`Classifier`."""
         require_size(x, at_least=32, exactly=self.image_size, multiple=PATCH)
         x = Conv(
             self.width,
@@ -253,7 +267,7 @@ class Swin(nn.Module):
             name="patch_embed.proj",
         )(x.astype(self.dtype))
         x = LayerNorm(1e-5, self.dtype, name="patch_embed.norm")(x)
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = self.block_class(Block)
         maps = []
         rates = linear_rates(self.drop_path_rate, self.depths)
         for s, depth in enumerate(self.depths):
@@ -282,6 +296,48 @@ class Swin(nn.Module):
             self.num_classes, self.dtype, weight_init=_NORMAL, bias_init=init.zeros, wide=True, name="head.fc"
         )(x)
 
+    def with_image_size(self, params: dict[str, Any], size: Size) -> tuple[Swin, dict[str, Any]]:
+        """Windows keep their share of the map, as with timm's ``set_input_size``; V1's bias tables are resampled."""
+
+        def scaled(window: int | Size) -> Size:
+            pair = (window, window) if isinstance(window, int) else window
+            rows, columns = (
+                max(1, w * (new // PATCH) // (old // PATCH))
+                for w, new, old in zip(pair, size, self.image_size, strict=True)
+            )
+            return rows, columns
+
+        new = self.clone(image_size=size, window_size=tuple(map(scaled, self.window_size)))
+        result = dict(params)
+        for name, block in params.items():
+            if ".blocks." in name and _BIAS_TABLE in block["attn"]:
+                stage = int(name.split(".")[1])
+                table = np.asarray(block["attn"][_BIAS_TABLE])
+                table = resize_relative_position_table(table, self.windows(stage)[0], new.windows(stage)[0])
+                result[name] = {**block, "attn": {**block["attn"], _BIAS_TABLE: jnp.asarray(table)}}
+        return new, result
+
+    def resampled(self, name: str, table: np.ndarray) -> tuple[np.ndarray, str] | None:
+        """V1's bias tables, of square windows."""
+        match = re.fullmatch(rf"layers\.(\d)\.blocks\.(\d+)\.attn\.{_BIAS_TABLE}", name)
+        if not match or table.ndim != 2 or table.shape[1] != self.heads[int(match[1])]:
+            return None
+        side = (round(table.shape[0] ** 0.5) + 1) // 2
+        if (2 * side - 1) ** 2 != table.shape[0]:
+            return None
+        new = self.windows(int(match[1]))[0]
+        note = f"{name} resampled from windows of {side}x{side} to {new[0]}x{new[1]}"
+        return resize_relative_position_table(table, (side, side), new), note
+
+    def to_timm_names(self, state: State) -> tuple[State, list[str]]:
+        """Takes the names of the papers' repository and of torchvision."""
+        state = {name: value for name, value in state.items() if not name.endswith(_COMPUTED)}
+        if "layers.0.downsample.reduction.weight" in state:
+            return rename(state, _FROM_PAPERS), []
+        if is_torchvision_sequence(state):
+            return rename(split_torchvision_sequence(state), _FROM_TORCHVISION), []
+        return state, []
+
 
 _TINY: dict[str, Any] = {"depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}
 _SMALL: dict[str, Any] = {"depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24)}
@@ -294,7 +350,7 @@ def _v2(window: int, pixels: int, trained: tuple[int, int, int, int] = (0, 0, 0,
     return {"window_size": (window,) * 4, "image_size": (pixels, pixels), "trained_windows": trained}
 
 
-_12 = (12, 12, 12, 6)  # windows at 192 pixels, the last one clipped
+_12 = (12, 12, 12, 6)  # windows at 192 pixels, the last of them clipped to the map
 
 # name -> keyword arguments of Swin.
 VARIANTS: dict[str, dict[str, Any]] = {

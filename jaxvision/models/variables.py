@@ -1,33 +1,34 @@
-"""A module's variables: their shapes, fresh values, and what belongs to the classifier."""
+"""The variables of a network: their shapes and initial values, and which belong to the classifier."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers
+from jaxvision.models.classifier import Classifier
 
 Variables = dict[str, Any]
 
 
 @functools.lru_cache(maxsize=16)
-def shapes(module: nn.Module, in_chans: int = 3, output: str = "logits") -> Variables:
-    """The boxed variables of a module without allocating: leaves are ``ShapeDtypeStruct``s. Not to be changed.
+def shapes(module: Classifier, in_chans: int = 3, output: str = "logits") -> Variables:
+    """Shapes of the variables that computing ``output`` needs, as ``ShapeDtypeStruct``s in boxes of their initializers.
 
-    Tracing a deep network takes a second, and loading a checkpoint asks more than once.
+    Cached, because tracing a deep network takes a second and loading a checkpoint asks more than once: do not modify
+    the result.
     """
-    height, width = getattr(module, "image_size", (64, 64))  # any size gives convolutions' shapes
+    height, width = module.image_size or (64, 64)  # where any size will do, the shapes do not depend on it
     image = jax.ShapeDtypeStruct((1, height, width, in_chans), jnp.float32)
     init = functools.partial(module.init, train=False, output=output)
     return jax.eval_shape(init, jax.random.key(0), image)
 
 
-def init_variables(module: nn.Module, key: jax.Array, in_chans: int = 3) -> Variables:
-    """Fresh float32 variables of a module, as numpy arrays; see :mod:`jaxvision.models.initializers`."""
+def init_variables(module: Classifier, key: jax.Array, in_chans: int = 3) -> Variables:
+    """Initial float32 variables, as numpy arrays; see :mod:`jaxvision.models.initializers`."""
     boxed = shapes(module, in_chans)
     stats = jax.tree_util.tree_map_with_path(
         lambda path, leaf: (initializers.ones if path[-1].key == "running_var" else initializers.zeros)(
@@ -38,13 +39,13 @@ def init_variables(module: nn.Module, key: jax.Array, in_chans: int = 3) -> Vari
     return {"params": initializers.draw(boxed["params"], key), "batch_stats": stats}
 
 
-def classifier_names(module: nn.Module, in_chans: int) -> set[str]:
-    """Top-level modules that exist for logits but not for embeddings."""
+def classifier_names(module: Classifier, in_chans: int) -> set[str]:
+    """Names of the classifier's layers: what logits need and embeddings do not."""
     return set(shapes(module, in_chans)["params"]) - set(shapes(module, in_chans, "embed")["params"])
 
 
-def flat_shapes(module: nn.Module, in_chans: int) -> dict[str, tuple[int, ...]]:
-    """Dotted parameter names and their shapes."""
+def flat_shapes(module: Classifier, in_chans: int) -> dict[str, tuple[int, ...]]:
+    """Parameter names joined with dots, and their shapes."""
     tree = initializers.unboxed(shapes(module, in_chans)["params"])
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {".".join(entry.key for entry in path): leaf.shape for path, leaf in leaves}

@@ -2,30 +2,49 @@
 
 Sources: Dosovitskiy et al. 2020 (arXiv 2010.11929); Touvron et al. 2020 (2012.12877) for
 DeiT and its distillation token; Touvron et al. 2022 (2204.07118) for DeiT-III. Names and
-structure follow timm's ``vision_transformer.py`` and ``deit.py``.
+structure follow timm's ``vision_transformer.py`` and ``deit.py``. Checkpoints may also have
+the names of torchvision (ViT) or of the paper's repository (DeiT-III).
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention
+from jaxvision.models.classifier import Classifier, LayerGroups
 from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
+from jaxvision.models.position_tables import Size, resize_position_embedding
 from jaxvision.models.registry import register
+from jaxvision.models.renaming import State, rename
 from jaxvision.ops.dtypes import DType
 from jaxvision.ops.materialize import materialize_call
 
 _NORMAL = init.truncated_normal(0.02)
 
+_FROM_TORCHVISION = (
+    (r"class_token", "cls_token"),
+    (r"conv_proj\.(.+)", r"patch_embed.proj.\1"),
+    (r"encoder\.pos_embedding", "pos_embed"),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.ln_(\d)\.(.+)", r"blocks.\1.norm\2.\3"),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.in_proj_(.+)", r"blocks.\1.attn.qkv.\2"),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.out_proj\.(.+)", r"blocks.\1.attn.proj.\2"),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:0|linear_1)\.(.+)", r"blocks.\1.mlp.fc1.\2"),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:3|linear_2)\.(.+)", r"blocks.\1.mlp.fc2.\2"),
+    (r"encoder\.ln\.(.+)", r"norm.\1"),
+    (r"heads\.head\.(.+)", r"head.\1"),
+)
+_FROM_DEIT3 = ((r"(blocks\.\d+)\.gamma_(\d)", r"\1.ls\2.gamma"),)
+
 
 class Block(nn.Module):
-    """Attention and an MLP, each normalised before, scaled (DeiT-III) and added after.
+    """Attention and an MLP, each with a normalisation before it, a scale after it (DeiT-III) and a shortcut.
 
     Attributes:
       layer_scale: initial value of both branches' scale per channel; None for none.
@@ -54,70 +73,54 @@ class Block(nn.Module):
         return y
 
 
-class ViT(nn.Module):
-    """Vision transformer over NHWC images of one size.
+class ViT(Classifier):
+    """Vision transformer over images of one size; its maps (N, *grid, width) are the blocks' outputs, without prefix.
 
     Attributes:
-      width, depth, heads: of the blocks.
-      patch_size: pixels of a patch's side.
-      image_size: (height, width), multiples of the patch.
-      class_token: pool by a token of its own, and not by the mean.
-      distilled: a second token with a second classifier, whose logits are averaged (DeiT).
-      embed_class: the position table has entries for these tokens, too.
+      width: channels of a token.
+      heads: attention heads of a block.
+      depth: number of blocks.
+      patch_size: side of a patch in pixels.
+      image_size: (height, width) in pixels, multiples of the patch.
+      class_token: whether the classifier sees a class token, or else the mean of all tokens.
+      distilled: a distillation token with a second classifier; the logits are the mean of both (DeiT).
+      embed_class: whether the position embedding has entries for the class and distillation tokens.
       layer_scale: see :class:`Block`.
-      bn_momentum, bn_groups: accepted for a uniform interface; there is no batch normalisation.
-      remat: recompute each block's activations in the backward pass to save memory.
     """
 
-    attends: ClassVar[bool] = True  # whether attention is most of its work
+    layer_groups = LayerGroups(stem="patch_embed|cls_token|dist_token|pos_embed", block=r"blocks\.(\d+)", neck="norm")
+    attends = True
+
     width: int
     heads: int
     depth: int = 12
     patch_size: int = 16
-    image_size: tuple[int, int] = (224, 224)
+    image_size: Size = (224, 224)
     class_token: bool = True
     distilled: bool = False
     embed_class: bool = True
     layer_scale: float | None = None
-    num_classes: int = 1000
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
-    bn_momentum: float = 0.1
-    bn_groups: int = 1
-    remat: bool = False
-    dtype: DType = jnp.float32
 
     @property
     def num_features(self) -> int:
         return self.width
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Patches down and across."""
+    def grid(self) -> Size:
+        """(rows, columns) of patches."""
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
     @property
     def prefix_tokens(self) -> int:
-        """Class and distillation tokens."""
+        """Number of class and distillation tokens, which are in front of the patches."""
         return self.class_token + self.distilled
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
-        """Runs the network.
-
-        Args:
-          x: (N, *image_size, C) normalised images.
-          train: dropout and stochastic depth. Needs the rngs "dropout" and "drop_path"
-            where their rates are not zero.
-          output: "logits", "embed", "features", or "heads".
-
-        Returns:
-          float32 logits (N, num_classes); or those of each classifier ("heads"); or the pooled, normalised
-          (N, num_features); or the list of every block's output as maps (N, *grid, width), without the prefix tokens.
-        """
+        """See :class:`Classifier`."""
         require_size(x, at_least=self.patch_size, exactly=self.image_size, multiple=self.patch_size)
         x = self._tokens(x)
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = self.block_class(Block)
         maps = []
         for i, rate in enumerate(linear_rates(self.drop_path_rate, [self.depth])[0]):
             x = make_block(self.heads, self.layer_scale, rate, self.dtype, name=f"blocks.{i}")(x, train)
@@ -137,7 +140,7 @@ class ViT(nn.Module):
         return tuple(logits) if output == "heads" else sum(logits) / len(logits)
 
     def _tokens(self, x: jax.Array) -> jax.Array:
-        """Embedded patches behind the prefix tokens, with their positions."""
+        """(N, prefix + patches, width): prefix tokens and embedded patches, with their positions."""
         x = Conv(
             self.width,
             self.patch_size,
@@ -148,7 +151,7 @@ class ViT(nn.Module):
             name="patch_embed.proj",
         )(x.astype(self.dtype))
         x = x.reshape(x.shape[0], -1, self.width)
-        length = x.shape[1] + (self.prefix_tokens if self.embed_class else 0)
+        length = x.shape[1] + self._prefix
         positions = self.param("pos_embed", init.declare(_NORMAL), (1, length, self.width)).astype(self.dtype)
         prefix = []
         if self.class_token:
@@ -159,6 +162,33 @@ class ViT(nn.Module):
         if self.embed_class:
             return jnp.concatenate([*tokens, x], 1) + positions
         return jnp.concatenate([*tokens, x + positions], 1)
+
+    def with_image_size(self, params: dict[str, Any], size: Size) -> tuple[ViT, dict[str, Any]]:
+        """The position embedding is resampled."""
+        new = self.clone(image_size=size)
+        table = resize_position_embedding(np.asarray(params["pos_embed"]), self._prefix, self.grid, new.grid)
+        return new, {**params, "pos_embed": jnp.asarray(table)}
+
+    def resampled(self, name: str, table: np.ndarray) -> tuple[np.ndarray, str] | None:
+        """The position embedding, of a square grid."""
+        if name != "pos_embed" or table.ndim != 3 or table.shape[2] != self.width:
+            return None
+        side = round((table.shape[1] - self._prefix) ** 0.5)
+        if side * side + self._prefix != table.shape[1]:
+            return None
+        note = f"pos_embed resampled from {side}x{side} to {self.grid[0]}x{self.grid[1]} patches"
+        return resize_position_embedding(table, self._prefix, (side, side), self.grid), note
+
+    def to_timm_names(self, state: State) -> tuple[State, list[str]]:
+        """Takes the names of torchvision and of DeiT-III's repository."""
+        if "conv_proj.weight" in state:
+            return rename(state, _FROM_TORCHVISION), []
+        return rename(state, _FROM_DEIT3), []
+
+    @property
+    def _prefix(self) -> int:
+        """Entries of the position embedding for the prefix tokens."""
+        return self.prefix_tokens if self.embed_class else 0
 
 
 _SIZES: dict[str, dict[str, Any]] = {

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxvision.models.classifier import LayerGroups
 from jaxvision.optim.groups import rate_multiples
 from jaxvision.optim.rules import ALL, KERNELS_ONLY, Rules, match_rules, regex_problem, rules_problem
 from jaxvision.options import option
@@ -235,16 +236,21 @@ class OptimizerConfig:
     )
 
 
-def make_optimizer(config: OptimizerConfig, params: Any) -> Optimizer:
+def make_optimizer(config: OptimizerConfig, params: Any, groups: LayerGroups | None = None) -> Optimizer:
     """The optimizer of a config for parameters of these names and shapes.
 
     Gradients of frozen parameters count in no norm.
+
+    Args:
+      config: see :class:`OptimizerConfig`.
+      params: nested dicts of arrays.
+      groups: the ``layer_groups`` of the network's family; needed for ``config.layer_decay``.
 
     Raises:
       UserError: rules that do not match each parameter exactly once, or a regex that freezes none or all.
     """
     decay = jax.tree.map(lambda multiple: multiple * config.weight_decay, match_rules(params, config.decay_rules))
-    rates = rate_multiples(params, config.rate_rules, decay=config.layer_decay, freeze=config.freeze)
+    rates = rate_multiples(params, config.rate_rules, groups=groups, decay=config.layer_decay, freeze=config.freeze)
     stages: list[optax.GradientTransformation] = []
     if 0.0 in jax.tree.leaves(rates):
         stages.append(scale_updates(jax.tree.map(lambda m: float(m != 0), rates)))

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,9 +18,8 @@ from jaxvision.augment.mix import Mix
 from jaxvision.config import Config
 from jaxvision.data import sources
 from jaxvision.errors import UserError
-from jaxvision.model import build_module
-from jaxvision.models.registry import ModelSpec, model_spec
-from jaxvision.models.resnest import ResNeSt
+from jaxvision.models.classifier import Classifier
+from jaxvision.models.registry import ModelSpec, build_module, model_spec
 from jaxvision.models.variables import init_variables
 from jaxvision.ops.dtypes import default_dtype
 from jaxvision.ops.process import run_one_at_a_time
@@ -43,7 +41,7 @@ MOST_STEPS = 2**31 - 1  # an int32 counts them
 class Network:
     """The module of a run with what is derived from config and data."""
 
-    module: nn.Module
+    module: Classifier
     spec: ModelSpec
     num_classes: int
     dtype: Any
@@ -157,9 +155,9 @@ def build_network(config: Config, source: sources.Source) -> Network:
         remat=m.remat,
         layer_scale=m.layer_scale or None,
     )
-    if m.drop_block_rate and not isinstance(module, ResNeSt):
-        raise UserError(f"config.model.drop_block_rate = {m.drop_block_rate}: {m.name} has no DropBlock, ResNeSts have")
-    built_for, evaluated = getattr(module, "image_size", None), eval_image_size(config)
+    if m.drop_block_rate and not module.takes_drop_block:
+        raise UserError(f"config.model.drop_block_rate = {m.drop_block_rate}: {m.name} has no DropBlock, set it to 0")
+    built_for, evaluated = module.image_size, eval_image_size(config)
     if built_for is not None and config.progressive.image_size:
         raise UserError(f"config.progressive.image_size: {m.name} is built for one size and cannot grow its images")
     if built_for is not None and built_for != (evaluated, evaluated):
@@ -173,7 +171,7 @@ def build_network(config: Config, source: sources.Source) -> Network:
 def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainState, optax.GradientTransformation]:
     """The replicated state before the first step, and its optimizer."""
     variables = init_variables(network.module, jax.random.key(config.seed))
-    optimizer = make_optimizer(config.optimizer, variables["params"])
+    optimizer = make_optimizer(config.optimizer, variables["params"], network.module.layer_groups)
     return sharding.replicate(mesh, create_state(variables, optimizer)), optimizer
 
 

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 
 from jaxvision.config import Config
 from jaxvision.errors import UserError
-from jaxvision.model import build_module
-from jaxvision.models.registry import ModelSpec, model_spec
+from jaxvision.models.registry import ModelSpec, build_module, model_spec
 from jaxvision.models.variables import init_variables
 from jaxvision.optim import losses
 from jaxvision.run.weights import weights_source

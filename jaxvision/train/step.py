@@ -59,7 +59,7 @@ def make_train_step(
       "bad_total" and "bad_in_row".
     """
     loss, accumulate = make_loss(config.loss), config.accumulate
-    heads = {"output": "heads"} if distill is not None and getattr(module, "distilled", False) else {}
+    heads = {"output": "heads"} if distill is not None and module.distilled else {}
 
     def loss_fn(
         params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array, step: jax.Array, teacher: Any

@@ -1,4 +1,4 @@
-"""Checkpoints into a module's variables: names, and what may differ between file and model."""
+"""Filling a network's variables with a checkpoint: its names, and what may differ between the two."""
 
 from __future__ import annotations
 
@@ -8,32 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 
 from jaxvision.errors import UserError
+from jaxvision.models.classifier import Classifier
+from jaxvision.models.renaming import State
 from jaxvision.models.variables import Variables, classifier_names, flat_shapes
-from jaxvision.weights import naming, state_dict
-from jaxvision.weights.resize_tables import resize_position_embedding, resize_relative_position_table
-from jaxvision.weights.state_dict import State
+from jaxvision.weights import state_dict
 
 
-def read(module: nn.Module, source: str | Path | Mapping[str, Any]) -> State:
-    """A file's or mapping's weights under timm's names for this module's family."""
-    state, origin = naming.to_timm_names(state_dict.read_state_dict(source), type(module).__name__)
-    ours = getattr(module, "bn_eps", None)
-    if origin == "torchvision" and ours is not None and "conv_stem.weight" in state:
-        theirs = naming.torchvision_bn_eps(state)
-        if theirs != ours:
-            # 1 / sqrt(var + eps) is all that sees either.
-            shift = np.float32(theirs - ours)
-            state = {k: v + shift if k.endswith("running_var") else v for k, v in state.items()}
-            _say([f"torchvision's BN epsilon is {theirs:g}, this model's {ours:g}: running_var moved accordingly"])
+def read(module: Classifier, source: str | Path | Mapping[str, Any]) -> State:
+    """The weights of a file or mapping under timm's names; the network's family knows those of other repositories."""
+    state, notes = module.to_timm_names(state_dict.read_state_dict(source))
+    _warn(notes)
     return state
 
 
-def classes(module: nn.Module, in_chans: int, state: State) -> int | None:
-    """Number of classes of a state dict's classifier; None where it has none, or as many as the module."""
+def classes(module: Classifier, in_chans: int, state: State) -> int | None:
+    """Number of classes of a state dict's classifier; None where it has none, or as many as the network."""
     mine = flat_shapes(module, in_chans)
     if all(state[name].shape[0] == shape[0] for name, shape in mine.items() if name in state and state[name].ndim):
         return None
@@ -41,25 +33,25 @@ def classes(module: nn.Module, in_chans: int, state: State) -> int | None:
     return next((state[head].shape[0] for head in heads if head in state), None)
 
 
-def fill(module: nn.Module, variables: Variables, in_chans: int, state: State, *, fresh_classifier: bool) -> Variables:
+def fill(module: Classifier, variables: Variables, in_chans: int, state: State, *, fresh_classifier: bool) -> Variables:
     """The variables with a state dict's values.
 
     Args:
-      module: whose variables these are.
-      variables: what to fill; keeps its classifier where the state has another number of classes.
-      in_chans: channels of the module's images.
-      state: under timm's names.
-      fresh_classifier: whether ``variables`` has a classifier worth keeping.
+      module: the network of these variables.
+      variables: nested dicts of arrays; where the state dict has another number of classes, their classifier is kept.
+      in_chans: channels of the network's images.
+      state: the weights, under timm's names.
+      fresh_classifier: whether ``variables`` has an initialised classifier that may be kept.
 
     Raises:
-      UserError: everything that does not fit.
+      UserError: in one message, everything that does not fit.
     """
     mine = flat_shapes(module, in_chans)
     fresh: dict[str, int] = {}
 
     @functools.cache
     def depending() -> tuple[set[str], set[str]]:
-        """Names whose shape depends on the number of classes, and of channels: other modules tell."""
+        """Names of parameters whose shape depends on the number of classes, and on that of the image's channels."""
         classes = flat_shapes(module.clone(num_classes=module.num_classes + 1), in_chans)
         channels = flat_shapes(module, in_chans + 1)
         return {n for n, s in mine.items() if classes[n] != s}, {n for n, s in mine.items() if channels[n] != s}
@@ -73,19 +65,7 @@ def fill(module: nn.Module, variables: Variables, in_chans: int, state: State, *
         if name in first and value.ndim == 4 and (value.shape[0], *value.shape[2:]) == (wanted[0], *wanted[2:]):
             note = f"the file takes {value.shape[1]} input channels, the model {wanted[1]}: {name} adapted"
             return state_dict.adapt_input_channels(value, wanted[1]), note
-        if name == "pos_embed" and value.ndim == 3 and value.shape[2] == wanted[2]:
-            prefix = module.prefix_tokens if module.embed_class else 0
-            side = round((value.shape[1] - prefix) ** 0.5)
-            if side * side + prefix == value.shape[1]:
-                note = f"pos_embed resampled from {side}x{side} to {module.grid[0]}x{module.grid[1]} patches"
-                return resize_position_embedding(value, prefix, (side, side), module.grid), note
-        if name.endswith("relative_position_bias_table") and value.ndim == 2 and value.shape[1] == wanted[1]:
-            side = (round(value.shape[0] ** 0.5) + 1) // 2
-            if (2 * side - 1) ** 2 == value.shape[0]:
-                new = module.windows(int(name.split(".")[1]))[0]
-                note = f"{name} resampled from windows of {side}x{side} to {new[0]}x{new[1]}"
-                return resize_relative_position_table(value, (side, side), new), note
-        return None
+        return module.resampled(name, value)
 
     filled, notes = state_dict.from_torch(state, variables, adapt)
     if fresh and (set(fresh) != depending()[0] or len(set(fresh.values())) > 1):
@@ -96,7 +76,7 @@ def fill(module: nn.Module, variables: Variables, in_chans: int, state: State, *
             f"the file has {next(iter(fresh.values()))} classes and num_classes is {module.num_classes}: pass "
             "key=jax.random.key(seed) to start with a fresh classifier, or leave num_classes out to keep the file's"
         )
-    _say(notes)
+    _warn(notes)
     return filled
 
 
@@ -108,7 +88,8 @@ def _kept(params: Variables, name: str) -> np.ndarray:
     return np.asarray(leaf[last])
 
 
-def _say(notes: list[str]) -> None:
+def _warn(notes: list[str]) -> None:
+    """One warning with the first notes, at the caller of the public function that reads weights."""
     if notes:
         shown = notes[:6] + ([f"... and {len(notes) - 6} more of these"] if len(notes) > 6 else [])
         warnings.warn("weights adapted: " + "; ".join(shown), UserWarning, stacklevel=4)

@@ -19,15 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.errors import UserError
+from jaxvision.models.renaming import State
 
-State = dict[str, np.ndarray]
 # adapt(name, value, torch shape wanted): a value of that shape with a note, or None where it cannot.
 Adapt = Callable[[str, np.ndarray, tuple[int, ...]], tuple[np.ndarray, str] | None]
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "module.")
-# Not parameters: counters and tables that follow from the architecture.
-_BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask", "relative_coords_table")
+_COUNTER = "num_batches_tracked"  # of torch's batch normalisation; nothing reads it
 
 
 def read_state_dict(source: str | Path | Mapping[str, Any]) -> State:
@@ -68,7 +67,7 @@ def from_torch(state: Mapping[str, np.ndarray], variables: Mapping[str, Any], ad
       UserError: listing every missing key, unknown key and wrong shape.
     """
     flat = {name: leaf for name, _, leaf in _walk(variables)}
-    extra = sorted(key for key in state if key not in flat and not key.endswith(_BUFFERS))
+    extra = sorted(key for key in state if key not in flat and not key.endswith(_COUNTER))
     problems = [f"unknown key {key} {tuple(state[key].shape)}" for key in extra]
     filled, notes = {}, []
     for name, leaf in flat.items():
@@ -99,7 +98,7 @@ def to_torch(variables: Mapping[str, Any]) -> State:
     for name, kind, leaf in _walk(variables):
         result[name] = torch_layout(np.asarray(leaf, np.float32))
         if kind == "batch_stats" and name.endswith("running_var"):
-            result[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+            result[name.replace("running_var", _COUNTER)] = np.zeros((), np.int64)
     return result
 
 

@@ -1,4 +1,4 @@
-"""Batch normalisation in training, ResNet-RS's laws, and the Model's own behaviour."""
+"""Batch normalisation in training, the initial weights of ResNets, and what a Model does."""
 
 import functools
 
@@ -39,7 +39,7 @@ def test_training_gradients_and_statistics_match_timm_in_float64(name):
         expected, dx = torch_gradients(reference.train(), x)
         (grads, ours_dx), updated = parity.module_gradients(model.module, True, model.variables, x)
         ours, statistics = timm_names({"params": grads}), timm_names(updated)
-        # Weights travelled as float32, so 1e-6 is equality here.
+        # The weights were rounded to float32, so 1e-6 is equality here.
         assert relative_error(ours_dx, dx) < 1e-5
         largest = max(np.abs(gradient).max() for gradient in expected.values())
         for key, gradient in expected.items():
@@ -53,7 +53,7 @@ def test_training_gradients_and_statistics_match_timm_in_float64(name):
                 assert relative_error(statistics[key], buffer.numpy()) < 1e-6, key
 
 
-def test_initialisation_follows_the_published_laws():
+def test_initial_weights_have_the_published_distributions():
     model = jaxvision.create_model("resnet50", key=jax.random.key(3))
     torch.manual_seed(0)
     for key, theirs in timm.create_model("resnet50").state_dict().items():
@@ -110,7 +110,7 @@ def test_remat_and_groups_and_bfloat16():
     remat_grads, _ = run(remat=True)
     assert all(relative_error(a, b) < 1e-4 for a, b in zip(*map(jax.tree.leaves, (remat_grads, grads)), strict=True))
 
-    # Grouped statistics equal running each part of the batch by itself.
+    # Statistics of groups equal those of each part of the batch run by itself.
     _, (grouped, _) = run(bn_groups=2)
     module = small()
     parts = [module.apply(variables, part, train=True, mutable=["batch_stats"])[0] for part in (x[:4], x[4:])]
@@ -136,10 +136,12 @@ def test_errors_say_what_to_do():
     key = jax.random.key(0)
     with pytest.raises(ValueError, match=r'unknown model .*Did you mean "resnetrs50"'):
         jaxvision.create_model("resnetrs5", key=key)
-    with pytest.raises(ValueError, match="either key="):
+    with pytest.raises(ValueError, match=r"pass weights=FILE .* or key="):
         jaxvision.create_model("resnet18")
     model = jaxvision.create_model("resnet18", key=key, num_classes=3)
     with pytest.raises(ValueError, match="transpose"):
         model(np.zeros((1, 3, 32, 32), np.float32))
+    with pytest.raises(ValueError, match=r"single image: .* images\[None\]"):
+        model(np.zeros((32, 32, 3), np.float32))
     with pytest.raises(ValueError, match="uint8"):
         model(np.zeros((1, 32, 32, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""Every family against timm: the same weights give the same answers, and a fresh network starts alike."""
+"""Every family against timm: equal results for equal weights, and the same distribution of initial weights."""
 
 import sys
 
@@ -11,10 +11,11 @@ from reference import nchw, random_images, relative_error, shallow, timm, traine
 
 import jaxvision
 from jaxvision.errors import UserError
-from jaxvision.model import build_module
-from jaxvision.models.variables import flat_shapes
+from jaxvision.models.registry import build_module, lookup
+from jaxvision.models.variables import classifier_names, flat_shapes, init_variables
 from jaxvision.ops import activations
 from jaxvision.ops.backend import lower_for
+from jaxvision.optim.groups import layer_ids
 from tools.parity import compare_models as parity
 
 # What every run of the tests compares; the other names with the zoo.
@@ -23,6 +24,18 @@ QUICK = ("resnet18", "convnext_atto", "vit_tiny_patch16_224")
 
 def zoo(name):
     return pytest.param(name, marks=pytest.mark.zoo)
+
+
+# The smallest model of each family, by the class of its network.
+SMALLEST = {
+    lookup(name)[0]: name for name in sorted(jaxvision.list_models(), key=lambda n: -jaxvision.model_spec(n).params_m)
+}
+
+
+def with_every_family(names):
+    """The names, and the smallest model of each family that has none among them and that timm has: new families."""
+    covered = {lookup(name)[0] for name in names}
+    return [*names, *(name for cls, name in SMALLEST.items() if cls not in covered and timm.is_model(name))]
 
 
 # One per family and variant switch, and whether gradients are compared here: those of batch-normalised networks are in
@@ -56,19 +69,19 @@ SWITCHES = {
 }
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK else zoo(name) for name in SWITCHES])
+@pytest.mark.parametrize("name", [name if name in QUICK else zoo(name) for name in with_every_family(SWITCHES)])
 def test_logits_features_embedding_gradients_fusion_and_export_match_timm(name):
-    size = {"Swin": (64, 64), "ViT": (48, 48), "ConvNeXt": (40, 40)}.get(type(build_module(name)).__name__, (43, 43))
+    size = (64, 64) if build_module(name).image_size else (43, 43)
     reference, model = shallow(name, num_classes=parity.CLASSES, size=size)
-    row = parity.compare_pair(reference, model, size, gradients=SWITCHES[name])
+    row = parity.compare_pair(reference, model, size, gradients=SWITCHES.get(name, True))
     assert row["equal"], row
 
 
 # timm has no plain ViT of big_vision's: test_simple_vit.py.
 @pytest.mark.zoo
-@pytest.mark.parametrize("name", [name for name in jaxvision.list_models() if not name.startswith("simple_vit")])
+@pytest.mark.parametrize("name", [name for name in jaxvision.list_models() if timm.is_model(name)])
 def test_every_name_has_timms_tensors_and_the_published_count(name):
-    """Construction without allocation: names and shapes of every tensor."""
+    """Names and shapes of all tensors, without allocating them."""
     with torch.device("meta"):
         expected = {k: tuple(v.shape) for k, v in timm.create_model(name).state_dict().items() if "running" not in k}
     shapes = flat_shapes(build_module(name), 3)
@@ -78,11 +91,11 @@ def test_every_name_has_timms_tensors_and_the_published_count(name):
     assert round(count / 1e6, 2) == jaxvision.model_spec(name).params_m
 
 
-INITIALISED = [
+INITIALISED = with_every_family([
     "resnest14d", "efficientnet_b0", "tf_efficientnetv2_b0", "convnext_atto", "convnextv2_atto",
     "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "deit_tiny_distilled_patch16_224",
     "deit3_small_patch16_224",
-]  # fmt: skip
+])  # fmt: skip
 
 
 @pytest.mark.zoo
@@ -100,7 +113,7 @@ def test_initialisation_has_timms_distribution_in_every_tensor(name):
         sigma = theirs.std() / np.sqrt(theirs.size)
         assert abs(mine.mean() - theirs.mean()) < 8 * sigma, key
         assert abs(mine.std() / theirs.std() - 1) < 6 / np.sqrt(theirs.size) + 0.003, key
-        # The shape of the law: a uniform has kurtosis 1.8, a normal 3.
+        # The shape of the distribution: a uniform has kurtosis 1.8, a normal 3.
         if theirs.size >= 2000:
             kurtosis = [np.mean((v - v.mean()) ** 4) / v.var() ** 2 for v in (mine, theirs)]
             assert abs(kurtosis[0] - kurtosis[1]) < 0.5, (key, kurtosis)
@@ -117,7 +130,7 @@ def timm_drop_path_rates(name, rate):
 def stochastic_depth(name, rate):
     """The rates and the random keys that a training pass draws with, block by block."""
     module, drawn = build_module(name, drop_path_rate=rate), []
-    size = getattr(module, "image_size", (64, 64))
+    size = module.image_size or (64, 64)
     rngs = {"params": jax.random.key(0), "drop_path": jax.random.key(1)}
 
     def record(x, rate, key):
@@ -135,14 +148,17 @@ def stochastic_depth(name, rate):
     return [rate for rate, _ in drawn], [tuple(np.asarray(key).tolist()) for key in found]
 
 
-@pytest.mark.parametrize("name", [
-    "resnet50", "convnext_atto", "vit_tiny_patch16_224",
-    zoo("efficientnet_b0"), zoo("tf_efficientnetv2_b0"), zoo("swin_tiny_patch4_window7_224"),
+STOCHASTIC_DEPTH = with_every_family([
+    "resnet50", "convnext_atto", "vit_tiny_patch16_224", "efficientnet_b0", "tf_efficientnetv2_b0",
+    "swin_tiny_patch4_window7_224",
 ])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*STOCHASTIC_DEPTH[:3], *map(zoo, STOCHASTIC_DEPTH[3:])])
 def test_stochastic_depth_has_timms_rates_and_a_key_for_each_block(name):
     rates, keys = stochastic_depth(name, 0.3)
     expected = timm_drop_path_rates(name, 0.3)
-    # timm builds a DropPath where a block has no shortcut to drop for, too: it is never called.
+    # timm also builds a DropPath where a block has no shortcut; it is never called.
     if "efficientnet" in name:
         assert set(np.round(rates, 9)) <= set(np.round(expected, 9)) and len(rates) >= 9
         assert max(rates) < 0.3
@@ -155,6 +171,30 @@ def test_stochastic_depth_of_resnet_rs_rises_with_the_stage():
     rates, keys = stochastic_depth("resnetrs50", 0.1)
     np.testing.assert_allclose(rates, np.repeat([0.04, 0.06, 0.08, 0.10], [3, 4, 6, 3]))
     assert len(set(keys)) == 16
+
+
+@pytest.mark.parametrize("name", SMALLEST.values())
+def test_a_family_says_what_others_ask_of_it(name):
+    """Its layers from the image to the classifier, the classifier's width, and timm's names as they are."""
+    model = jaxvision.create_model(name, num_classes=5, key=jax.random.key(0))
+    module = model.module
+    size = module.image_size or (64, 64)
+    embedding = jax.eval_shape(model.embed, jax.ShapeDtypeStruct((2, *size, 3), jnp.float32))
+    assert embedding.shape == (2, module.num_features) and embedding.dtype == module.dtype
+
+    names = list(flat_shapes(module, 3))
+    of_layers = dict(zip(names, layer_ids(names, module.layer_groups), strict=True))
+    of_image = [key for key in names if flat_shapes(module, 4)[key] != flat_shapes(module, 3)[key]]
+    of_classes = [key for key in names if key.rpartition(".")[0] in classifier_names(module, 3)]
+    assert of_image and {of_layers[key] for key in of_image} == {0}
+    assert of_classes and {of_layers[key] for key in of_classes} == {max(of_layers.values())}
+    assert max(of_layers.values()) >= 5
+
+    state = jaxvision.to_torch(model)
+    renamed, notes = module.to_timm_names(state)
+    assert not notes and list(renamed) == list(state)
+    assert all(renamed[key] is state[key] for key in state)
+    assert module.resampled("head.weight", np.zeros((3, 3), np.float32)) is None
 
 
 @pytest.mark.parametrize("name", ["resnet10t", zoo("convnext_atto"), zoo("deit_tiny_distilled_patch16_224")])
@@ -177,9 +217,9 @@ def test_dropout_sits_before_the_classifier(name):
     assert np.abs(logits.mean(0) - kept[0]).max() < 0.6 * np.abs(logits[0] - kept[0]).max() + 1e-6
 
 
-FAMILIES = [
+FAMILIES = with_every_family([
     "resnest14d", "efficientnet_b0", "convnextv2_atto", "swin_tiny_patch4_window7_224", "deit3_small_patch16_224",
-]  # fmt: skip
+])  # fmt: skip
 
 
 @pytest.mark.zoo
@@ -266,6 +306,31 @@ def test_wrong_image_sizes_are_explained():
     assert convnext.with_image_size(99) is convnext and convnext.image_size is None
 
 
+def test_what_a_model_cannot_have_is_refused_all_at_once():
+    with pytest.raises(UserError) as error:
+        build_module("resnet18", num_classes=0, drop_rate=1.0, drop_path_rate=-0.1, bn_momentum=2.0, layer_scale=0.1)
+    for problem in (
+        "cannot build resnet18", "num_classes = 0: pass", "drop_rate = 1.0: pass", "drop_path_rate = -0.1: pass",
+        "bn_momentum = 2.0: pass", "resnet18 has no layer scale, leave it out",
+    ):  # fmt: skip
+        assert problem in str(error.value)
+    with pytest.raises(UserError, match="convnextv2_atto has no layer scale"):
+        build_module("convnextv2_atto", layer_scale=0.1)
+    with pytest.raises(UserError, match="in_chans = 0: pass"):
+        jaxvision.create_model("resnet18", in_chans=0, key=jax.random.key(0))
+    with pytest.raises(UserError, match="num_classes = 0: pass"):
+        jaxvision.create_model("resnet10t", key=jax.random.key(0)).with_classifier(0, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize(("name", "leaf"), [("convnext_atto", "gamma"), ("deit3_small_patch16_224", "ls1.gamma")])
+def test_layer_scale_starts_where_it_is_told(name, leaf):
+    module = build_module(name, num_classes=3, layer_scale=0.25)
+    params = init_variables(module, jax.random.key(0))["params"]
+    scales = [block[leaf] for block in params.values() if isinstance(block, dict) and leaf in block]
+    assert len(scales) == 12 and all(np.array_equal(scale, np.full_like(scale, 0.25)) for scale in scales)
+    assert build_module(name).layer_scale == 1e-6
+
+
 def test_a_new_classifier_keeps_the_rest():
     for name in ("convnext_atto", "deit_tiny_distilled_patch16_224"):
         _, model = shallow(name, num_classes=5, size=(64, 64))
@@ -279,7 +344,7 @@ def test_a_new_classifier_keeps_the_rest():
 
 @pytest.mark.zoo
 def test_sharded_batches_give_the_same_answers():
-    """Eight devices: the reshapes of windows, tokens and mean pools keep the batch axis cut."""
+    """On eight devices: the reshapes of windows and tokens and the mean pools keep the batch axis sharded."""
     from jaxvision.train import sharding
 
     mesh = sharding.make_mesh()
@@ -289,6 +354,11 @@ def test_sharded_batches_give_the_same_answers():
         cut = sharding.put_batch(mesh, {"x": x})["x"]
         y = jax.jit(lambda m, x: m(x), out_shardings=sharding.batch_sharded(mesh))(sharding.replicate(mesh, model), cut)
         assert relative_error(y, model(x)) < 1e-5
+
+
+def test_only_models_without_published_weights_may_be_unknown_to_timm():
+    unknown = [name for name in jaxvision.list_models() if not timm.is_model(name)]
+    assert {jaxvision.model_spec(name).tag for name in unknown} == {"untrained"}
 
 
 def test_specs_know_default_and_other_weights():
@@ -316,7 +386,7 @@ def test_nnx_bridge_calls_the_same_network():
 
 
 def test_gelu_and_its_gradient_are_torchs():
-    """Also far out, where the two forms of the distribution function differ most; bfloat16 to its own rounding."""
+    """Also far out, where the two formulas of the distribution function differ most; bfloat16 to its own rounding."""
     x = np.concatenate([np.random.default_rng(0).standard_normal(200) * 3, np.linspace(-12, 12, 97), [0.0]])
     g = np.random.default_rng(1).standard_normal(x.size)
     reference = torch.tensor(x, requires_grad=True)

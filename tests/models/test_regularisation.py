@@ -13,9 +13,9 @@ import torch
 from jaxvision import config as config_lib
 from jaxvision.data import sources
 from jaxvision.errors import UserError
-from jaxvision.model import build_module, create_model
+from jaxvision.model import create_model
 from jaxvision.models.layers import drop_block
-from jaxvision.models.registry import model_spec
+from jaxvision.models.registry import build_module, model_spec
 from jaxvision.optim.losses import TeacherConfig, softmax_cross_entropy
 from jaxvision.train import inputs, progressive
 from jaxvision.train.distill import load_teacher

@@ -144,7 +144,7 @@ def test_clipping_and_rates_per_parameter():
     norm = np.sqrt(sum(np.sum(np.square(grads[k]["weight"])) for k in ("a", "fc")))
     np.testing.assert_allclose(clipped["fc"]["weight"], -grads["fc"]["weight"] * 0.7 / (norm + 1e-6), rtol=1e-5)
     assert not np.any(clipped["frozen"]["bias"])
-    for freeze, message in (("x.*", "no parameter"), (".*", "every parameter"), ("(", "no regular expression")):
+    for freeze, message in (("x.*", "no parameter"), (".*", "every parameter"), ("(", "not a regular expression")):
         with pytest.raises(UserError, match=message):
             rate_multiples(params, ALL, freeze=freeze)
 

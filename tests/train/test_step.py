@@ -9,8 +9,9 @@ from reference import relative_error, timm
 
 import jaxvision
 from jaxvision.config import Config
-from jaxvision.model import build_module, init_variables
+from jaxvision.models.registry import build_module
 from jaxvision.models.resnet import ResNet
+from jaxvision.models.variables import init_variables
 from jaxvision.optim import optimizers
 from jaxvision.optim.ema import EmaConfig, ema_rate, ema_update
 from jaxvision.optim.losses import LossConfig, smoothed_one_hot, softmax_cross_entropy

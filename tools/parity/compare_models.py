@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxvision
-from jaxvision.model import build_module
+from jaxvision.models.registry import build_module
 from jaxvision.weights.state_dict import torch_layout
 from tools.parity.equality import largest, relative_error
 from tools.parity.reference import CLASSES, nchw, random_images, timm, torch, torch_gradients, trained_like
@@ -34,13 +34,12 @@ def native_size(name: str) -> tuple[int, int]:
 
 def small_size(name: str) -> tuple[int, int]:
     """A small input that still exercises paddings, odd maps and shifted windows."""
-    family = type(build_module(name)).__name__
-    return {"Swin": (64, 64), "ViT": (64, 64), "ConvNeXt": (72, 72)}.get(family, (75, 75))
+    return (64, 64) if build_module(name).image_size else (75, 75)
 
 
 def timm_size(name: str, size: tuple[int, int]) -> dict[str, Any]:
     """timm's argument for an image size, where the model needs one."""
-    return {"img_size": size} if build_module(name, image_size=size).__dict__.get("image_size") else {}
+    return {"img_size": size} if build_module(name).image_size else {}
 
 
 def timm_maps(reference: torch.nn.Module, x: torch.Tensor, count: int) -> list[np.ndarray]:

@@ -15,8 +15,7 @@ import numpy as np
 import jaxvision
 from jaxvision.config import Config, resolve
 from jaxvision.main import load_config
-from jaxvision.model import build_module
-from jaxvision.models.registry import model_spec
+from jaxvision.models.registry import build_module, model_spec
 from jaxvision.optim.optimizers import make_optimizer
 from jaxvision.train import build
 from jaxvision.train.state import create_state
@@ -174,7 +173,7 @@ def our_steps(c: Config, size: int, dtype: Any) -> tuple[list[float], dict]:
     model = jaxvision.create_model(c.model.name, num_classes=CLASSES, image_size=size, weights=reference.state_dict())
     variables = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), model.variables)
     network = build.Network(module, model_spec(c.model.name), CLASSES, dtype)
-    optimizer = make_optimizer(c.optimizer, variables["params"])
+    optimizer = make_optimizer(c.optimizer, variables["params"], module.layer_groups)
     step = jax.jit(build.train_step(c, network, optimizer, RUN, mix=mix))
     state, losses = create_state(variables, optimizer), []
     for images, labels in batches(size):

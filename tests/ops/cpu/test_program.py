@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxvision.model import build_module
+from jaxvision.models.registry import build_module
 from jaxvision.ops.program import compiler_options
 
 FLAG = "xla_cpu_experimental_ynn_fusion_type"

@@ -1,0 +1,136 @@
+"""The base of all model families: the fields they share, and what the rest of the library asks of a network."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.models.renaming import State
+from jaxvision.ops.dtypes import DType
+
+
+class LayerGroups(NamedTuple):
+    """Which parameters form a layer, for layer-wise learning rates: regular expressions for how their names begin.
+
+    A match has to end where a part of the name ends: "conv1" is the beginning of "conv1.weight" and not of
+    "conv10.weight". Parameters that match none belong to the classifier.
+
+    Attributes:
+      stem: parameters in front of the first block.
+      block: parameters of a block; its groups are the numbers that identify it (stage and block, say), and a group
+        that took no part in the match counts as 0.
+      neck: parameters behind the last block, which count with it; "" for none.
+    """
+
+    stem: str
+    block: str
+    neck: str = ""
+
+
+class Classifier(nn.Module, kw_only=True):
+    """A network that classifies NHWC images.
+
+    A family extends it with fields for its variants, ``num_features``, ``layer_groups`` and ``__call__``, and overrides
+    whatever else differs from the defaults here. Families accept all fields, also those without effect on them.
+
+    Attributes:
+      num_classes: number of classes.
+      drop_rate: probability of dropout before the classifier, in training.
+      drop_path_rate: stochastic depth in training: the probability with which a sample skips a block. How it grows with
+        the depth is up to the family.
+      bn_momentum: the batch's share in the running statistics of batch normalisation, torch's convention.
+      bn_groups: equal parts of the batch that batch normalisation takes statistics of, each by itself.
+      remat: recompute each block's activations in the backward pass, to save memory.
+      dtype: of the computation. Parameters, statistics and logits are float32.
+      layer_groups: see :class:`LayerGroups`.
+      attends: whether attention is most of the work; the options of XLA's CPU compiler depend on it.
+      takes_drop_block: whether ``__call__`` takes ``drop_block``, the rate of DropBlock in training.
+    """
+
+    layer_groups: ClassVar[LayerGroups]
+    attends: ClassVar[bool] = False
+    takes_drop_block: ClassVar[bool] = False
+
+    num_classes: int = 1000
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    bn_momentum: float = 0.1
+    bn_groups: int = 1
+    remat: bool = False
+    dtype: DType = jnp.float32
+
+    def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
+        """Runs the network.
+
+        Args:
+          x: (N, H, W, C) normalised float images.
+          train: whether to use batch statistics, dropout and stochastic depth. Needs the rngs "dropout" and
+            "drop_path" where their rates are not zero, and "batch_stats" mutable where there is batch normalisation.
+          output: "logits", "embed" or "features"; "heads" of a ``distilled`` network.
+
+        Returns:
+          logits: float32 (N, num_classes).
+          embed: the classifier's input, (N, num_features).
+          features: a list of maps, each (N, H', W', C'): see the family.
+          heads: the logits for the labels and those for the teacher, a pair.
+        """
+        raise NotImplementedError
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the classifier's input."""
+        raise NotImplementedError
+
+    # A family that has one of these three declares a field of this name, with a default.
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels that the network is built for; None for networks that take any size."""
+        return None
+
+    @property
+    def layer_scale(self) -> float | None:
+        """Initial value of the residual branches' learned scales; None for networks without."""
+        return None
+
+    @property
+    def distilled(self) -> bool:
+        """Whether a second classifier learns from a teacher; see ``output="heads"``."""
+        return False
+
+    def with_image_size(self, params: dict[str, Any], size: tuple[int, int]) -> tuple[Classifier, dict[str, Any]]:
+        """The network and its parameters for images of another size; of networks that take any size both unchanged.
+
+        Args:
+          params: nested dicts as in ``variables["params"]``; not modified.
+          size: (height, width) in pixels.
+        """
+        return self, params
+
+    def to_timm_names(self, state: State) -> tuple[State, list[str]]:
+        """The arrays of another repository's checkpoint under timm's names; unchanged where they have them already.
+
+        Returns:
+          The renamed arrays, and for each change of values a note for the user.
+        """
+        return state, []
+
+    def resampled(self, name: str, table: np.ndarray) -> tuple[np.ndarray, str] | None:
+        """A position table of a checkpoint for another image size, resampled for this network's.
+
+        Args:
+          name: of the parameter.
+          table: the checkpoint's array, of another shape than the network's.
+
+        Returns:
+          The resampled array and a note for the user; None for any other parameter.
+        """
+        return None
+
+    def block_class(self, block: type[nn.Module]) -> type[nn.Module]:
+        """The class of a block, called as ``block(...)(x, train, ...)``, that recomputes where ``remat`` is set."""
+        return nn.remat(block, static_argnums=(2,)) if self.remat else block
