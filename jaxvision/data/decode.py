@@ -1,8 +1,7 @@
 """From encoded bytes to a cropped and resized uint8 image.
 
-Decoding is simplejpeg with accurate DCT and smooth upsampling (bit-identical to
-Pillow), with Pillow as the fallback for everything else. Evaluation resizes with
-Pillow, so that it is bit-identical to timm's preprocessing.
+JPEGs are decoded by simplejpeg with accurate DCT and smooth upsampling, which is bit-identical to Pillow, and other
+formats by Pillow. Evaluation resizes with Pillow, so that it is bit-identical to timm's preprocessing.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 try:
     import simplejpeg
-except ImportError:  # Pillow alone works, at about 0.7 of the speed
+except ImportError:  # Pillow alone works, at about 0.7 times the speed
     simplejpeg = None
 try:
     import cv2
@@ -28,9 +27,9 @@ except ImportError:
     cv2 = None
 
 Box = tuple[int, int, int, int]  # top, left, height, width
-# transform(image, uniforms, out): writes the network's uint8 input; uniforms are None in evaluation.
+# transform(image, uniforms, out): uint8 (H, W, 3) to uint8 (size, size, 3) in out; uniforms are None in evaluation.
 Transform = Callable[[np.ndarray, np.ndarray | None, np.ndarray], None]
-UNIFORMS = 40  # random numbers that one crop may use: ten attempts of four
+UNIFORMS = 40  # random numbers of an image: four for each of the ten attempts at a crop
 ATTEMPTS = 10
 PIL_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 RESIZES = ("filter", "area", "antialias", "linear")
@@ -38,13 +37,13 @@ CROPS = ("torch", "tf", "none")
 
 
 class Scratch(threading.local):
-    """A decode buffer per thread. Fresh pages for every image cost a quarter of the decode time."""
+    """A decode buffer per thread. New memory for every image would take a quarter of the decode time."""
 
     def __init__(self) -> None:
         self.buffer = np.empty(0, np.uint8)
 
     def take(self, size: int) -> np.ndarray:
-        """At least ``size`` bytes, overwritten by the next image of this thread."""
+        """At least ``size`` bytes, which the next image of this thread overwrites."""
         if self.buffer.size < size:
             self.buffer = np.empty(size, np.uint8)
         return self.buffer
@@ -55,23 +54,23 @@ def decode(data: bytes | memoryview, scratch: Scratch | None = None) -> np.ndarr
 
     Args:
       data: the encoded image.
-      scratch: if given, the result may lie in its buffer and lives until this thread decodes again.
+      scratch: if given, the result may be in its buffer, which is valid until this thread decodes again.
 
     Raises:
-      ValueError: the bytes are no complete image.
+      ValueError: the bytes are not a complete image.
     """
     if simplejpeg is not None and data[:2] == b"\xff\xd8":
         try:
-            # CMYK and other rarities are Pillow's, whose color conversion is the reference.
+            # CMYK and other rare color spaces are left to Pillow, whose conversion is the reference.
             height, width, space, _ = simplejpeg.decode_jpeg_header(data)
             if space in ("YCbCr", "Gray"):
                 buffer = scratch.take(height * width * 3) if scratch else None
                 return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, buffer=buffer)
         except ValueError:
-            pass  # Pillow decides
+            pass  # Pillow may be able to read it
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and palettes; the pixels are fine
+            warnings.simplefilter("ignore")  # Pillow warns about unusual EXIF data and palettes; the pixels are right
             with Image.open(io.BytesIO(data)) as image:
                 return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError as error:
@@ -83,7 +82,17 @@ def decode(data: bytes | memoryview, scratch: Scratch | None = None) -> np.ndarr
 def torch_crop(
     uniforms: np.ndarray, height: int, width: int, area: tuple[float, float], ratio: tuple[float, float]
 ) -> Box:
-    """torchvision's RandomResizedCrop: area uniform, aspect log-uniform, ten attempts, then the central crop."""
+    """A crop from torchvision's distribution (``RandomResizedCrop``).
+
+    The area is uniform and the logarithm of the aspect ratio is uniform. After ten attempts that do not fit into the
+    image, the largest central crop with an allowed aspect ratio is taken.
+
+    Args:
+      uniforms: (40,) in [0, 1), four for each attempt.
+      height, width: of the image.
+      area: smallest and largest share of the image.
+      ratio: smallest and largest width over height.
+    """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for attempt in range(ATTEMPTS):
         u = uniforms[4 * attempt : 4 * attempt + 4]
@@ -105,12 +114,17 @@ def torch_crop(
 def tf_crop(
     uniforms: np.ndarray, height: int, width: int, area: tuple[float, float], ratio: tuple[float, float]
 ) -> Box | None:
-    """TensorFlow's ``sample_distorted_bounding_box`` distribution for a box that is the whole image.
+    """A crop from TensorFlow's distribution (``sample_distorted_bounding_box`` with the whole image as the object).
 
-    The height, not the area, is uniform between those of the smallest and largest
-    allowed area, so crops are smaller than torch's. At least 0.1 of the image is kept
-    (``min_object_covered``). None after ten failed attempts: the recipes then use the
-    evaluation crop. Source: tensorflow/core/kernels/image/sample_distorted_bounding_box_op.cc.
+    The height, not the area, is uniform, between those of the smallest and the largest allowed area. So crops are
+    smaller than torchvision's. At least 0.1 of the image is kept (``min_object_covered``).
+    Source: tensorflow/core/kernels/image/sample_distorted_bounding_box_op.cc.
+
+    Args:
+      uniforms, height, width, area, ratio: as in :func:`torch_crop`.
+
+    Returns:
+      The crop, or None after ten failed attempts; the recipes then use the evaluation crop.
     """
     smallest, largest = area[0] * height * width, area[1] * height * width
     for attempt in range(ATTEMPTS):
@@ -141,12 +155,17 @@ def tf_crop(
 
 
 def resize_crop(image: np.ndarray, box: Box, size: int, mode: str, out: np.ndarray | None = None) -> np.ndarray:
-    """Cuts ``box`` and scales it to (size, size, 3), into ``out`` if given.
+    """Cuts out ``box`` and scales it to uint8 (size, size, 3), in ``out`` if that is given.
 
-    Modes: "filter" is bilinear after a small low-pass filter whose variance is that of
-    Pillow's antialiasing (2 to 2.5 times faster than OpenCV's area, and closer to Pillow
-    from a scale of 1.5 on: docs/data.md); "area" is OpenCV's average when shrinking;
-    "antialias" is Pillow's bicubic; "linear" has no antialiasing, as TensorFlow's default.
+    Args:
+      image: uint8 (H, W, 3).
+      box: what to cut out.
+      size: side of the result, in pixels.
+      mode: one of :data:`RESIZES`. "filter": bilinear after a small low-pass filter with the variance of Pillow's
+        antialiasing (2 to 2.5 times as fast as OpenCV's area interpolation, and closer to Pillow from a scale of 1.5
+        on: docs/data.md). "area": OpenCV's average where it shrinks. "antialias": Pillow's bicubic. "linear": bilinear
+        without antialiasing, TensorFlow's default.
+      out: if given, where the result is written.
     """
     top, left, height, width = box
     crop = image[top : top + height, left : left + width]
@@ -166,11 +185,11 @@ def resize_crop(image: np.ndarray, box: Box, size: int, mode: str, out: np.ndarr
 
 
 def _low_pass(image: np.ndarray, size: int) -> np.ndarray:
-    """What bilinear sampling to ``size`` needs to act like Pillow's antialiased one.
+    """The low-pass filter after which bilinear sampling to ``size`` is close to Pillow's antialiased one.
 
-    Pillow's filter is a triangle of half width s = side / size, variance s^2 / 6; bilinear
-    sampling brings 1 / 6 of it, and the taps (a, 1 - 2a, a), a = (s^2 - 1) / 12, the rest.
-    They reach to s = 2, so larger images are halved first.
+    Pillow's filter is a triangle with half its width s = side / size and variance s^2 / 6. Bilinear sampling has
+    variance 1 / 6, and the taps (a, 1 - 2a, a) with a = (s^2 - 1) / 12 have the rest. These suffice up to s = 2, so
+    larger images are halved first.
     """
     while min(image.shape[:2]) > 2 * size:
         image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
@@ -187,9 +206,17 @@ def _low_pass(image: np.ndarray, size: int) -> np.ndarray:
 def eval_image(
     image: np.ndarray, size: int, crop_pct: float, interpolation: str, crop_mode: str = "center"
 ) -> np.ndarray:
-    """timm's evaluation preprocessing, bit for bit: resize to size / crop_pct, centre crop.
+    """timm's evaluation preprocessing, bit for bit: resize to ``size / crop_pct``, then crop the centre.
 
-    "center" resizes the short side and keeps the aspect ratio; "squash" resizes both sides.
+    Args:
+      image: uint8 (H, W, 3).
+      size: side of the result, in pixels.
+      crop_pct: share of the resized side that is kept.
+      interpolation: one of :data:`PIL_FILTERS`.
+      crop_mode: "center": the short side is resized and the aspect ratio kept; "squash": both sides are resized.
+
+    Returns:
+      uint8 (size, size, 3).
     """
     height, width = image.shape[:2]
     short = math.floor(size / crop_pct)
@@ -213,7 +240,15 @@ def train_transform(
     crop_pct: float,
     interpolation: str,
 ) -> Transform:
-    """The training transform; ``crop`` is "torch", "tf" or "none" (the whole image, squashed)."""
+    """The training transform.
+
+    Args:
+      size: side of the result, in pixels.
+      crop: "torch" for :func:`torch_crop`, "tf" for :func:`tf_crop`, "none" for the whole image, squashed to a square.
+      area, ratio: of the crop.
+      resize: mode of :func:`resize_crop`.
+      crop_pct, interpolation: of :func:`eval_image`, which "tf" uses where no crop is found.
+    """
 
     def transform(image: np.ndarray, uniforms: np.ndarray | None, out: np.ndarray) -> None:
         assert uniforms is not None

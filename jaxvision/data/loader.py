@@ -1,4 +1,4 @@
-"""Threads that turn a plan and a source into batches, a few steps ahead of the consumer."""
+"""Threads that read, decode and crop the examples of a plan into batches, a few steps ahead of training."""
 
 from __future__ import annotations
 
@@ -18,26 +18,29 @@ from jaxvision.data.tfrecord import DataError
 
 Batch = dict[str, np.ndarray]
 _MOST_SUBSTITUTES = 100
-_CHUNK = 8  # images per task: enough to hide the pool's overhead
+_CHUNK = 8  # images per task; with 8, the overhead of a task is negligible
 
 
 class Interrupted(Exception):
-    """The consumer asked to stop while it waited for data."""
+    """``stopped`` became true while the consumer waited for data."""
 
 
 class Loader:
-    """Batches of uint8 images, in the plan's order whatever the threads do.
+    """Batches of uint8 images, in the order of the plan whatever the timing of the threads.
 
     Args:
       source, plan: what to read, and in which order.
-      transform: from image and uniforms to a uint8 (size, size, 3) row of the batch.
-      size: pixels of a side.
-      threads: decoding threads; None for one per CPU core.
-      ahead: batches kept in flight.
-      on_corrupt: "fail" raises a :class:`DataError` that names the example; "skip" takes the
-        next readable example instead (the same one in every run) and counts it in ``skipped``.
-      stopped: polled while waiting; when true, iteration raises :class:`Interrupted`.
-      skipped: what another loader over the same source skipped; filled further.
+      transform: crops and resizes an image into a row of the batch, uint8 (size, size, 3).
+      size: side of the images, in pixels.
+      threads: number of decoding threads; None for one per CPU core.
+      ahead: number of batches that are prepared ahead.
+      on_corrupt: what an example that cannot be read does. "fail": raise a :class:`DataError` that names it; "skip":
+        use the next readable example instead (the same one in every run) and record it in ``skipped``.
+      stopped: asked while waiting for data; when it returns true, iteration raises :class:`Interrupted`.
+      skipped: a dictionary to record skipped examples in, id to message, shared with other loaders of the same source.
+
+    Raises:
+      ValueError: another ``on_corrupt``.
     """
 
     def __init__(
@@ -65,7 +68,11 @@ class Loader:
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches of steps ``start`` to ``stop - 1``.
 
-        Each holds image uint8 (b, size, size, 3), label int32 (b,) and mask bool (b,), which is false for padding.
+        Each has "image" uint8 (b, size, size, 3), "label" int32 (b,) and "mask" bool (b,), which is false for padding.
+
+        Raises:
+          DataError: an example cannot be read and ``on_corrupt`` is "fail", or 100 in a row cannot be read.
+          Interrupted: ``stopped()`` became true.
         """
         pool = concurrent.futures.ThreadPoolExecutor(self.threads, thread_name_prefix="jaxvision-data")
         pending: collections.deque[tuple[Batch, list[concurrent.futures.Future]]] = collections.deque()
@@ -85,7 +92,7 @@ class Loader:
     def _submit(self, pool: concurrent.futures.ThreadPoolExecutor, step: int) -> tuple[Batch, list]:
         ids = self.plan.ids(step)
         uniforms = self.plan.uniforms(step, UNIFORMS) if self.plan.train else None
-        # A fresh buffer every step: device_put may alias it.
+        # A new array every step, because device_put may use its memory instead of copying.
         batch = {
             "image": np.zeros((len(ids), self.size, self.size, 3), np.uint8),
             "label": np.zeros(len(ids), np.int32),
@@ -105,20 +112,20 @@ class Loader:
             if self.stopped():
                 raise Interrupted
             try:
-                # Short waits: a signal handler runs between them, and sets what `stopped` reads.
+                # Short waits, so that a signal handler can run in between and make `stopped` true.
                 return task.result(timeout=0.2)
             except concurrent.futures.TimeoutError:
                 if task.done():
                     raise
 
     def _example(self, index: int, uniforms: np.ndarray | None, out: np.ndarray) -> int:
-        """Fills one row and returns the label."""
+        """Writes the example, or the next readable one, into ``out`` (size, size, 3), and returns its label."""
         for offset in range(_MOST_SUBSTITUTES):
             chosen = (index + offset) % len(self.source)
             try:
                 raw, label = self.source.read(chosen)
                 image = raw if isinstance(raw, np.ndarray) else decode(raw, self._scratch)
-            except Exception as error:  # whatever a damaged record raises, the example is what matters
+            except Exception as error:  # a damaged record may raise anything; the message names the example
                 message = f"example {chosen} ({self.source.where(chosen)}): {error}"
                 if self.on_corrupt == "fail":
                     raise DataError(
@@ -133,9 +140,9 @@ class Loader:
 
 
 def prefetch(batches: Iterator[Batch], put: Callable[[Batch], Any], depth: int) -> Iterator[Any]:
-    """``put(batch)`` for each batch, with ``depth`` of them on the device before the first is used.
+    """``put(batch)`` for each batch, called for ``depth`` batches ahead of the one that is used.
 
-    Transfers are asynchronous, so the copy of one batch overlaps the step of the one before.
+    Transfers to a device are asynchronous, so a batch is copied while the step of the previous one runs.
     """
     queue: collections.deque[Any] = collections.deque()
     for batch in batches:

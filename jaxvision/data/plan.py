@@ -1,8 +1,8 @@
-"""The plan: a stateless function from a step to example ids and random numbers.
+"""The plan: a function of the step alone that says which examples a batch has, and with which random numbers.
 
-It is the only source of order and host randomness. The data position of a run is
-therefore one integer, a resume costs the same at step 700,000 as at step 0, and the
-order does not depend on threads, processes or devices.
+Nothing else decides the order of examples or the random numbers of the host. So the position of a run in its data is
+one integer, resuming takes as long at step 700,000 as at step 0, and the order does not depend on threads, processes or
+devices.
 """
 
 from __future__ import annotations
@@ -17,21 +17,25 @@ PADDING = -1
 class Plan:
     """Example ids and uniforms of every step, for one process's share of the global batch.
 
-    Training runs through one fresh permutation of the data set after the other, without
-    dropping or repeating an example at the seams. Evaluation visits every example
-    exactly once, in order, and pads the last batch with id -1.
+    Training goes through one new permutation of the data set after the other. A batch may contain the end of one and
+    the start of the next, so no example is dropped or repeated there. Evaluation goes through all examples once, in
+    order, and pads the last batch with id -1.
 
     Args:
       num_examples: size of the data set.
-      batch_size: global batch size, divisible by ``shards``.
-      seed: order and uniforms depend on it.
-      train: shuffled and endless, or in order and once.
-      shard, shards: this process and the number of processes. The shares of one step
-        are consecutive parts of the global batch, so their union is the same for any ``shards``.
-      repeats: repeated augmentation (Hoffer et al. 2019, arXiv 1901.09335): each example comes this many
-        times in a row, so that an epoch of ``num_examples`` sees ``num_examples / repeats`` different ones.
-      deal: the batch's consecutive parts, one per device, among which examples are dealt in turn, so that the
-        copies of one lie in different parts, as DeiT's and torchvision's samplers do.
+      batch_size: global batch size, divisible by ``shards`` and by ``deal``.
+      seed: of order and uniforms.
+      train: true: shuffled and endless; false: in order and once.
+      shard, shards: index of this process, and the number of processes. Their shares are consecutive slices of the
+        global batch, so the global batch is the same for any ``shards``.
+      repeats: repeated augmentation (Hoffer et al. 2019, arXiv 1901.09335): each example comes this many times in a
+        row, so an epoch of ``num_examples`` has ``num_examples / repeats`` different ones.
+      deal: number of devices, each of which gets a consecutive slice of the global batch. With ``repeats``, examples
+        are distributed among them in turn, so that the copies of an example are on different devices, as in DeiT's and
+        torchvision's samplers.
+
+    Raises:
+      ValueError: no examples, or a batch that cannot be split equally.
     """
 
     def __init__(
@@ -49,9 +53,9 @@ class Plan:
         if num_examples < 1:
             raise ValueError(f"a plan needs at least one example, got {num_examples}")
         if batch_size % shards or not 0 <= shard < shards:
-            raise ValueError(f"batch {batch_size} cannot be dealt to shard {shard} of {shards}")
+            raise ValueError(f"batch {batch_size} cannot be split for shard {shard} of {shards}")
         if batch_size % deal:
-            raise ValueError(f"batch {batch_size} cannot be dealt among {deal} devices")
+            raise ValueError(f"batch {batch_size} cannot be split among {deal} devices")
         self.repeats, self.deal = repeats, deal
         self.num_examples = num_examples
         self.batch_size = batch_size
@@ -61,7 +65,7 @@ class Plan:
         self.shards = shards
 
     def whole(self) -> Plan:
-        """The same plan of all processes' shares together."""
+        """The same plan for the whole global batch."""
         return Plan(
             self.num_examples,
             self.batch_size,
@@ -78,16 +82,16 @@ class Plan:
 
     @property
     def eval_steps(self) -> int:
-        """Steps after which evaluation has seen every example."""
+        """Number of steps in which evaluation goes through all examples."""
         return -(-self.num_examples // self.batch_size)
 
     def positions(self, step: int) -> np.ndarray:
-        """Global example positions of this process at ``step``, int64 (local_batch_size,)."""
+        """Positions of this process's examples at ``step``, counted from the first step: int64 (local_batch_size,)."""
         first = step * self.batch_size + self.shard * self.local_batch_size
         return np.arange(first, first + self.local_batch_size, dtype=np.int64)
 
     def ids(self, step: int) -> np.ndarray:
-        """Example ids of this process at ``step``, int64 (local_batch_size,); -1 is padding (evaluation only)."""
+        """Ids of this process's examples at ``step``, int64 (local_batch_size,); -1 is padding, in evaluation only."""
         positions = self.positions(step)
         if not self.train:
             return np.where(positions < self.num_examples, positions, PADDING)
@@ -104,7 +108,7 @@ class Plan:
         return ids
 
     def uniforms(self, step: int, count: int) -> np.ndarray:
-        """Random numbers in [0, 1) of each example of ``step``: float64 (local_batch_size, count)."""
+        """Random numbers in [0, 1) for this process's examples at ``step``: float64 (local_batch_size, count)."""
         counters = self.positions(step).astype(np.uint64)[:, None] * np.uint64(count) + np.arange(
             count, dtype=np.uint64
         )
@@ -113,7 +117,7 @@ class Plan:
 
 
 def _splitmix(x: np.ndarray) -> np.ndarray:
-    """SplitMix64 (Steele et al. 2014): a counter-based generator with 64-bit output; wraps on purpose."""
+    """SplitMix64 (Steele et al. 2014): a counter-based generator of 64-bit numbers; overflow is intended."""
     with np.errstate(over="ignore"):
         x = (x + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -121,7 +125,7 @@ def _splitmix(x: np.ndarray) -> np.ndarray:
         return x ^ (x >> np.uint64(31))
 
 
-# Four: a batch may touch two epochs, and several plans may live in one process.
+# Four, because a batch may be in two epochs, and a process may have several plans.
 @functools.lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(num_examples)

@@ -1,7 +1,7 @@
 """Random access to TFRecord files and a parser for ``tf.train.Example``, without TensorFlow.
 
-Record layout: uint64 length, uint32 masked CRC-32C of the length, data, uint32 masked
-CRC-32C of the data; all little-endian.
+Layout of a record, little-endian: length of the data (uint64), masked CRC-32C of the length (uint32), data, masked
+CRC-32C of the data (uint32).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxvision.errors import UserError
 from jaxvision.files import replace_file
 
 _HEADER = struct.Struct("<QI")
-OVERHEAD = 16  # header 12 bytes, trailing checksum 4
+OVERHEAD = 16  # bytes: 12 before the data, 4 behind them
 
 
 class DataError(UserError):
@@ -32,13 +32,13 @@ def cache_dir() -> Path:
 
 
 def record_offsets(path: Path) -> np.ndarray:
-    """Byte offset of every record's data followed by the file size + 4, int64 (records + 1,).
+    """Byte offsets of the data of all records, and file size + 12 as the last entry, int64 (records + 1,).
 
-    The length of record i is ``offsets[i + 1] - offsets[i] - 16``. The scan is cached, keyed
-    by path, size and modification time.
+    The last entry is where the data of a further record would begin, so the data of record i are
+    ``offsets[i + 1] - offsets[i] - 16`` bytes. The result is cached by path, size and modification time of the file.
 
     Raises:
-      DataError: a record does not fit in the file, with record and byte.
+      DataError: a record does not fit in the file; the message names record and byte.
     """
     stat = path.stat()
     key = hashlib.sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:32]
@@ -57,7 +57,7 @@ def _scan(path: Path, size: int) -> Iterator[int]:
     fd = os.open(path, os.O_RDONLY)
     try:
         if hasattr(os, "posix_fadvise"):
-            # Without it each 12-byte header read drags in 128 KiB of read-ahead.
+            # Otherwise the system reads 128 KiB ahead for each header of 12 bytes.
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
         position = record = 0
         while position < size:
@@ -76,7 +76,7 @@ def _scan(path: Path, size: int) -> Iterator[int]:
 
 
 def masked_crc(data: bytes) -> int:
-    """TFRecord's masked CRC-32C."""
+    """CRC-32C, rotated and offset as TFRecord stores it."""
     import google_crc32c
 
     crc = google_crc32c.value(data)
@@ -84,7 +84,13 @@ def masked_crc(data: bytes) -> int:
 
 
 def check_record(path: Path, fd: int, offset: int, length: int) -> str | None:
-    """What is wrong with a record's checksums, or None."""
+    """What is wrong with a record's checksums, or None.
+
+    Args:
+      path: the file, for messages.
+      fd: its descriptor.
+      offset, length: of the record's data, in bytes.
+    """
     raw = os.pread(fd, length + OVERHEAD, offset - 12)
     stored_length, length_crc = _HEADER.unpack(raw[:12])
     if stored_length != length or masked_crc(raw[:8]) != length_crc:
@@ -95,7 +101,15 @@ def check_record(path: Path, fd: int, offset: int, length: int) -> str | None:
 
 
 def parse_example(data: bytes, image_key: str, label_key: str) -> tuple[memoryview, int]:
-    """Encoded image and label of a serialised ``tf.train.Example`` (protocol buffer wire format)."""
+    """Encoded image and label of a serialised ``tf.train.Example``, which is a protocol buffer.
+
+    Args:
+      data: the serialised example.
+      image_key, label_key: names of the two features.
+
+    Raises:
+      ValueError: malformed data, or a feature is missing.
+    """
     image = label = None
     view = memoryview(data)
     for features in _fields(view, 1):
@@ -122,7 +136,7 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
 
 
 def _fields(view: memoryview, wanted: int) -> Iterator[memoryview]:
-    """The length-delimited fields number ``wanted`` of a message."""
+    """Contents of the length-delimited fields with number ``wanted`` of a message."""
     at, size = 0, len(view)
     while at < size:
         tag, at = _varint(view, at)

@@ -70,7 +70,7 @@ def test_repeated_augmentation_deals_copies_as_deits_sampler():
 def test_bad_sizes_are_errors():
     with pytest.raises(ValueError, match="at least one"):
         Plan(0, 4, seed=0, train=True)
-    with pytest.raises(ValueError, match="cannot be dealt"):
+    with pytest.raises(ValueError, match="cannot be split"):
         Plan(10, 5, seed=0, train=True, shards=2)
 
 
