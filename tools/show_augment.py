@@ -1,7 +1,7 @@
-"""A contact sheet of what a recipe really feeds the network, made by the run's own code.
+"""A picture of the images that a recipe trains on, made by the same code as a training run.
 
-Each cell shows a photo as it is and, below, the network's input after crop, flip, policy, jitter, erasing, Mixup and
-CutMix, with the labels it is trained on.
+It shows examples of one batch in pairs: the original image, and below it the network's input after crop, augmentation,
+Mixup and CutMix, with the labels that it is trained with.
 
   python tools/show_augment.py --config configs/deit_s.py:folder=/data/flowers --out sheet.png
   python tools/show_augment.py --config configs/convnext_t.py:digits --step 40 --images 24 --config.augment.mixup=0
@@ -33,11 +33,18 @@ from jaxvision.train.step import MIXING, step_key
 
 
 def network_input(config: Config, source: sources.Source, step: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Images (B, S, S, 3) as the network sees them, in [0, 1]; targets (B, K); and the examples' ids."""
+    """The batch of a step as the network gets it: images, targets and ids.
+
+    Returns:
+      Images in [0, 1], float (B, S, S, 3), with normalisation undone; targets (B, K); and the ids of the B examples.
+
+    Raises:
+      UserError: the run has no such step.
+    """
     mesh = build.start_devices(config)
     total = build.lengths(config, len(source)).total
     if not 0 <= step < total:
-        raise UserError(f"--step {step}: the run has the steps 0 to {total - 1}")
+        raise UserError(f"--step {step}: expected a step of the run, 0 to {total - 1}")
     config = next(part.config for part in stages(config, total) if part.start <= step < part.stop)
     network = build.build_network(config, source)
     loader = inputs.train_loader(config, source, lambda: False)
@@ -51,7 +58,7 @@ def network_input(config: Config, source: sources.Source, step: int) -> tuple[np
 
 
 def mixed(config: Config, mix: Any, step: int, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What the train step does to each microbatch before the network."""
+    """Images and targets after Mixup and CutMix, which the train step applies to each microbatch."""
     parts, key = config.accumulate, step_key(config.seed, step)
     if parts == 1:
         return jax.jit(mix)(jax.random.fold_in(key, MIXING), images, targets)
@@ -64,13 +71,13 @@ def mixed(config: Config, mix: Any, step: int, images: jax.Array, targets: jax.A
 
 
 def label_text(target: np.ndarray, names: Sequence[str], smoothing: float) -> str:
-    """The two heaviest classes with their weights, without those that only smoothing gave one."""
+    """The classes of the image and of its partner with their shares; label smoothing is left out."""
     top = [k for k in np.argsort(-target)[:2] if target[k] > smoothing / len(target) + 0.005]
     return " + ".join(f"{names[k][:14]} {target[k]:.2f}" for k in top)
 
 
 def draw(sheet: Sequence[tuple[np.ndarray, np.ndarray, str]], title: str, path: Path) -> None:
-    """Pairs of original and input with their labels, eight to a row."""
+    """Writes a PNG of (original, input, label), eight to a row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -94,15 +101,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, help="a config file, as for jaxvision.main")
-    parser.add_argument("--out", type=Path, default=Path("augment.png"), help="the picture (augment.png)")
-    parser.add_argument("--step", type=int, default=0, help="of the run, whose batch is shown (0)")
-    parser.add_argument("--images", type=int, default=16, help="of that batch (16)")
+    parser.add_argument("--out", type=Path, default=Path("augment.png"), help="the PNG file to write (augment.png)")
+    parser.add_argument("--step", type=int, default=0, help="step of the run whose batch is shown (0)")
+    parser.add_argument("--images", type=int, default=16, help="number of images to show (16)")
     args, rest = parser.parse_known_args(argv)
     try:
         config, _ = main_lib.parse(["--config", args.config, *rest])
         if args.images < 1:
             raise UserError("--images must be at least 1")
-        # The whole batch is made, as partners of a mix come from all of it; a smaller one is quicker to look at.
+        # The whole batch is made, because Mixup and CutMix take partners from all of it.
         source = inputs.open_train(config)
         images, targets, ids = network_input(config, source, args.step)
         scratch, sheet = decode.Scratch(), []

@@ -1,7 +1,7 @@
-"""What the device's augmentation costs: milliseconds an image, and as a share of the recipe's train step.
+"""What the augmentation on the device costs: milliseconds per image, and its share of the time of a training step.
 
-Each recipe's own program (flip, policy, jitter, erasing, normalisation) and its own train step (with mixing) at its
-own size, interleaved in rounds; the host's part is `make bench-input`.
+For each recipe, its augmentation (all stages of jaxvision/augment/program.py) and its train step (with Mixup and
+CutMix) at its image size are measured alternately. `make bench-input` measures what the host does.
 
   python tools/bench/augment.py                      # all recipes
   python tools/bench/augment.py convnext_t --batch 64 --rounds 9
@@ -57,14 +57,14 @@ def photos(count: int, size: int) -> np.ndarray:
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """Seconds of a call with its results awaited."""
+    """Seconds until the results of a call are there."""
     began = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - began
 
 
 def measure(name: str, batch: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds an image of the augmentation and of the train step."""
+    """Milliseconds per image of a recipe's augmentation and train step: medians of ``rounds`` measurements."""
     c = load(name, batch)
     mesh = build.start_devices(c)
     source = SyntheticSource(64, 1000, 32, seed=0)
@@ -94,10 +94,10 @@ def measure(name: str, batch: int, rounds: int) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("patterns", nargs="*", default=["*"], help="recipes, with shell wildcards; default: all")
-    parser.add_argument("--batch", type=int, default=0, help="images a step; 0: 16 on a CPU, 128 elsewhere")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("patterns", nargs="*", default=["*"], help="names of recipes, with shell wildcards (all)")
+    parser.add_argument("--batch", type=int, default=0, help="batch size; 0: 16 on a CPU, 128 elsewhere (0)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each program (5)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the result file")
     args = parser.parse_args(argv)
     chosen = [name for name in RECIPES if any(fnmatch.fnmatch(name, pattern) for pattern in args.patterns)]
     if not chosen:
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in chosen:
         rows.append(measure(name, batch, args.rounds))
         row = rows[-1]
-        print(f"{name}: {row['augment_ms']:.2f} of {row['augment_ms'] + row['step_ms']:.1f} ms an image", flush=True)
+        print(f"{name}: {row['augment_ms']:.2f} of {row['augment_ms'] + row['step_ms']:.1f} ms per image", flush=True)
         jax.clear_caches()
     lines = ["| recipe | model | px | augmentation ms | train step ms | share % |", "|---" * 6 + "|"]
     for row in rows:
