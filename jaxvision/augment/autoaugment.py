@@ -1,7 +1,6 @@
-"""AutoAugment (Cubuk et al. 2018, arXiv 1805.09501) as timm and as TensorFlow's EfficientNet code compute it.
+"""The two policies of AutoAugment (Cubuk et al. 2018, arXiv 1805.09501) for ImageNet, and how a pair is chosen.
 
-Two learned policies for ImageNet: that of the paper ("original"), and that of tensorflow/tpu's
-EfficientNet code ("v0"), each 25 pairs of (operation, probability, magnitude of 10).
+"original" is the paper's policy, "v0" that of tensorflow/tpu's EfficientNet code.
 """
 
 from __future__ import annotations
@@ -10,13 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.augment import pil
-from jaxvision.augment.policies import TIMM_OPS, Policy, Transform, mean_fill, timm_values
-from jaxvision.augment.randaugment import TF_OPS, tf_apply, tf_argument, tf_signed
+Operation = tuple[str, float, int]  # name, probability, magnitude of 10
 
-Operation = tuple[str, float, int]
-
-POLICIES: dict[str, tuple[tuple[Operation, Operation], ...]] = {
+PAIRS: dict[str, tuple[tuple[Operation, Operation], ...]] = {
     "original": (
         (("Posterize", 0.4, 8), ("Rotate", 0.6, 9)),
         (("Solarize", 0.6, 5), ("AutoContrast", 0.6, 5)),
@@ -75,70 +70,23 @@ POLICIES: dict[str, tuple[tuple[Operation, Operation], ...]] = {
 
 
 def pair_tables(name: str, operations: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A policy's indices into ``operations``, probabilities and magnitudes, each (pairs, 2)."""
-    pairs = POLICIES[name]
+    """A policy's indices into ``operations``, probabilities and magnitudes, each (25, 2)."""
+    pairs = PAIRS[name]
     index = np.array([[operations.index(op) for op, _, _ in pair] for pair in pairs])
     probs = np.array([[prob for _, prob, _ in pair] for pair in pairs], np.float32)
     return index, probs, np.array([[level for _, _, level in pair] for pair in pairs])
 
 
-def draw_pair(u: jax.Array, layer: int, probs: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The pair of each image, whether its operation of this layer is applied, and the uniform of its sign.
+def choose_pair(u: jax.Array, layer: int, probs: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Index of the pair of each image, whether its operation ``layer`` is applied, and the uniform for its sign.
 
-    ``u`` is (B, 5): the pair, and for each layer application and sign.
+    Args:
+      u: uniforms (B, 5): one for the pair; for each of its two operations, one for whether and one for the sign.
+      layer: 0 or 1, which operation of the pair.
+      probs: (25, 2), of :func:`pair_tables`.
+
+    Returns:
+      int32 (B,), bool (B,) and float32 (B,).
     """
     pair = (u[:, 0] * len(probs)).astype(jnp.int32)
     return pair, u[:, 1 + 2 * layer] < jnp.asarray(probs)[pair, layer], u[:, 2 + 2 * layer]
-
-
-def timm_autoaugment(name: str, *, mean: tuple[float, float, float], interpolation: str) -> Policy:
-    """One of 25 pairs of operations per image, each applied with its own probability at its own magnitude.
-
-    In "original" posterize keeps 4 to 8 bits, in "v0" 0 to 4, as in the two sources; translations
-    are relative to the side (timm), where tensorflow/tpu moves up to 250 pixels.
-
-    Args:
-      name: of :data:`POLICIES`.
-      mean: of the normalisation, for the fill.
-      interpolation: of the geometry.
-    """
-    table, probs, levels = pair_tables(name, TIMM_OPS)
-    kinds = np.array([pil.KINDS.index(op) for op in TIMM_OPS])
-
-    def draw(u: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-        pair, applied, coin = draw_pair(u, layer, probs)
-        index = jnp.asarray(table)[pair, layer]
-        level = jnp.asarray(levels, jnp.float32)[pair, layer]
-        values = timm_values(level, coin < 0.5, False, height, width)
-        if name == "original":
-            values["Posterize"] = values["Posterize"] + 4
-        value = jnp.take_along_axis(jnp.stack([values[op] for op in TIMM_OPS], 1), index[:, None], 1)[:, 0]
-        return jnp.where(applied, jnp.asarray(kinds)[index], 0), value
-
-    return Policy(5, 2, draw, mean_fill(mean), interpolation)
-
-
-def tf_autoaugment(*, translate_const: float = 250.0, cutout_const: float = 100.0) -> Transform:
-    """The "v0" policy with TensorFlow's operations (nearest, gray fill, the quirks of :mod:`.randaugment`).
-
-    Source: tensorflow/tpu ``models/official/efficientnet/autoaugment.py``, as EfficientNet and EfficientNetV2-B use it.
-
-    Args:
-      translate_const, cutout_const: as in :func:`randaugment.tf_randaugment`.
-    """
-    index, probs, _ = pair_tables("v0", TF_OPS)
-    values = np.array(
-        [[tf_argument(op, level, translate_const, cutout_const) for op, _, level in pair] for pair in POLICIES["v0"]],
-        np.float32,
-    )
-
-    def apply(images: jax.Array, u: jax.Array) -> jax.Array:
-        for layer in range(2):
-            pair, applied, coin = draw_pair(u, layer, probs)
-            op = jnp.asarray(index)[pair, layer]
-            value = tf_signed(op, jnp.asarray(values)[pair, layer], coin)
-            # v0 has no cutout, so its centre is never used.
-            images = tf_apply(images, jnp.where(applied, op, -1), value, jnp.zeros((len(u), 2)))
-        return images
-
-    return Transform(5, apply)

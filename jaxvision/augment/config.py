@@ -6,7 +6,8 @@ import dataclasses
 
 from jaxvision.augment.erasing import FILLS
 from jaxvision.augment.mix import PAIRINGS
-from jaxvision.augment.pil import INTERPOLATIONS
+from jaxvision.augment.pillow_ops import INTERPOLATIONS
+from jaxvision.augment.policies import policy_names
 from jaxvision.options import option, ordered
 
 
@@ -26,10 +27,10 @@ class AugmentConfig:
         40.0, "half the side, in pixels, of that RandAugment's cutout at M = 10", low=0, high=1000
     )
     policy: str = option(
-        "", 'augmentation policy by name, such as "trivial", "3a" or timm\'s "rand-m9-mstd0.5-inc1"; empty: none'
+        "", "; ".join(f'"{name}": {meaning}' for name, meaning in {"": "no policy", **policy_names()}.items())
     )
     interpolation: str = option(
-        "bicubic", "interpolation of that policy's rotations, shears and translations", choices=INTERPOLATIONS
+        "bicubic", "interpolation of the policy's rotations, shears and translations", choices=INTERPOLATIONS
     )
     color_jitter: float = option(
         0.0,

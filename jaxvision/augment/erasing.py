@@ -1,4 +1,4 @@
-"""Random Erasing (Zhong et al. 2017, arXiv 1708.04896) of normalised images, as timm and torchvision draw it."""
+"""Random Erasing (Zhong et al. 2017, arXiv 1708.04896) of normalised images, with timm's and torchvision's options."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ def random_erasing(
     images: jax.Array,
     *,
     prob: float,
-    area: tuple[float, float] = (0.02, 1 / 3),
-    aspect: tuple[float, float] = (0.3, 1 / 0.3),
-    fill: str = "pixel",
-    max_count: int = 1,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    fill: str,
+    max_count: int,
 ) -> jax.Array:
-    """Replaces boxes by noise.
+    """Replaces random boxes of random images.
 
     Args:
-      key: of all draws.
+      key: of all random numbers.
       images: (B, H, W, C), after normalisation.
-      prob: that an image is erased at all.
-      area: range of a box's share of the image, divided by the number of boxes.
-      aspect: range of height over width, log-uniform.
-      fill: "pixel": N(0, 1) for every value (timm ``pixel``); "channel": one N(0, 1) per box and channel (timm
-        ``rand``); "zero": the mean color (torchvision, timm ``const``).
-      max_count: boxes per image, uniform from 1.
+      prob: the probability that an image is erased at all.
+      area: smallest and largest share of the image that is erased; each of several boxes gets an equal part.
+      aspect: smallest and largest height over width of a box; its logarithm is uniform.
+      fill: "pixel": a standard normal number for every value (timm ``pixel``); "channel": one for each box and channel
+        (timm ``rand``); "zero": the mean color (torchvision, timm ``const``).
+      max_count: the number of boxes per image is uniform from 1 to this.
 
     Returns:
-      Like ``images``. A box that does not fit in ten attempts is left out.
+      Like ``images``. A box that does not fit into the image in ten attempts is left out.
     """
     batch, height, width, channels = images.shape
     k_choice, k_box, k_noise = jax.random.split(key, 3)

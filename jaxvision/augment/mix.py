@@ -1,7 +1,7 @@
-"""Mixup (Zhang et al. 2017, arXiv 1710.09412) and CutMix (Yun et al. 2019, 1905.04899) inside the train step.
+"""Mixup (Zhang et al. 2017, arXiv 1710.09412) and CutMix (Yun et al. 2019, arXiv 1905.04899), inside the train step.
 
-The published recipes differ in who is mixed with whom, in how many lambdas a batch has and
-in when it is mixed at all; :class:`Mix` has a field for each of these.
+Published recipes differ in which images are mixed with each other, in how many lambdas a batch has, and in how often a
+batch is mixed. :class:`Mix` has a field for each of these.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ PAIRINGS = ("reverse", "roll")
 
 @dataclasses.dataclass(frozen=True)
 class Mix:
-    """How a batch is mixed.
+    """``mix(key, images, targets)``; false where it does nothing.
 
     Attributes:
-      mixup, cutmix: alphas of Beta(alpha, alpha); 0 for none.
-      prob: of mixing a batch (or, with ``per_example``, an example) at all.
-      switch: probability of CutMix where both alphas are set.
-      pairing: an example's partner: "reverse", its mirror place in the batch (timm, Swin, ConvNeXt, DeiT,
-        automl), or "roll", the one before (torchvision, big_vision).
+      mixup, cutmix: alpha of the lambda's distribution Beta(alpha, alpha); 0 for none.
+      prob: probability that a batch (with ``per_example``, an example) is mixed at all.
+      switch: probability of CutMix where both alphas are above 0.
+      pairing: an example's partner. "reverse": example i is mixed with the i-th from the end of the batch (timm, Swin,
+        ConvNeXt, DeiT, automl). "roll": with the previous one (torchvision, big_vision).
       per_example: a lambda, a box and a choice for each example, not for the batch (automl).
       symmetric: Mixup's lambda is ``max(lambda, 1 - lambda)`` (big_vision, automl).
-      halves: with both alphas, Mixup for one half of the batch and CutMix for the other, partners within a half
-        (automl), instead of a choice.
-      groups: the batch is cut into this many equal consecutive parts which are mixed each within itself and with
-        its own draws: with one per device as published, and without communication.
+      halves: where both alphas are above 0: instead of a choice, Mixup for the first half of the batch and CutMix for
+        the second, with partners within a half (automl).
+      groups: the batch is split into this many consecutive groups of equal size. Partners are within a group, and each
+        group has its own lambda, box and choice. One group per device is what published code does, and needs no
+        communication between devices.
     """
 
     mixup: float = 0.0
@@ -46,17 +47,29 @@ class Mix:
         return (self.mixup > 0 or self.cutmix > 0) and self.prob > 0
 
     def __call__(self, key: jax.Array, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mixes images (B, H, W, C) and targets (B, K); CutMix's lambda is the exact share of the pixels."""
+        """Mixes a batch.
+
+        Args:
+          key: of all random numbers.
+          images: (B, H, W, C).
+          targets: float (B, K).
+
+        Returns:
+          Images and targets, like the arguments. CutMix's share in the targets is its exact share of the pixels.
+
+        Raises:
+          ValueError: the batch cannot be split into groups of equal size.
+        """
         batch, height, width = images.shape[:3]
         split = self.halves and self.mixup > 0 and self.cutmix > 0
         groups = self.groups * (2 if split else 1)
         if batch % groups:
-            raise ValueError(f"batch of {batch} cannot be cut into {groups} groups of equal size")
+            raise ValueError(f"batch of {batch} cannot be split into {groups} groups of equal size")
         size = batch // groups
         draws = batch if self.per_example else groups
-        # With halves, groups are Mixup's and CutMix's in turn.
+        # With halves, groups get Mixup and CutMix in turn.
         forced = (jnp.arange(draws) * groups // draws) % 2 == 1 if split else None
-        is_cut, lam, box = self._draw(key, draws, height, width, forced)
+        is_cut, lam, box = self.draw(key, draws, height, width, forced)
         spread = lambda x: x if self.per_example else jnp.repeat(x, size, total_repeat_length=batch)  # noqa: E731
         is_cut, lam = spread(is_cut), spread(lam)
         top, bottom, left, right = (spread(edge) for edge in box)
@@ -71,10 +84,20 @@ class Mix:
         mixed = jnp.where(is_cut[:, None, None, None], jnp.where(inside, partners, images), blended)
         return mixed, targets * lam[:, None] + partner_targets * (1 - lam[:, None])
 
-    def _draw(
+    def draw(
         self, key: jax.Array, count: int, height: int, width: int, forced: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array, tuple]:
-        """Choice, lambda and box of each draw; a lambda of 1 and an empty box where nothing is mixed."""
+        """Whether it is CutMix, lambda, and the box, for ``count`` draws; lambda 1 and an empty box for no mixing.
+
+        Args:
+          key: of all random numbers.
+          count: number of draws.
+          height, width: of the images.
+          forced: bool (count,), true for CutMix, instead of a random choice.
+
+        Returns:
+          bool (count,), float32 (count,), and the box's (top, bottom, left, right), each int32 (count,).
+        """
         beta_mixup, beta_cutmix, uniforms = jax.random.split(key, 3)
         u = jax.random.uniform(uniforms, (4, count))
         chosen = u[0] < self.prob
@@ -96,6 +119,7 @@ class Mix:
         return is_cut, jnp.where(is_cut, kept, lam), (top, bottom, left, right)
 
     def _partners(self, x: jax.Array, groups: int) -> jax.Array:
+        """Of each example of ``x`` (B, ...), the example that it is mixed with."""
         grouped = x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
         moved = grouped[:, ::-1] if self.pairing == "reverse" else jnp.roll(grouped, 1, 1)
         return moved.reshape(x.shape)

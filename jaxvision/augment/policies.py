@@ -1,184 +1,88 @@
-"""What a policy is, and timm's RandAugment: which of Pillow's operations an image gets, and how strongly.
-
-A policy is a function of uint8 images (B, H, W, 3) and of uniforms (B, n) in [0, 1), n its
-``uniforms``: every draw of an image is one of its uniforms.
-"""
+"""The policies that ``config.augment.policy`` may name, in one table."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.scipy.special import ndtri
-
-from jaxvision.augment import pil
-from jaxvision.errors import UserError
-
-TIMM_OPS = (
-    "AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast",
-    "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY",
-)  # fmt: skip
-
-# Policies without parameters; jaxvision.augment.make_policy says what they are.
-NAMED = ("trivial", "original", "v0", "tf-v0", "tv-imagenet", "3a")
-
-
-@dataclasses.dataclass(frozen=True)
-class Transform:
-    """``transform(images, uniforms)``, where ``apply`` is all there is to say; an image needs so many ``uniforms``."""
-
-    uniforms: int
-    apply: Callable[[jax.Array, jax.Array], jax.Array]
-
-    def __call__(self, images: jax.Array, uniforms: jax.Array) -> jax.Array:
-        return self.apply(images, uniforms)
+from jaxvision.augment import tensorflow_policies, timm_policies, torchvision_policies
+from jaxvision.augment.stage import Stage
+from jaxvision.augment.three_augment import three_augment
+from jaxvision.errors import UserError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """``policy(images, uniforms)``.
+    """A row of :data:`POLICIES`.
 
     Attributes:
-      uniforms: how many an image needs.
-      layers: how many operations it gets, one after the other.
-      draw: ``draw(uniforms, layer, height, width)``: kinds and arguments for :func:`pil.apply`.
-      fill, interpolation: of the geometry.
+      meaning: what it is, in a few words.
+      make: ``make(text, mean, interpolation)``; see :func:`make_policy`.
+      example: the name with arguments behind it, such as "rand-m9-mstd0.5-inc1"; empty where it takes none.
     """
 
-    uniforms: int
-    layers: int
-    draw: Callable[[jax.Array, int, int, int], tuple[jax.Array, jax.Array]]
-    fill: tuple[int, int, int]
-    interpolation: str
-
-    def __call__(self, images: jax.Array, uniforms: jax.Array) -> jax.Array:
-        height, width = images.shape[1:3]
-        for layer in range(self.layers):
-            kind, value = self.draw(uniforms, layer, height, width)
-            images = pil.apply(images, kind, value, fill=self.fill, interpolation=self.interpolation)
-        return images
+    meaning: str
+    make: Callable[[str, tuple[float, ...], str], Stage]
+    example: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class RandArguments:
-    """The parts of a timm string such as ``rand-m9-mstd0.5-inc1``.
-
-    Attributes:
-      magnitude: m, of 10.
-      layers: n operations per image, with replacement.
-      prob: p, that an operation is applied.
-      std: mstd, of normal noise on the magnitude; infinite: uniform from 0 to it.
-      ceiling: mmax, above which magnitudes are cut.
-      increasing: inc: the operations' increasing forms.
-    """
-
-    magnitude: float = 10.0
-    layers: int = 2
-    prob: float = 0.5
-    std: float = 0.0
-    ceiling: float = 10.0
-    increasing: bool = False
-
-
-def parse_rand(text: str) -> RandArguments:
-    """Reads a timm RandAugment string as timm does.
-
-    Raises:
-      UserError: a section that timm would reject, or ignore, or that names another set of operations.
-    """
-    first, *sections = text.split("-")
-    if first != "rand":
-        raise UserError(
-            f"augmentation policy {text!r}: expected {', '.join(NAMED)}, tv-ra-n2-m9 (torchvision's RandAugment), or a "
-            "timm string such as rand-m9-mstd0.5-inc1"
-        )
-    names = {"m": "magnitude", "n": "layers", "p": "prob", "mstd": "std", "mmax": "ceiling", "inc": "increasing"}
-    values: dict[str, float] = {}
-    for section in sections:
-        match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)?)", section)
-        if match is None or match[1] not in names:
-            raise UserError(
-                f"augmentation policy {text!r}: cannot read {section!r}; known: {', '.join(names)}, each with a number"
-            )
-        values[names[match[1]]] = float(match[2])
-    std = values.pop("std", 0.0)
-    return RandArguments(
-        **{k: v for k, v in values.items() if k not in ("layers", "increasing", "magnitude", "ceiling")},
-        layers=int(values.get("layers", 2)),
-        magnitude=float(int(values.get("magnitude", 10))),
-        ceiling=float(int(values.get("ceiling", 10))),
-        increasing=bool(int(values.get("increasing", 0))),
-        std=math.inf if std > 100 else std,
-    )
+POLICIES: dict[str, Policy] = {
+    "rand": Policy(
+        "timm's RandAugment",
+        lambda text, mean, interpolation: timm_policies.randaugment(text, mean=mean, interpolation=interpolation),
+        example="rand-m9-mstd0.5-inc1",
+    ),
+    "original": Policy(
+        "timm's AutoAugment with the paper's policy",
+        lambda text, mean, interpolation: timm_policies.autoaugment(text, mean=mean, interpolation=interpolation),
+    ),
+    "v0": Policy(
+        "timm's AutoAugment with EfficientNet's policy",
+        lambda text, mean, interpolation: timm_policies.autoaugment(text, mean=mean, interpolation=interpolation),
+    ),
+    "tf-v0": Policy(
+        "TensorFlow's AutoAugment with EfficientNet's policy",
+        lambda text, mean, interpolation: tensorflow_policies.autoaugment(),
+    ),
+    "trivial": Policy(
+        "torchvision's TrivialAugmentWide",
+        lambda text, mean, interpolation: torchvision_policies.trivialaugment_wide(interpolation=interpolation),
+    ),
+    "tv-ra": Policy(
+        "torchvision's RandAugment",
+        lambda text, mean, interpolation: torchvision_policies.randaugment(text, interpolation=interpolation),
+        example="tv-ra-n2-m9",
+    ),
+    "tv-imagenet": Policy(
+        "torchvision's AutoAugment",
+        lambda text, mean, interpolation: torchvision_policies.autoaugment(interpolation=interpolation),
+    ),
+    "3a": Policy("3-Augment of DeiT-III", lambda text, mean, interpolation: three_augment()),
+}
 
 
-def timm_randaugment(text: str, *, mean: tuple[float, float, float], interpolation: str) -> Policy:
-    """timm's RandAugment of a string such as ``rand-m9-mstd0.5-inc1``.
+def policy_names() -> dict[str, str]:
+    """What to write for each policy, with its meaning; those with arguments by an example."""
+    return {policy.example or name: policy.meaning for name, policy in POLICIES.items()}
 
-    Each of n operations is drawn from 15 and applied with probability p; its magnitude has normal
-    noise and is cut to [0, 10]; filled with the data's mean color.
+
+def make_policy(text: str, *, mean: tuple[float, ...], interpolation: str) -> Stage:
+    """The stage of a policy that a config names.
 
     Args:
-      text: see :class:`RandArguments`.
-      mean: of the normalisation, for the fill.
-      interpolation: of the geometry.
+      text: a name in :data:`POLICIES`; where that takes arguments, with them, as in "rand-m9-mstd0.5-inc1".
+      mean: of the normalisation, for pixels in [0, 1]; timm's policies fill with this color.
+      interpolation: of geometric operations, one of :data:`pillow_ops.INTERPOLATIONS`; TensorFlow's are always nearest
+        neighbour.
+
+    Raises:
+      UserError: an unknown name or arguments that cannot be read.
     """
-    a = parse_rand(text)
-    kinds = np.array([pil.KINDS.index(name) for name in TIMM_OPS])
-    fill = mean_fill(mean)
-
-    def draw(uniforms: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-        u = uniforms[:, 4 * layer : 4 * layer + 4]
-        index = (u[:, 0] * len(TIMM_OPS)).astype(jnp.int32)
-        level = jnp.full(u.shape[0], a.magnitude)
-        if math.isinf(a.std):
-            level = u[:, 2] * a.magnitude
-        elif a.std > 0:
-            level = a.magnitude + a.std * ndtri(jnp.clip(u[:, 2], 1e-7, 1 - 1e-7))
-        values = timm_values(jnp.clip(level, 0.0, a.ceiling), u[:, 3] < 0.5, a.increasing, height, width)
-        value = jnp.take_along_axis(jnp.stack([values[name] for name in TIMM_OPS], 1), index[:, None], 1)[:, 0]
-        applied = u[:, 1] < a.prob
-        # Eight bits kept are all of them; Pillow is not asked.
-        return jnp.where(applied, jnp.asarray(kinds)[index], 0), value
-
-    return Policy(4 * a.layers, a.layers, draw, fill, interpolation)
-
-
-def mean_fill(mean: tuple[float, float, float]) -> tuple[int, int, int]:
-    """timm's fill: the normalisation's mean as a color."""
-    return tuple(min(255, round(255 * m)) for m in mean)
-
-
-def timm_values(
-    level: jax.Array, positive: jax.Array, increasing: bool, height: int, width: int
-) -> dict[str, jax.Array]:
-    """Each operation's argument at ``level`` (B,) of 10; ``positive`` (B,) is the sign where there is one."""
-    share = level / 10.0
-    sign = jnp.where(positive, 1.0, -1.0)
-    # Whole numbers are cut, not rounded; float32 must not fall short of those that doubles reach.
-    whole = lambda x: jnp.floor(x + 1e-4)  # noqa: E731
-    bits, threshold = whole(share * 4), jnp.minimum(256.0, whole(share * 256))
-    factor = jnp.maximum(0.1, 1.0 + sign * share * 0.9) if increasing else share * 1.8 + 0.1
-    nothing = jnp.zeros_like(level)
-    return {
-        "AutoContrast": nothing,
-        "Equalize": nothing,
-        "Invert": nothing,
-        "Rotate": sign * share * 30.0,
-        "Posterize": 4 - bits if increasing else bits,
-        "Solarize": 256 - threshold if increasing else threshold,
-        "SolarizeAdd": jnp.minimum(128.0, whole(share * 110)),
-        "Color": factor,
-        "Contrast": factor,
-        "Brightness": factor,
-        "Sharpness": factor,
-        "ShearX": sign * share * 0.3,
-        "ShearY": sign * share * 0.3,
-        "TranslateX": sign * share * 0.45 * width,
-        "TranslateY": sign * share * 0.45 * height,
-    }
+    for name, policy in POLICIES.items():
+        if text == name or (policy.example and text.startswith(f"{name}-")):
+            return policy.make(text, mean, interpolation)
+    known = policy_names()
+    raise UserError(
+        f"augmentation policy {text!r}: expected one of {', '.join(known)} (the numbers are examples)."
+        + did_you_mean(text, known)
+    )

@@ -1,7 +1,7 @@
-"""torchvision's policies: TrivialAugmentWide, RandAugment and AutoAugment on bins of magnitudes.
+"""torchvision's policies: TrivialAugmentWide, RandAugment and AutoAugment, whose magnitudes are bins.
 
-Their operations are Pillow's, their fill is black, and a factor of 1 plus a signed magnitude
-is what brightness, color, contrast and sharpness take.
+Their operations are Pillow's, and their fill is black. Brightness, Color, Contrast and Sharpness have the factor 1 plus
+a signed magnitude.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.augment import pil
-from jaxvision.augment.autoaugment import draw_pair, pair_tables
-from jaxvision.augment.policies import Policy
+from jaxvision.augment import pillow_ops
+from jaxvision.augment.autoaugment import choose_pair, pair_tables
+from jaxvision.augment.stage import Stage
 from jaxvision.errors import UserError
 
-# Both in torchvision's order; AutoAugment has no Identity but an Invert.
+# In torchvision's order. Only AutoAugment has Invert, the last one, and only the others have Identity.
 OPS = (
     "Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast",
     "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize", "Invert",
@@ -29,71 +29,84 @@ AUTO_BINS = 10
 BLACK = (0, 0, 0)
 
 
-def trivialaugment_wide(*, interpolation: str = "bilinear") -> Policy:
-    """TrivialAugmentWide (Müller & Hutter 2021, arXiv 2103.10158): one operation, any strength.
+def trivialaugment_wide(*, interpolation: str) -> Stage:
+    """TrivialAugmentWide (Müller & Hutter 2021, arXiv 2103.10158): one operation per image, at any strength.
 
-    The strength is one of 31 bins, its sign a coin.
+    The strength is one of 31 bins; its sign is positive or negative with equal probability.
+
+    Args:
+      interpolation: of geometric operations, one of :data:`pillow_ops.INTERPOLATIONS`.
     """
     bins = np.arange(BINS) / (BINS - 1)
     pixels = np.trunc(bins * 32.0)
-    pixels[BINS // 2] = 15.0  # torch's float32 bins fall just short of 16 there
+    pixels[BINS // 2] = 15.0  # torch's float32 bin is just below 16 there
     signed = {name: bins * 0.99 for name in ("ShearX", "ShearY", *FACTORS)}
     signed |= {"TranslateX": pixels, "TranslateY": pixels, "Rotate": bins * 135.0}
     table = _table(signed, _unsigned(BINS, lowest_bits=2))
-    kinds = np.array([pil.KINDS.index(name) for name in OPS])
+    kinds = pillow_ops.kind_indices(OPS)
 
-    def draw(u: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    def choose(u: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
         index = (u[:, 0] * len(TRIVIAL_OPS)).astype(jnp.int32)
         strength, sign = (u[:, 1] * BINS).astype(jnp.int32), (u[:, 2] < 0.5).astype(jnp.int32)
         return jnp.asarray(kinds)[index], jnp.asarray(table)[index, sign, strength]
 
-    return Policy(3, 1, draw, BLACK, interpolation)
+    return pillow_ops.layered(3, 1, choose, fill=BLACK, interpolation=interpolation)
 
 
-def torchvision_randaugment(text: str, *, interpolation: str = "bilinear") -> Policy:
-    """torchvision's RandAugment of a string: "tv-ra", "tv-ra-n2-m9": n operations at bin m of 31, sign a coin.
+def randaugment(text: str, *, interpolation: str) -> Stage:
+    """torchvision's RandAugment (Cubuk et al. 2019, arXiv 1909.13719): n operations per image at bin m of 31.
+
+    The sign of each is positive or negative with equal probability.
+
+    Args:
+      text: "tv-ra" for n = 2 and m = 9, or with one or both of them, as in "tv-ra-n2-m9".
+      interpolation: of geometric operations, one of :data:`pillow_ops.INTERPOLATIONS`.
 
     Raises:
-      UserError: another string, or a bin over 30.
+      UserError: another string, n not in 1 to 16, or m over 30.
     """
     match = re.fullmatch(r"tv-ra(?:-n(\d+))?(?:-m(\d+))?", text)
     layers, magnitude = (int(match[1] or 2), int(match[2] or 9)) if match else (0, 0)
     if not (1 <= layers <= 16 and magnitude < BINS):
-        raise UserError(f"augmentation policy {text!r}: expected tv-ra-nN-mM with M at most {BINS - 1}, as tv-ra-n2-m9")
-    kinds = np.array([pil.KINDS.index(name) for name in OPS])
+        raise UserError(f"augmentation policy {text!r}: expected tv-ra-nN-mM, N from 1 to 16, M up to {BINS - 1}")
+    kinds = pillow_ops.kind_indices(OPS)
 
-    def draw(uniforms: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    def choose(uniforms: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
         u = uniforms[:, 2 * layer : 2 * layer + 2]
         index = (u[:, 0] * len(RAND_OPS)).astype(jnp.int32)
         table = _narrow(BINS, height, width)[:, :, magnitude]
         return jnp.asarray(kinds)[index], jnp.asarray(table)[index, (u[:, 1] < 0.5).astype(jnp.int32)]
 
-    return Policy(2 * layers, layers, draw, BLACK, interpolation)
+    return pillow_ops.layered(2 * layers, layers, choose, fill=BLACK, interpolation=interpolation)
 
 
-def torchvision_autoaugment(*, interpolation: str = "bilinear") -> Policy:
-    """torchvision's AutoAugment with the ImageNet policy of the paper (Cubuk et al. 2018): magnitudes are 10 bins.
+def autoaugment(*, interpolation: str) -> Stage:
+    """torchvision's AutoAugment with the paper's ImageNet policy (Cubuk et al. 2018): one of 25 pairs per image.
 
-    One of 25 pairs per image, each operation applied with its own probability, its sign a coin.
+    Each operation is applied with its own probability, at one of 10 bins, with a positive or negative sign with equal
+    probability.
+
+    Args:
+      interpolation: of geometric operations, one of :data:`pillow_ops.INTERPOLATIONS`.
     """
     index, probs, bins = pair_tables("original", OPS)
-    kinds = np.array([pil.KINDS.index(name) for name in OPS])
+    kinds = pillow_ops.kind_indices(OPS)
 
-    def draw(u: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-        pair, applied, coin = draw_pair(u, layer, probs)
+    def choose(u: jax.Array, layer: int, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+        pair, applied, coin = choose_pair(u, layer, probs)
         sign = (coin < 0.5).astype(jnp.int32)
         chosen = jnp.asarray(index)[pair, layer]
         value = jnp.asarray(_narrow(AUTO_BINS, height, width))[chosen, sign, jnp.asarray(bins)[pair, layer]]
         return jnp.where(applied, jnp.asarray(kinds)[chosen], 0), value
 
-    return Policy(5, 2, draw, BLACK, interpolation)
+    return pillow_ops.layered(5, 2, choose, fill=BLACK, interpolation=interpolation)
 
 
 def _narrow(count: int, height: int, width: int) -> np.ndarray:
-    """Arguments (operation, sign, bin) of RandAugment and AutoAugment, which share their ranges."""
+    """Arguments of RandAugment and AutoAugment, which have the same ranges, float32 (operation, sign, bin)."""
     bins = np.linspace(0.0, 1.0, count)
     signed = {name: bins * 0.9 for name in FACTORS} | {"ShearX": bins * 0.3, "ShearY": bins * 0.3}
-    # Whole pixels; torch's bins are float32.
+    # Truncated to whole pixels, from float32 bins as in torch.
     for name, side in (("TranslateX", width), ("TranslateY", height)):
         signed[name] = np.trunc(np.linspace(0.0, np.float32(150.0 / 331.0 * side), count, dtype=np.float32))
     signed["Rotate"] = bins * 30.0
@@ -101,12 +114,13 @@ def _narrow(count: int, height: int, width: int) -> np.ndarray:
 
 
 def _unsigned(count: int, lowest_bits: int) -> dict[str, np.ndarray]:
+    """Arguments, at each bin, of operations without a sign."""
     posterize = 8 - np.round(np.arange(count) / ((count - 1) / (8 - lowest_bits)))
     return {"Posterize": posterize, "Solarize": np.linspace(255.0, 0.0, count)}
 
 
 def _table(signed: dict[str, np.ndarray], unsigned: dict[str, np.ndarray]) -> np.ndarray:
-    """(operation, sign, bin) of Pillow's arguments; 0 for operations without one."""
+    """Arguments of Pillow's operations, float32 (operation, sign, bin); 0 for operations without one."""
     count = len(unsigned["Solarize"])
     table = np.zeros((len(OPS), 2, count), np.float32)
     for i, name in enumerate(OPS):

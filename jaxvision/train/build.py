@@ -194,29 +194,9 @@ def load_initial_weights(config: Config, network: Network, state: TrainState, me
 
 
 def augment_program(config: Config, network: Network, mesh: Mesh) -> Callable[[jax.Array, np.int32], jax.Array]:
-    """uint8 batch and step to the network's input, jitted."""
-    a = config.augment
-    program = augment.make_augment(
-        seed=config.seed,
-        mean=network.spec.mean,
-        std=network.spec.std,
-        dtype=network.dtype,
-        flip=a.flip,
-        layers=a.randaugment_layers,
-        magnitude=a.randaugment_magnitude,
-        translate_const=a.translate_const,
-        cutout_const=a.cutout_const,
-        color_jitter=a.color_jitter,
-        lighting=a.lighting,
-        policy=augment.make_policy(a.policy, mean=network.spec.mean, interpolation=a.interpolation)
-        if a.policy
-        else None,
-        erase_prob=a.erase_prob,
-        erase_area=a.erase_area,
-        erase_aspect=a.erase_aspect,
-        erase_fill=a.erase_fill,
-        erase_max_count=a.erase_max_count,
-    )
+    """The jitted augmentation: images uint8 (B, H, W, 3) and a step to the network's input."""
+    spec = network.spec
+    program = augment.make_augment(config.augment, seed=config.seed, mean=spec.mean, std=spec.std, dtype=network.dtype)
     return jax.jit(program, out_shardings=sharding.batch_sharded(mesh))
 
 
@@ -275,19 +255,8 @@ def run_schedule(config: Config, run: Lengths) -> optax.Schedule:
 
 
 def make_mix(config: Config) -> Mix:
-    """Mixup and CutMix as a config has them; false where it has neither."""
-    a = config.augment
-    return Mix(
-        mixup=a.mixup,
-        cutmix=a.cutmix,
-        prob=a.mix_prob,
-        switch=a.mix_switch,
-        pairing=a.mix_pairing,
-        per_example=a.mix_per_example,
-        symmetric=a.mix_symmetric,
-        halves=a.mix_halves,
-        groups=jax.device_count() if a.mix_groups == "per_device" else 1,
-    )
+    """Mixup and CutMix of a config; false where it has neither."""
+    return augment.make_mix(config.augment, devices=jax.device_count())
 
 
 def eval_program(network: Network, mesh: Mesh) -> Callable:

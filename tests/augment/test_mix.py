@@ -1,17 +1,12 @@
-"""Mixup, CutMix and random erasing: who is mixed with whom, the labels, and timm's statistics of boxes and lambdas."""
+"""Mixup and CutMix: who is mixed with whom, the labels, and timm's statistics of boxes and lambdas."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from reference import timm  # noqa: F401  (as everywhere, without the warnings of its import)
+from reference import timm
 from scipy import stats
-from timm.data.mixup import Mixup, cutmix_bbox_and_lam
-from timm.data.random_erasing import RandomErasing
 
-from jaxvision.augment.erasing import random_erasing
-from jaxvision.augment.mix import Mix
+from jaxvision.augment import AugmentConfig, Mix, make_mix
 
 N, SIZE = 8, 24
 
@@ -74,16 +69,16 @@ def test_mixup_blends_images_as_labels():
 def test_lambdas_boxes_and_choices_have_timms_distribution():
     count, (height, width) = 20_000, (97, 64)
     mix = Mix(mixup=0.8, cutmix=1.0, prob=0.7, switch=0.4)
-    is_cut, lam, box = jax.jit(mix._draw, static_argnums=(1, 2, 3))(jax.random.key(0), count, height, width)
+    is_cut, lam, box = jax.jit(mix.draw, static_argnums=(1, 2, 3))(jax.random.key(0), count, height, width)
     is_cut, lam, box = np.asarray(is_cut), np.asarray(lam), np.stack(box, 1)
 
     np.random.seed(0)
-    reference = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.7, switch_prob=0.4)
+    reference = timm.data.mixup.Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.7, switch_prob=0.4)
     theirs, boxes = [], []
     for _ in range(count):
         value, use_cutmix = reference._params_per_batch()
         if value != 1 and use_cutmix:
-            edges, value = cutmix_bbox_and_lam((1, 3, height, width), value)
+            edges, value = timm.data.mixup.cutmix_bbox_and_lam((1, 3, height, width), value)
             boxes.append(edges)
         theirs.append((use_cutmix, value))
     untouched, expected = (lam == 1).mean(), np.mean([value == 1 for _, value in theirs])
@@ -95,51 +90,6 @@ def test_lambdas_boxes_and_choices_have_timms_distribution():
     assert abs(cut.mean() - len([1 for c, v in theirs if c and v != 1]) / count) < 0.015
     for edge, other in zip(box[cut].T, np.array(boxes).T, strict=True):
         assert stats.ks_2samp(edge, other).pvalue > 1e-3
-
-
-def erased_boxes(batch):
-    """(share, height, width, top, left) of the erased region of each image that has one."""
-    found = []
-    for image in batch:
-        places = np.argwhere(image != 7.0)
-        if len(places):
-            (top, left), (bottom, right) = places.min(0)[:2], places.max(0)[:2]
-            h, w = bottom - top + 1, right - left + 1
-            found.append((h * w, h, w, top, left))
-    return np.array(found)
-
-
-def test_erasing_has_timms_boxes_and_noise():
-    count, height, width = 4000, 40, 32
-    images = np.full((count, height, width, 1), 7.0, np.float32)
-    erase = jax.jit(lambda key, x: random_erasing(key, x, prob=0.25))
-    ours = np.asarray(erase(jax.random.key(0), images))
-    import random
-
-    random.seed(0)
-    torch.manual_seed(0)
-    reference = RandomErasing(probability=0.25, mode="pixel", device="cpu")
-    theirs = reference(torch.full((count, 1, height, width), 7.0)).permute(0, 2, 3, 1).numpy()
-    mine, other = erased_boxes(ours), erased_boxes(theirs)
-    assert abs(len(mine) - len(other)) < 120
-    for a, b in zip(mine.T, other.T, strict=True):
-        assert stats.ks_2samp(a, b).pvalue > 1e-3
-    noise = ours[ours != 7.0]
-    assert abs(noise.mean()) < 0.02 and abs(noise.std() - 1) < 0.02
-    assert stats.ks_2samp(noise[:20_000], theirs[theirs != 7.0][:20_000]).pvalue > 1e-3
-
-
-def test_erasing_fills_and_counts():
-    images = np.full((200, 32, 32, 3), 7.0, np.float32)
-    zero = np.asarray(random_erasing(jax.random.key(0), images, prob=1.0, fill="zero", aspect=(0.3, 3.3)))
-    assert set(np.unique(zero)) == {0.0, 7.0}
-    channel = np.asarray(random_erasing(jax.random.key(0), images, prob=1.0, fill="channel"))
-    assert max(len(np.unique(image[..., 0])) for image in channel) == 2
-    assert len(np.unique(channel[..., 0])) > 150
-    several = np.asarray(random_erasing(jax.random.key(0), images, prob=1.0, fill="channel", max_count=3))
-    counts = [len(np.unique(image[..., 0])) - 1 for image in several]
-    assert set(counts) == {1, 2, 3}
-    assert several.dtype == np.float32 and jnp.asarray(several).shape == images.shape
 
 
 def test_halves_mix_one_half_and_cut_the_other():
@@ -162,3 +112,17 @@ def test_halves_mix_one_half_and_cut_the_other():
     assert cut > 30 and len(set(np.round(lams, 4))) > 60
     with pytest.raises(ValueError, match="2 groups of equal size"):
         Mix(mixup=1.0, cutmix=1.0, halves=True)(jax.random.key(0), images[:5], targets[:5])
+
+
+def test_make_mix_reads_the_config():
+    config = AugmentConfig(
+        mixup=0.2, cutmix=0.5, mix_prob=0.9, mix_switch=0.4, mix_pairing="roll", mix_per_example=True,
+        mix_symmetric=True, mix_halves=True,
+    )  # fmt: skip
+    expected = Mix(
+        mixup=0.2, cutmix=0.5, prob=0.9, switch=0.4, pairing="roll", per_example=True, symmetric=True, halves=True,
+        groups=4,
+    )  # fmt: skip
+    assert make_mix(config, devices=4) == expected
+    assert make_mix(AugmentConfig(mixup=0.2, mix_groups="global"), devices=4).groups == 1
+    assert not make_mix(AugmentConfig(), devices=4)

@@ -1,26 +1,29 @@
-"""Pillow's image operations on uint8 batches (B, H, W, 3), each image with its own operation and argument.
+"""Pillow's image operations on uint8 batches (B, H, W, 3), an operation and an argument for each image.
 
-What timm's and torchvision's policies draw from. Geometry is one affine gather, every tone
-curve one look-up table, so a layer costs the same whatever is drawn. Values are Pillow's to
-within one gray level (tests/test_pil.py states the bounds).
+The policies of timm and torchvision choose from these. Geometry is one affine gather and every tone curve one look-up
+table, so the cost does not depend on which operation is chosen. Values differ from Pillow's by one gray level at most,
+but for a few pixels (tests/augment/test_pillow_ops.py states the bounds).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxvision.augment import ops
-from jaxvision.augment.randaugment import autocontrast_table, equalize_table
+from jaxvision.augment import image_ops
+from jaxvision.augment.stage import Stage
 from jaxvision.ops.materialize import materialize
 
-# Operation and the meaning of its argument.
+# Each operation with the unit of its argument, where it has one.
 KINDS = (
     "Identity", "AutoContrast", "Equalize", "Invert",
     "Rotate",  # degrees, counter-clockwise
-    "Posterize",  # bits kept, whole
-    "Solarize",  # threshold: levels from it on are inverted
-    "SolarizeAdd",  # added to levels below 128, whole
+    "Posterize",  # bits that are kept, a whole number
+    "Solarize",  # threshold: this level and higher ones are inverted
+    "SolarizeAdd",  # what is added to levels below 128, a whole number
     "Color", "Contrast", "Brightness", "Sharpness",  # factor; 1 changes nothing
     "ShearX", "ShearY",  # pixels per pixel
     "TranslateX", "TranslateY",  # pixels, to the left and upwards
@@ -28,42 +31,74 @@ KINDS = (
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
+def kind_indices(names: tuple[str, ...]) -> np.ndarray:
+    """Indices into :data:`KINDS`."""
+    return np.array([KINDS.index(name) for name in names])
+
+
+def layered(
+    uniforms: int,
+    layers: int,
+    choose: Callable[[jax.Array, int, int, int], tuple[jax.Array, jax.Array]],
+    *,
+    fill: tuple[int, int, int],
+    interpolation: str,
+) -> Stage:
+    """A stage that applies ``layers`` operations to each image, one after the other.
+
+    Args:
+      uniforms: how many random numbers an image needs.
+      layers: number of operations.
+      choose: ``choose(uniforms, layer, height, width)`` returns kinds and values for :func:`apply`.
+      fill, interpolation: see :func:`apply`.
+    """
+
+    def stage(images: jax.Array, u: jax.Array) -> jax.Array:
+        height, width = images.shape[1:3]
+        for layer in range(layers):
+            kind, value = choose(u, layer, height, width)
+            images = apply(images, kind, value, fill=fill, interpolation=interpolation)
+        return images
+
+    return Stage(uniforms, stage)
+
+
 def apply(
     images: jax.Array, kind: jax.Array, value: jax.Array, *, fill: tuple[int, int, int], interpolation: str
 ) -> jax.Array:
-    """One operation per image.
+    """Applies one operation to each image.
 
     Args:
       images: uint8 (B, H, W, 3).
       kind: int (B,), index into :data:`KINDS`.
-      value: float (B,), the operation's argument.
-      fill: color of what geometry brings in from outside.
-      interpolation: of the geometry, of :data:`INTERPOLATIONS`.
+      value: float (B,), the operation's argument, in the unit that :data:`KINDS` states.
+      fill: color of pixels that come from outside the image.
+      interpolation: of geometric operations, one of :data:`INTERPOLATIONS`.
 
     Returns:
       uint8, like ``images``.
     """
     is_kind = {name: kind == i for i, name in enumerate(KINDS)}
     images = warp(images, matrices(is_kind, value, *images.shape[1:3]), fill, interpolation)
-    # Else XLA:CPU would warp again for each tap of every operation that follows.
+    # Materialized, because XLA on a CPU would otherwise warp again for each tap of every operation that follows.
     return materialize(tone(materialize(images), kind, value))
 
 
 def tone(images: jax.Array, kind: jax.Array, value: jax.Array) -> jax.Array:
-    """:func:`apply` for kinds other than the geometric ones, which leave the image."""
+    """:func:`apply` without the geometric kinds, which leave the image unchanged here."""
     is_kind = {name: kind == i for i, name in enumerate(KINDS)}
-    result = ops.look_up(images, materialize(_tables(is_kind, value, images)))
+    result = image_ops.look_up(images, materialize(_tables(is_kind, value, images)))
     factor = value[:, None, None, None]
 
     def pick(name: str, yes: jax.Array, no: jax.Array) -> jax.Array:
         return jnp.where(is_kind[name][:, None, None, None], yes, no)
 
-    result = pick("Color", ops.blend(luma(images)[..., None], images, factor), result)
-    return pick("Sharpness", ops.blend(smooth(images), images, factor), result)
+    result = pick("Color", image_ops.blend(luma(images)[..., None], images, factor), result)
+    return pick("Sharpness", image_ops.blend(smooth(images), images, factor), result)
 
 
 def matrices(is_kind: dict[str, jax.Array], value: jax.Array, height: int, width: int) -> jax.Array:
-    """(B, 2, 3) from output to input, pixel centres at halves (Pillow's ``Image.AFFINE``, ``Image.rotate``)."""
+    """Matrices (B, 2, 3) from output to input, pixel centres at halves, as Pillow's ``Image.rotate`` and ``AFFINE``."""
     batch = value.shape[0]
     t = -jnp.deg2rad(value)
     cos, sin = jnp.cos(t), jnp.sin(t)
@@ -73,19 +108,31 @@ def matrices(is_kind: dict[str, jax.Array], value: jax.Array, height: int, width
     )
     candidates = {
         "Rotate": rotation,
-        "ShearX": ops.affine(batch, xy=value),
-        "ShearY": ops.affine(batch, yx=value),
-        "TranslateX": ops.affine(batch, x0=value),
-        "TranslateY": ops.affine(batch, y0=value),
+        "ShearX": image_ops.affine(batch, xy=value),
+        "ShearY": image_ops.affine(batch, yx=value),
+        "TranslateX": image_ops.affine(batch, x0=value),
+        "TranslateY": image_ops.affine(batch, y0=value),
     }
-    matrix = ops.affine(batch)
+    matrix = image_ops.affine(batch)
     for name, candidate in candidates.items():
         matrix = jnp.where(is_kind[name][:, None, None], candidate, matrix)
     return matrix
 
 
 def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], interpolation: str) -> jax.Array:
-    """Pillow's affine transform: outside is ``fill``, the border repeats within a filter's reach, results truncate."""
+    """Pillow's affine transform.
+
+    Pixels from outside the image get ``fill``; taps beyond the border repeat it; results are truncated.
+
+    Args:
+      images: uint8 (B, H, W, 3).
+      matrix: float32 (B, 2, 3), of :func:`matrices`.
+      fill: a color.
+      interpolation: one of :data:`INTERPOLATIONS`.
+
+    Returns:
+      uint8, like ``images``.
+    """
     _, height, width, _ = images.shape
     ys, xs = jnp.meshgrid(
         jnp.arange(height, dtype=jnp.float32) + 0.5, jnp.arange(width, dtype=jnp.float32) + 0.5, indexing="ij"
@@ -113,59 +160,60 @@ def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], inter
                 column = jnp.clip(left.astype(jnp.int32) + first + j, 0, width - 1)
                 line = line + u[..., None] * image[row, column].astype(jnp.float32)
             total = total + v[..., None] * line
-        # Float32 may fall just short of the whole number that Pillow's doubles reach.
-        return jnp.where(inside[..., None], ops.to_uint8(total + 1e-3), color)
+        # A float32 may be just below the whole number that Pillow's float64 reaches.
+        return jnp.where(inside[..., None], image_ops.to_uint8(total + 1e-3), color)
 
     return jax.vmap(one)(images, matrix)
 
 
 def _bilinear(d: jax.Array) -> list[jax.Array]:
+    """Weights of the two taps around a coordinate whose fraction is ``d``."""
     return [1 - d, d]
 
 
 def _bicubic(d: jax.Array) -> list[jax.Array]:
-    """Weights of Pillow's transform: Keys' cubic with a = -1 (its resize has -0.5)."""
+    """Weights of the four taps: Keys' cubic with a = -1, as in Pillow's transform (its resize has a = -0.5)."""
     return [-d * (1 - d) ** 2, (1 - 2 * d**2 + d**3), d * (1 + d - d**2), -(d**2) * (1 - d)]
 
 
 def _tables(is_kind: dict[str, jax.Array], value: jax.Array, images: jax.Array) -> jax.Array:
-    """Tone curves (B, 256, 3); the identity where another kind was drawn."""
+    """Tone curves, uint8 (B, 256, 3); the identity where the kind is not a tone curve."""
     batch, _, _, channels = images.shape
-    levels = jnp.arange(ops.LEVELS)[None]
+    levels = jnp.arange(image_ops.LEVELS)[None]
     argument = value[:, None]
     whole = argument.astype(jnp.int32)
-    shift = jnp.clip(8 - whole, 0, 8)
+    shift = jnp.clip(8 - whole, 0, 8)  # 8 bits are all: the image is unchanged
     gray = mean_luma(luma(images))
     curves = {
         "Invert": 255 - levels,
         "Posterize": (levels >> shift) << shift,
         "Solarize": jnp.where(levels < argument, levels, 255 - levels),
         "SolarizeAdd": jnp.where(levels < 128, jnp.minimum(levels + whole, 255), levels),
-        "Contrast": ops.blend(gray[:, None], levels, argument),
-        "Brightness": ops.blend(jnp.zeros((1, 1)), levels, argument),
+        "Contrast": image_ops.blend(gray[:, None], levels, argument),
+        "Brightness": image_ops.blend(jnp.zeros((1, 1)), levels, argument),
     }
-    table = jnp.broadcast_to(levels.astype(jnp.uint8), (batch, ops.LEVELS))
+    table = jnp.broadcast_to(levels.astype(jnp.uint8), (batch, image_ops.LEVELS))
     for name, curve in curves.items():
         table = jnp.where(is_kind[name][:, None], curve.astype(jnp.uint8), table)
-    table = jnp.broadcast_to(table[..., None], (batch, ops.LEVELS, channels))
-    table = jnp.where(is_kind["AutoContrast"][:, None, None], autocontrast_table(images), table)
-    return jnp.where(is_kind["Equalize"][:, None, None], equalize_table(ops.histogram(images)), table)
+    table = jnp.broadcast_to(table[..., None], (batch, image_ops.LEVELS, channels))
+    table = jnp.where(is_kind["AutoContrast"][:, None, None], image_ops.autocontrast_table(images), table)
+    return jnp.where(is_kind["Equalize"][:, None, None], image_ops.equalize_table(image_ops.histogram(images)), table)
 
 
 def luma(images: jax.Array) -> jax.Array:
-    """Pillow's conversion to "L": ITU-R 601 in 16-bit fixed point, int32 (B, H, W)."""
+    """Pillow's conversion to "L", int32 (B, H, W): ITU-R 601 in 16-bit fixed point."""
     weights = jnp.array([19595, 38470, 7471], jnp.int32)
     return (jnp.sum(images.astype(jnp.int32) * weights, -1) + 0x8000) >> 16
 
 
 def mean_luma(luma: jax.Array) -> jax.Array:
-    """The gray (B,) that contrast blends with: ``int(mean + 0.5)`` of :func:`luma`, exact in integers."""
+    """The gray level (B,) that Contrast blends with: ``int(mean + 0.5)`` of :func:`luma`, exact in integers."""
     pixels = luma.shape[1] * luma.shape[2]
     return (2 * jnp.sum(luma, (1, 2)) + pixels) // (2 * pixels)
 
 
 def smooth(images: jax.Array) -> jax.Array:
-    """``ImageFilter.SMOOTH``: 3x3, centre 5, others 1, over 13, rounded; the one-pixel border stays."""
+    """``ImageFilter.SMOOTH``: 3x3, centre 5, others 1, divided by 13, rounded; the one-pixel border is unchanged."""
     height, width = images.shape[1:3]
     wide = images.astype(jnp.int32)
     around = sum(wide[:, i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3))

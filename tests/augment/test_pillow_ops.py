@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 
-from jaxvision.augment import pil
+from jaxvision.augment.pillow_ops import KINDS, apply
 
 FILL = (124, 116, 104)
 
@@ -55,8 +55,8 @@ MODES = {
 
 
 def ours(batch, name, values, interpolation="nearest"):
-    kind = jnp.full(len(batch), pil.KINDS.index(name))
-    return np.asarray(pil.apply(batch, kind, jnp.asarray(values, jnp.float32), fill=FILL, interpolation=interpolation))
+    kind = jnp.full(len(batch), KINDS.index(name))
+    return np.asarray(apply(batch, kind, jnp.asarray(values, jnp.float32), fill=FILL, interpolation=interpolation))
 
 
 @pytest.mark.parametrize("name", POINTWISE)
@@ -96,10 +96,10 @@ def test_geometry_is_pillows(name, interpolation):
 
 def test_each_image_has_its_own_operation():
     batch = images()
-    kinds = jnp.array([pil.KINDS.index(n) for n in ("Invert", "Rotate", "Color", "Equalize", "Identity", "Sharpness")])
+    kinds = jnp.array([KINDS.index(n) for n in ("Invert", "Rotate", "Color", "Equalize", "Identity", "Sharpness")])
     values = jnp.array([0.0, 30.0, 0.3, 0.0, 0.0, 1.7])
-    mixed = np.asarray(pil.apply(batch, kinds, values, fill=FILL, interpolation="bilinear"))
+    mixed = np.asarray(apply(batch, kinds, values, fill=FILL, interpolation="bilinear"))
     for i, (kind, value) in enumerate(zip(kinds, values, strict=True)):
-        alone = ours(batch[i : i + 1], pil.KINDS[int(kind)], [float(value)], "bilinear")
+        alone = ours(batch[i : i + 1], KINDS[int(kind)], [float(value)], "bilinear")
         np.testing.assert_array_equal(mixed[i : i + 1], alone)
     assert math.isclose(np.abs(mixed[4].astype(int) - batch[4]).max(), 0)
