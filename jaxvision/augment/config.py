@@ -27,7 +27,9 @@ class AugmentConfig:
         40.0, "half the side, in pixels, of that RandAugment's cutout at M = 10", low=0, high=1000
     )
     policy: str = option(
-        "", "; ".join(f'"{name}": {meaning}' for name, meaning in {"": "no policy", **policy_names()}.items())
+        "",
+        "augmentation policy (numbers are examples): "
+        + "; ".join(f'"{name}": {meaning}' for name, meaning in {"": "none", **policy_names()}.items()),
     )
     interpolation: str = option(
         "bicubic", "interpolation of the policy's rotations, shears and translations", choices=INTERPOLATIONS
