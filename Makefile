@@ -1,10 +1,11 @@
-# make install | train | check | test | planted | lint | docs | parity | parity-steps | bench | bench-input | bench-augment | gpu-program.
-# Everything lives in .venv; a second call reinstalls nothing.
+# make install | train | check | test | planted | lint | docs | parity | parity-steps | bench | bench-input |
+#      bench-augment | gpu-program.
+# Everything is installed into .venv; a second call installs nothing.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
-# With an NVIDIA GPU, JAX's CUDA build.
+# On a machine with an NVIDIA GPU: JAX's CUDA build.
 GPU := $(shell { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; } && echo cuda)
 ARGS ?=
 
@@ -24,6 +25,7 @@ $(VENV)/.installed$(GPU): $(PY) pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt -e '.$(if $(GPU),[cuda])'
 	@touch $@
 
+# With what the tests need: the extra test (which includes prepare and sweep), and torch and timm to compare with.
 # torch first and alone: together with others pip would take a newer build with gigabytes of CUDA packages.
 $(VENV)/.installed-test: $(VENV)/.installed$(GPU)
 	$(PIP) -c constraints.txt torch==2.13.0
@@ -31,7 +33,7 @@ $(VENV)/.installed-test: $(VENV)/.installed$(GPU)
 	$(PIP) -c constraints.txt -e '.[test]'
 	@touch $@
 
-# ResNet-RS-50 on the embedded digits; runs/digits holds the result. Starting it again resumes.
+# ResNet-RS-50 on the packaged digits; the result is in runs/digits. Starting it again resumes.
 train: install
 	$(PY) -m jaxvision.main --config configs/resnet_rs50.py:digits --workdir runs/digits $(ARGS)
 
@@ -58,27 +60,28 @@ format: install-test
 docs: install
 	$(PY) -m jaxvision.config > docs/config.md
 
-# Every model beside timm's: logits, features, gradients, export. About 40 s a model; ARGS="convnext_* --native" narrows it.
+# Every model compared with timm's: logits, features, gradients, export. About 40 s a model; ARGS="convnext_* --native"
+# selects some.
 parity: install-test
 	$(PY) tools/parity/models.py $(ARGS)
 
-# Ten whole training steps of every recipe beside timm's. One to five minutes each; ARGS="resnet50_a2" narrows it.
+# Ten whole training steps of every recipe compared with timm's. One to five minutes each; ARGS="resnet50_a2" selects one.
 parity-steps: install-test
 	$(PY) tools/parity/steps.py $(ARGS)
 
-# Speed, memory and accuracy beside timm in one run; benchmarks/results/ holds the result. ARGS="--help" explains.
+# Speed, memory and accuracy of jaxvision and timm in one run; the result is in benchmarks/results/. ARGS="--help" explains.
 bench: install-test
 	$(PY) tools/bench/main.py $(ARGS)
 
-# The device's augmentation as a share of each recipe's train step.
+# Time of the augmentation on the device as a share of each recipe's train step.
 bench-augment: install
 	$(PY) tools/bench/augment.py $(ARGS)
 
-# Host images per second beside timm's loaders, in one run.
+# Images per second of the host's input pipeline and of timm's loaders, in one run.
 bench-input: install-test
 	$(PY) tools/bench/input.py $(ARGS)
 
-# What XLA compiles for an H200, without one. In an environment of its own: JAX's CUDA packages need python 3.12 here.
+# The program that XLA compiles for an H200, without one. It has a separate environment, because jax 0.11 needs Python 3.12.
 PYTHON312 ?= python3.12
 .venv-gpu/.installed:
 	$(PYTHON312) -m venv .venv-gpu
