@@ -13,7 +13,7 @@ TOOLS = sorted(
     if 'if __name__ == "__main__":' in path.read_text() and path.name != "worker.py"  # which bench/main.py calls
 )
 # Their --help still imports jax.
-SLOW = ("show_augment.py", "augment.py", "implementations.py", "cpu_options.py")
+SLOW = ("show_augment.py", "augment.py")
 HEAVY = ("jax", "jaxvision", "torch", "timm", "tensorflow", "tensorflow_datasets", "optuna", "matplotlib", "cv2")
 
 

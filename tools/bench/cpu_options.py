@@ -1,4 +1,4 @@
-"""XLA's compiler options on a CPU: inference (fused) and training steps, XLA's own choice against ours.
+"""Compares XLA's compiler options on a CPU, its own choice with ours: inference (fused) and training steps.
 
   python tools/bench/cpu_options.py --models resnet50 swin_tiny_patch4_window7_224 --out FILE.md
 
@@ -20,11 +20,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import jax
-
-import jaxvision
-from jaxvision.ops.process import keep_memory
-from jaxvision.ops.program import compiler_options
 from tools.bench.implementations import interleaved
 from tools.bench.models import training
 from tools.bench.processor import processor
@@ -35,6 +30,11 @@ MODELS = ("resnet50", "resnest50d", "convnext_tiny", "tf_efficientnet_b0", "swin
 
 def programs(name: str, mode: str, batch: int) -> dict[str, Callable[[], Any]]:
     """The model's call, or its training step, with XLA's default options and with ours."""
+    import jax
+
+    import jaxvision
+    from jaxvision.ops.program import compiler_options
+
     model = jaxvision.create_model(name, key=jax.random.key(0), num_classes=1000)
     x, y = jax.device_put(inputs(batch, 224)[0])
     calls: dict[str, Callable[[], Any]] = {}
@@ -61,6 +61,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="write the table")
     args = parser.parse_args()
+    import jax
+
+    from jaxvision.files import replace_text
+    from jaxvision.ops.process import keep_memory
+
     keep_memory()
     lines = ["| model | | batch | default, ms | ours, ms | default / ours |", "|---" * 6 + "|"]
     for mode in args.modes:
@@ -77,7 +82,7 @@ def main() -> int:
             f"medians, memory kept; {os.cpu_count()} cores of {processor()}, load {os.getloadavg()[0]:.1f} at the end, "
             f"python {platform.python_version()}, jax {jax.__version__}. Command: `python {' '.join(sys.argv)}`.\n\n"
         )
-        args.out.write_text(head + "\n".join(lines) + "\n")
+        replace_text(args.out, head + "\n".join(lines) + "\n")
     return 0
 
 

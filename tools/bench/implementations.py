@@ -1,6 +1,6 @@
-"""What ``jaxvision.ops`` gains: models and operations by this backend's implementations against XLA's own.
+"""Measures what ``jaxvision.ops`` gains: models and operations by this backend's implementations and by XLA's own.
 
-    python tools/bench/implementations.py [--models NAME ...] [--batch 8] [--size 224] [--out FILE]
+  python tools/bench/implementations.py --models resnet50 convnext_tiny --batch-size 8 --out FILE.md
 
 All programs run interleaved in one process; medians. "plain" is every operation as a GPU runs it, convolutions as XLA's
 ``conv_general_dilated``; "oneDNN" is what ``jaxvision.compile`` runs on a CPU.
@@ -17,21 +17,16 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from rich.progress import track
 
-import jaxvision
-from jaxvision.ops import convolution, pooling
-from jaxvision.ops.backend import lower_for
-from jaxvision.ops.process import prepare
-from jaxvision.ops.program import Inference, compiler_options, inference
 from tools.bench.processor import processor
+
+if TYPE_CHECKING:
+    import jax
 
 MODELS = (
     "resnet50", "seresnext50_32x4d", "resnest50d", "efficientnet_b0", "tf_efficientnetv2_b0", "convnext_tiny",
@@ -55,21 +50,31 @@ CONVOLUTIONS = {
 
 
 def _normalised_depthwise(x: jax.Array) -> jax.Array:
+    import jax
+    import jax.numpy as jnp
+
+    from jaxvision.ops import convolution
+
     y = convolution.conv2d(x, jnp.full((x.shape[-1], 7, 7, 1), 0.1), padding=3, groups=x.shape[-1])
     centred = y - jnp.mean(y, -1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), -1, keepdims=True) + 1e-6)
 
 
-# name: size, channels, what is done with the map
-OPERATIONS: dict[str, tuple[int, int, Callable[[jax.Array], jax.Array]]] = {
-    "depthwise 7x7 and layer norm, 56x56x96": (56, 96, _normalised_depthwise),
-    "max pooling, 112x112x64": (112, 64, pooling.max_pool_3x3),
-    "global pooling, 28x28x512": (28, 512, pooling.global_avg_pool),
-}
+def operations() -> dict[str, tuple[int, int, Callable[[jax.Array], jax.Array]]]:
+    """Size and channels of a map, and what is done with it, by name."""
+    from jaxvision.ops import pooling
+
+    return {
+        "depthwise 7x7 and layer norm, 56x56x96": (56, 96, _normalised_depthwise),
+        "max pooling, 112x112x64": (112, 64, pooling.max_pool_3x3),
+        "global pooling, 28x28x512": (28, 512, pooling.global_avg_pool),
+    }
 
 
 def interleaved(programs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each program, called in turn; compiled and warm before."""
+    """Seconds of each program's calls, in turn; each is called twice before, and compiled."""
+    import jax
+
     for program in programs.values():
         jax.block_until_ready(program())
         jax.block_until_ready(program())
@@ -89,6 +94,11 @@ def all_implementations(
 
     Each is a new function, because JAX keeps what it has traced by the function's identity.
     """
+    import jax
+
+    from jaxvision.ops.backend import lower_for
+    from jaxvision.ops.program import Inference, inference
+
     here = jax.default_backend()
     cases = [("ours", here, Inference()), ("plain", "gpu", Inference())]
     if not train and inference().uses_onednn:
@@ -104,6 +114,12 @@ def all_implementations(
 
 def model_programs(name: str, batch: int, size: int, train: bool) -> dict[str, Callable[[], Any]]:
     """Inference (fused), or the gradient of a loss with batch statistics."""
+    import jax
+    import jax.numpy as jnp
+
+    import jaxvision
+    from jaxvision.ops.program import compiler_options
+
     model = jaxvision.create_model(name, key=jax.random.key(0), image_size=size)
     model = model if train else jaxvision.fuse(model)
     x = np.random.default_rng(0).standard_normal((batch, size, size, 3), np.float32)
@@ -127,6 +143,10 @@ def model_programs(name: str, batch: int, size: int, train: bool) -> dict[str, C
 
 def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dict[str, Callable[[], Any]]:
     """One convolution, or its two gradients."""
+    import jax
+
+    from jaxvision.ops import convolution
+
     size, channels, kernel, stride, groups = shape
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, size, size, channels), np.float32)
@@ -146,14 +166,16 @@ def convolution_programs(shape: tuple[int, ...], batch: int, train: bool) -> dic
 
 
 def operation_programs(name: str, batch: int) -> dict[str, Callable[[], Any]]:
-    """One of ``OPERATIONS``."""
-    size, channels, function = OPERATIONS[name]
+    """One of :func:`operations`."""
+    size, channels, function = operations()[name]
     x = np.random.default_rng(0).standard_normal((batch, size, size, channels), np.float32)
     return all_implementations(lambda: (lambda x: function(x), (x,)), convolutional(False), False)
 
 
 def convolutional(train: bool) -> dict[str, str]:
-    """The options of a convolutional network, in inference or training."""
+    """XLA's options for a convolutional network, in inference or training."""
+    from jaxvision.ops.program import compiler_options
+
     return compiler_options(attends=False, train=train)
 
 
@@ -173,17 +195,23 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=list(MODELS))
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch-size", "--batch", dest="batch", type=int, default=8)
+    parser.add_argument("--image-size", "--size", dest="size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, help="write a table (.md) and all samples beside it (.json)")
+    parser.add_argument("--out", type=Path, help="write a table (.md) and all samples (.json)")
     args = parser.parse_args()
+    import jax
+    from rich.progress import track
+
+    from jaxvision.files import replace_text
+    from jaxvision.ops.process import prepare
+
     prepare()
     work: list[tuple[str, str, Callable[[], dict]]] = []
     for name, shape in CONVOLUTIONS.items():
         for what, train in (("forward", False), ("gradients", True)):
             work.append((name, what, lambda s=shape, t=train: convolution_programs(s, args.batch, t)))
-    work += [(name, "forward", lambda n=name: operation_programs(n, args.batch)) for name in OPERATIONS]
+    work += [(name, "forward", lambda n=name: operation_programs(n, args.batch)) for name in operations()]
     for name in args.models:
         for what, train in (("inference, fused", False), ("gradients", True)):
             work.append((name, what, lambda n=name, t=train: model_programs(n, args.batch, args.size, t)))
@@ -202,8 +230,8 @@ def main() -> int:
             f"load {os.getloadavg()[0]:.1f} at the end, python {platform.python_version()}, jax {jax.__version__}. "
             f"Command: `python {' '.join(sys.argv)}`. Plain: every operation as XLA's own.\n\n"
         )
-        args.out.write_text(head + "\n".join(lines) + "\n")
-        args.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+        replace_text(args.out, head + "\n".join(lines) + "\n")
+        replace_text(args.out.with_suffix(".json"), json.dumps(rows, indent=1) + "\n")
     return 0
 
 
