@@ -71,8 +71,8 @@ ERRORS = (
     Planted(
         "evaluation without its mask",
         "jaxvision/train/step.py",
-        "measure(EVAL_METRICS, logits, labels, mask)",
-        "measure(EVAL_METRICS, logits, labels, jnp.ones_like(mask))",
+        "metric_values(EVAL_METRICS, logits, labels), mask)",
+        "metric_values(EVAL_METRICS, logits, labels), jnp.ones_like(mask))",
         "tests/train/test_step.py::test_evaluation_counts_and_masks",
     ),
     Planted(

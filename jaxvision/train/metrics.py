@@ -59,15 +59,11 @@ TRAIN_COLUMNS = (*TRAIN_METRICS, "learning_rate", "bad_steps", "images_per_secon
 EVAL_COLUMNS = (*EVAL_METRICS, *(f"ema_{name}" for name in EVAL_METRICS), "examples")
 
 
-def measure(
-    metrics: Mapping[str, Metric],
-    logits: jax.Array,
-    labels: jax.Array,
-    mask: jax.Array,
-    losses: jax.Array | None = None,
-) -> Sums:
-    """Sums of each metric over a batch's unmasked examples; see :func:`batch_sums`."""
-    return batch_sums({name: metric.values(logits, labels, losses) for name, metric in metrics.items()}, mask)
+def metric_values(
+    metrics: Mapping[str, Metric], logits: jax.Array, labels: jax.Array, losses: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """Each metric's (B,) values; see :class:`Metric`."""
+    return {name: metric.values(logits, labels, losses) for name, metric in metrics.items()}
 
 
 def batch_sums(values: Mapping[str, jax.Array], mask: jax.Array) -> Sums:

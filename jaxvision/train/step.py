@@ -13,7 +13,7 @@ import optax
 from jaxvision.config import Config
 from jaxvision.optim.ema import ema_rate, ema_update
 from jaxvision.optim.losses import make_loss, smoothed_one_hot
-from jaxvision.train.metrics import EVAL_METRICS, TRAIN_METRICS, Sums, add_sums, measure
+from jaxvision.train.metrics import EVAL_METRICS, TRAIN_METRICS, Sums, add_sums, batch_sums, metric_values
 from jaxvision.train.state import TrainState
 
 Report = dict[str, Any]
@@ -83,8 +83,8 @@ def make_train_step(
         if distill is not None:
             losses = distill(losses, of_teacher, images, teacher)
         logits = (of_labels + of_teacher) / 2 if heads else logits
-        sums = measure(TRAIN_METRICS, logits, labels, jnp.ones(labels.shape, bool), losses)
-        return losses.mean(), (updated.get("batch_stats", {}), sums)
+        values = metric_values(TRAIN_METRICS, logits, labels, losses)
+        return losses.mean(), (updated.get("batch_stats", {}), batch_sums(values, jnp.ones(labels.shape, bool)))
 
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
 
@@ -162,7 +162,7 @@ def make_eval_step(module: nn.Module) -> Callable[[Any, Any, jax.Array, jax.Arra
 
     def eval_step(params: Any, stats: Any, images: jax.Array, labels: jax.Array, mask: jax.Array, sums: Sums) -> Sums:
         logits = module.apply({"params": params, "batch_stats": stats}, images, train=False)
-        return add_sums(sums, measure(EVAL_METRICS, logits, labels, mask))
+        return add_sums(sums, batch_sums(metric_values(EVAL_METRICS, logits, labels), mask))
 
     return eval_step
 
