@@ -38,10 +38,11 @@ def pytest_configure(config):
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 
-# The longest come first, so that both workers end together.
+# A file is a worker's from its first test to its last. The longest come first, so that both workers end together.
 LONGEST = (
-    "test_loop.py", "test_models.py", "test_recipes.py", "test_train_outcomes.py", "test_weights.py", "test_main.py",
-    "test_imports.py", "test_regularisation.py", "test_parity_steps.py",
+    "test_models.py", "test_loop.py", "test_without_cpu.py", "test_recipes.py", "test_batch_norm.py",
+    "test_train_outcomes.py", "test_parity_steps.py", "test_regularisation.py", "test_onednn.py", "test_weights.py",
+    "test_imports.py", "test_convolution.py", "test_policies.py",
 )  # fmt: skip
 
 

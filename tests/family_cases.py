@@ -27,12 +27,28 @@ FAMILIES = {
     "deit3_small_patch16_224": 64,
     "simple_vit_tiny_patch16_224": 64,
 }
+# One block a stage and a second in the second stage, so that every kind of block with and without stride, shortcut and
+# change of width is there; in Swin an unshifted and a shifted one in each.
+FEWER_BLOCKS = {
+    "ResNet": {"depths": (1, 2, 1, 1)},
+    "ResNeSt": {"depths": (1, 2, 1, 1)},
+    "EfficientNet": {"depth": 0.4},  # a multiplier
+    "ConvNeXt": {"depths": (1, 2, 1, 1)},
+    "Swin": {"depths": (2, 2, 2, 2)},
+    "ViT": {"depth": 3},
+    "SimpleViT": {"depth": 3},
+}
+
+
+def fewer_blocks(module):
+    """The module with the fewest blocks that hold all that its family can do."""
+    return module.clone(**FEWER_BLOCKS[type(module).__name__])
 
 
 def network(name):
     """Module, variables and images."""
     size = FAMILIES[name]
-    module = build_module(name, num_classes=5, image_size=size)
+    module = fewer_blocks(build_module(name, num_classes=5, image_size=size))
     rng = np.random.default_rng(0)
 
     def trained(leaf):

@@ -9,6 +9,7 @@ from unittest import mock
 
 import jax
 import torch
+from family_cases import fewer_blocks
 
 import jaxvision
 from jaxvision.models.registry import build_module
@@ -44,27 +45,22 @@ def _efficientnets_of_depth(multiplier: float):
 def shallow(name: str, *, num_classes: int, size: Any = None, seed: int = 0, **fields: Any) -> tuple[Any, Any]:
     """timm's model of a name and ours with the same trained-like weights, both with fewer blocks.
 
-    One block a stage, and a second in the second stage (Swin: an unshifted and a shifted one in each), so that every
-    kind of block with and without stride, shortcut and change of width is there. The number of blocks of each name is
+    See :data:`family_cases.FEWER_BLOCKS`. The number of blocks of each name is in
     test_every_name_has_timms_tensors_and_the_published_count; ``make parity`` compares all of every name.
     """
     full = build_module(name, num_classes=num_classes, image_size=size)
-    ours, theirs, family, context = {}, {}, type(full).__name__, contextlib.nullcontext()
-    if family in ("ResNet", "ResNeSt"):
-        ours, theirs = {"depths": (1, 2, 1, 1)}, {"layers": [1, 2, 1, 1]}
-    elif family == "ConvNeXt":
-        ours = theirs = {"depths": (1, 2, 1, 1)}
-    elif family == "Swin":
-        ours = theirs = {"depths": (2, 2, 2, 2)}
-    elif family == "ViT":
-        ours = theirs = {"depth": 3}
-    elif family == "EfficientNet":
-        ours, context = {"depth": 0.4}, _efficientnets_of_depth(0.4)
+    module = fewer_blocks(full).clone(**fields)
+    context = contextlib.nullcontext()
+    if hasattr(full, "stages"):
+        theirs, context = {}, _efficientnets_of_depth(module.depth)
+    elif hasattr(full, "depth"):
+        theirs = {"depth": module.depth}
+    else:
+        theirs = {"layers" if hasattr(full, "stem_pool") else "depths": module.depths}
     if size is not None and full.image_size:
         theirs = theirs | {"img_size": size}
     with context:
         reference = trained_like(name, seed, num_classes=num_classes, **theirs)
-    module = full.clone(**ours, **fields)
     variables = init_variables(module, jax.random.key(0))
     model = jaxvision.Model(variables, module, spec=jaxvision.model_spec(name), in_chans=3)
     return reference, jaxvision.load_weights(model, {k: v.clone() for k, v in reference.state_dict().items()})

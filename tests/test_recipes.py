@@ -35,7 +35,15 @@ RECIPES = {
     "vit_s16": ["", "300", "digits"],
     "finetune": ["convnext_tiny,folder=/data/x", "resnet10t,digits", "deit3_small_patch16_224,tfds=cifar10"],
 }
-CASES = [(name, argument) for name, arguments in RECIPES.items() for argument in arguments]
+
+
+def case(name, argument):
+    """Tracing a recipe's other models takes seconds each: they belong to the zoo."""
+    other = name != "finetune" and argument.split(",")[0].split("=")[0] not in ("", "digits", "folder")
+    return pytest.param(name, argument, marks=pytest.mark.zoo if other else [])
+
+
+CASES = [case(name, argument) for name, arguments in RECIPES.items() for argument in arguments]
 
 
 def load(name, argument=""):

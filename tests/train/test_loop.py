@@ -99,8 +99,7 @@ def test_sigterm_during_evaluation_makes_up_for_it(digits_dir, reference, tmp_pa
         "def interrupted(program, loader, *rest):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return original(program, loader, *rest)\n"
-        "t.evaluate = interrupted\n"
-        "from jaxvision.main import main; sys.exit(main(sys.argv[1:]))"
+        "t.evaluate = interrupted\n" + cli.MAIN
     )
     args = cli.arguments(tmp_path, digits_dir)
     result = subprocess.run([sys.executable, "-c", code, *args], env=cli.environment(), capture_output=True, text=True)

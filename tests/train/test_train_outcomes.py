@@ -12,7 +12,7 @@ pytestmark = pytest.mark.program
 
 def test_a_small_network_learns_the_digits(digits_dir, tmp_path):
     args = cli.arguments(tmp_path, digits_dir, steps=100, optimizer__learning_rate=0.1, eval__every_epochs=10,
-                         data__train_split="train", data__eval_split="test", batch_size=32,
+                         data__train_split="train", data__eval_split="test", batch_size=64,
                          model__drop_path_rate=0.0, checkpoint__every_steps=0, log_every=20)  # fmt: skip
     status, output = cli.run(args)
     assert status == 0, output
@@ -32,8 +32,7 @@ def test_watchdog_prints_the_stack_of_a_hung_run(digits_dir, tmp_path):
         "        if i == 2: dogs[0].seconds /= 30\n"  # what compiles has been waited for: the next steps are quick
         "        if i == 4: time.sleep(600)\n"
         "        yield batch\n"
-        "inputs.step_stream, t.Watchdog = hang, make\n"
-        "from jaxvision.main import main; sys.exit(main(sys.argv[1:]))"
+        "inputs.step_stream, t.Watchdog = hang, make\n" + cli.MAIN
     )
     command = [sys.executable, "-c", code, *cli.arguments(tmp_path, digits_dir, watchdog_seconds=300)]
     result = subprocess.run(command, env=cli.environment(), capture_output=True, text=True, timeout=600)

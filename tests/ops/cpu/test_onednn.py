@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from convolution_cases import SHAPES, plain
-from reference import relative_error, trained_like
+from reference import relative_error, shallow
 
 import jaxvision
 from jaxvision.ops import convolution
@@ -138,8 +138,7 @@ def test_where_it_is_used():
     "name", ["resnet10t", "seresnext26d_32x4d", "resnest14d", "resnetrs50", "tf_efficientnet_b0", "convnext_atto"]
 )
 def test_compiled_networks_give_the_model_s_logits(name):
-    state = trained_like(name, num_classes=7).state_dict()
-    model = jaxvision.create_model(name, num_classes=7, weights=state)
+    _, model = shallow(name, num_classes=7)
     x = np.random.default_rng(0).standard_normal((2, 96, 96, 3), np.float32)
     classify = jaxvision.compile(model)
     assert classify.uses_onednn and TARGET in classify.lower(x).as_text()
