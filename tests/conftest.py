@@ -60,12 +60,21 @@ def digits_dir():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _release_compiled_programs():
-    """A worker that keeps every file's programs grows to 9 GB."""
+def _release_a_files_programs():
+    """A worker that keeps every program grows to 9 GB."""
     yield
     import jax
 
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def _release_a_networks_programs(request):
+    yield
+    if request.node.get_closest_marker("zoo"):
+        import jax
+
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
