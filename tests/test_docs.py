@@ -1,0 +1,142 @@
+"""The pages: what they link and name exists, and their tables are those of the files that they come from."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxvision
+from tools.bench.table import summary_table
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("benchmarks/*.md"))]
+RESULTS = ROOT / "benchmarks" / "results"
+FOLDERS = "jaxvision|tools|configs|docs|benchmarks|tests"
+# The families of README's table: a title, and the beginnings of their models' names.
+FAMILIES = {
+    "ResNet, -C, -D, -S, -T, SE, ECA, ResNeXt, wide": "resnet|seresne|resnext|ecaresnet|wide_resnet",
+    "ResNet-RS": "resnetrs",
+    "ResNeSt": "resnest",
+    "EfficientNet, also TensorFlow's": "efficientnet_|tf_efficientnet_",
+    "EfficientNetV2, also TensorFlow's": "efficientnetv2|tf_efficientnetv2",
+    "ConvNeXt": "convnext_",
+    "ConvNeXt V2": "convnextv2",
+    "Swin, Swin S3": "swin_",
+    "Swin V2": "swinv2",
+    "ViT": "vit",
+    "DeiT, DeiT-III": "deit",
+    "ViT of big_vision": "simple_vit",
+}
+
+
+def targets(text):
+    """Where a page links to inside the repository, without the section."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"[a-z]+:", target) and not target.startswith("#"):
+            yield target.partition("#")[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_a_page_links_and_names_exists(page):
+    text = page.read_text()
+    missing = [t for t in targets(text) if not (page.parent / t).exists()]
+    outside = [t for t in targets(text) if not (page.parent / t).resolve().is_relative_to(ROOT)]
+    named = {name.rstrip("./") for name in re.findall(rf"(?<![\w./:-])(?:{FOLDERS})/[\w./-]*", text)}
+    named -= set(re.findall(r'```python title="([^"]+)"', text))  # a file that the reader is to write
+    missing += [name for name in named if not (ROOT / name).exists()]
+    assert not missing and not outside, f"missing: {missing}; outside the repository: {outside}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_names_nothing_outside_the_repository(page):
+    # Absolute paths are examples of the reader's own data; "the article" would be one that nobody can open.
+    absolute = [p for p in re.findall(r"(?<![\w.~)>:/*-])/[a-z]\w*/[\w./-]*", page.read_text()) if "/data/" not in p]
+    assert not absolute
+    assert "the article" not in page.read_text().lower() and "the issue" not in page.read_text().lower()
+
+
+def test_every_result_file_is_linked_and_deleted_ones_are_marked():
+    pages = [ROOT / "benchmarks" / name for name in ("README.md", "journal.md")]
+    linked = {(page.parent / t).resolve() for page in pages for t in targets(page.read_text())}
+    assert not [path.name for path in RESULTS.iterdir() if path not in linked]
+    for page in PAGES:
+        for name, mark in re.findall(r"`(\w+_20\d\d-\d\d-\d\d\.\w+)`(†?)", page.read_text()):
+            assert (RESULTS / name).exists() != bool(mark), f"{page.name}: {name}"
+
+
+def test_no_source_names_a_result_file_that_is_gone():
+    sources = [path for folder in FOLDERS.split("|") for path in (ROOT / folder).rglob("*.py")]
+    named = [
+        (path.relative_to(ROOT), name)
+        for path in sources
+        for name in re.findall(r"\w+_20\d\d-\d\d-\d\d(?:_\w+)?\.(?:jsonl?|md|png)\b", path.read_text())
+    ]
+    assert not [f"{path}: {name}" for path, name in named if not (RESULTS / name).exists()]
+
+
+def family_table():
+    """README's table of models, from ``jaxvision/models/specs.csv`` and ``tags.csv``."""
+    lines = ["| family | names | parameters, M | ImageNet top-1 % |", "|---|---|---|---|"]
+    left = set(jaxvision.list_models())
+    for title, beginnings in FAMILIES.items():
+        # "resnet" is not the family of resnetrs50, nor "vit" that of another name that contains it.
+        names = [n for n in jaxvision.list_models() if re.match(rf"(?:{beginnings})(?!rs\d)", n)]
+        left -= set(names)
+        specs = [jaxvision.model_spec(f"{n}.{tag}") for n in names for tag in tags(n)]
+        accuracies = [s.top1 for s in specs if s.top1 is not None]
+        top1 = f"{min(accuracies):.1f} to {max(accuracies):.1f}" if accuracies else "none published"
+        sizes = [s.params_m for s in specs]
+        lines.append(f"| {title} | {len(names)} | {min(sizes):.1f} to {max(sizes):.1f} | {top1} |")
+    assert not left, f"models without a family in README.md: {sorted(left)}"
+    return "\n".join(lines)
+
+
+def tags(name):
+    """The weight tags of a model."""
+    rows = (ROOT / "jaxvision" / "models" / "tags.csv").read_text().splitlines()
+    return [row.split(",")[1] for row in rows if row.startswith(f"{name},")]
+
+
+def test_readme_is_short_and_its_table_of_models_is_current():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert family_table() in text, f"put this table into README.md:\n{family_table()}"
+    assert f"{len(jaxvision.list_models())} models" in text
+
+
+@pytest.mark.slow
+def test_readme_s_lines_of_python_run():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {"images": jnp.zeros((2, 64, 64, 3))}
+    exec(code.replace("resnet50", "resnet10t"), names)
+    assert names["logits"].shape == (2, 1000) and names["pooled"].shape == (2, 512)
+    assert "fc.weight" in names["state_dict"]
+
+
+@pytest.mark.slow
+def test_the_training_loop_of_the_docs_learns():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    images = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
+    names = {"images": images, "labels": jnp.arange(4), "steps": 8}
+    exec(code.replace("resnet50", "resnet10t"), names)
+    assert names["value"] < 0.5
+    before = jaxvision.create_model("resnet10t", num_classes=10, key=jax.random.key(0)).variables
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), names["model"].variables, before)
+    assert all(jax.tree.leaves(changed))
+
+
+def test_the_table_of_speeds_is_that_of_its_file():
+    newest = max(RESULTS.glob("bench_run_*.json"), key=lambda path: path.stem[-10:])
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    table = summary_table(json.loads(newest.read_text()))
+    assert table in text and newest.name in text, f"put this table into benchmarks/README.md:\n{table}"
+    for page in PAGES:
+        assert not re.search(r"bench_run_\w+_\d{4}-\d\d-\d\d", page.read_text().replace(newest.stem, "")), page
+
+
+def test_pictures_are_small():
+    pictures = list((ROOT / "docs" / "images").glob("*.png"))
+    assert pictures and all(path.stat().st_size < 200_000 for path in pictures)
