@@ -13,6 +13,7 @@ import numpy as np
 from jaxvision.models.registry import build_module
 from jaxvision.models.variables import init_variables
 
+BATCH = 8  # of fewer images the statistics of a batch are ill-conditioned
 # name: pixels of a side
 FAMILIES = {
     "resnet10t": 64,
@@ -57,22 +58,23 @@ def network(name):
         return np.float32(leaf + 0.1 * noise if leaf.ndim < 2 or not leaf.any() else leaf * (1 + 0.2 * noise))
 
     variables = jax.tree.map(lambda leaf: trained(np.asarray(leaf)), init_variables(module, jax.random.key(0)))
-    return module, variables, rng.standard_normal((2, size, size, 3), np.float32)
+    size = getattr(module, "image_size", None) or (64, 64)
+    return module, variables, rng.standard_normal((BATCH, *size, 3), np.float32)
 
 
 def program(module):
-    """Logits in evaluation, loss in training, new statistics and gradients of variables and images."""
+    """Logits in evaluation and training, new statistics, and gradients by variables and images."""
 
     def loss(params, images, stats):
         variables = {"params": params, "batch_stats": stats}
         logits, new = module.apply(variables, images, train=True, mutable=["batch_stats"])
-        return jnp.sum(jnp.sin(logits)), new
+        return jnp.sum(jnp.sin(logits)), (logits, new)
 
     def compute(variables, images):
         params, stats = variables["params"], variables.get("batch_stats", {})
-        (value, new), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, images, stats)
-        logits = module.apply(variables, images, train=False)
-        return {"logits": logits, "loss": value, "statistics": new, "gradients": gradients}
+        gradients, (logits, new) = jax.grad(loss, (0, 1), has_aux=True)(params, images, stats)
+        evaluated = module.apply(variables, images, train=False)
+        return {"evaluation": evaluated, "training": logits, "statistics": new, "gradients": gradients}
 
     return compute
 

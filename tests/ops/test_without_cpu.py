@@ -12,9 +12,9 @@ from family_cases import FAMILIES, lowered, results
 
 from jaxvision.ops.backend import lower_for, target
 
-# Largest difference over the largest value of an array, in float32: of a network's logits, loss and statistics, and of
-# its gradients, which are sums of many values that nearly cancel.
-VALUES, GRADIENTS = 1e-5, 1e-4
+# In float32, the largest difference over the largest value of an array: logits and statistics, and gradients, where a
+# ReLU's input near zero may fall on either side.
+VALUES, GRADIENTS = 1e-5, 1e-3
 # As if the package were not there.
 DELETED = "import sys; sys.modules['jaxvision.ops.cpu'] = None\n"
 
@@ -37,11 +37,14 @@ def without(tmp_path_factory):
 def test_each_family_computes_the_same(name, without):
     ours = results(name)
     assert set(ours) == {key for key in without if key.startswith(f"{name}: ") and not key.endswith("text")}
+    sizes = {key: np.abs(without[key]).max() for key in ours}
+    largest = max(size for key, size in sizes.items() if "gradients" in key)
     for key, value in ours.items():
-        other = without[key]
-        assert np.isfinite(value).all() and np.isfinite(other).all(), key
-        assert np.abs(other).max() > 0, f"{key} is zero: nothing is compared"
-        error = np.abs(np.float64(value) - other).max() / np.abs(other).max()
+        assert np.isfinite(value).all() and np.isfinite(sizes[key]), key
+        assert sizes[key] > 0, f"{key} is zero: nothing is compared"
+        # The gradient of a bias before a batch normalisation is nothing but rounding.
+        size = max(sizes[key], 1e-3 * largest) if "gradients" in key else sizes[key]
+        error = np.abs(np.float64(value) - without[key]).max() / size
         assert error < (GRADIENTS if "gradients" in key else VALUES), f"{key}: {error:.1e}"
 
 
