@@ -5,16 +5,15 @@ import sys
 from pathlib import Path
 
 import cli
-import jax
 import numpy as np
 import pytest
 from family_cases import FAMILIES, lowered, results
 
 from jaxvision.ops.backend import lower_for, target
 
-# In float32, the largest difference over the largest value of an array: logits and statistics, and gradients, where a
-# ReLU's input near zero may fall on either side.
-VALUES, GRADIENTS = 1e-5, 1e-3
+# Largest difference over the largest value of an array, in float32: of logits and statistics, and of gradients, which
+# are sums of many values that nearly cancel.
+VALUES, GRADIENTS = 1e-5, 1e-4
 # As if the package were not there.
 DELETED = "import sys; sys.modules['jaxvision.ops.cpu'] = None\n"
 
@@ -49,15 +48,13 @@ def test_each_family_computes_the_same(name, without):
 
 
 @pytest.mark.zoo
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["resnest14d", "efficientnet_b0", "vit_tiny_patch16_224"])
 def test_the_switch_gives_the_program_of_a_process_without_the_package(name, without):
-    jax.clear_caches()
     with lower_for("tpu"):
         assert target() == "tpu"
-        switched = lowered(name)
-    jax.clear_caches()
+        switched = lowered(name)[0].as_text()
     assert switched == str(without[f"{name}: text"])
-    assert switched != lowered(name)
+    assert switched != lowered(name)[0].as_text()
 
 
 @pytest.mark.program
