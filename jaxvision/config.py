@@ -52,7 +52,7 @@ class ModelConfig:
     drop_block_rate: float = option(
         0.0, "DropBlock of ResNeSts: the rate rises linearly from 0 to this over the run", low=0, below=1
     )
-    layer_scale: float = option(0.0, "initial layer scale of DeiT-III; 0: timm's 1e-6", low=0, high=1)
+    layer_scale: float = option(0.0, "initial layer scale of networks that have one; 0: the model's own", low=0, high=1)
     weights: str = option("", "weights to start from: a .safetensors or .pth file, or the workdir of a run")
     remat: bool = option(False, "recompute activations in the backward pass: less memory, more time")
 
