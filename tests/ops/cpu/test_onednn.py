@@ -22,9 +22,13 @@ from jaxvision.ops.cpu import onednn
 from tools.bench import models as bench_models
 
 TARGET = "__onednn$convolution"
-pytestmark = pytest.mark.skipif(
-    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="jaxlib has oneDNN for Linux on x86-64"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="jaxlib has oneDNN for Linux on x86-64"
+    ),
+    # Such programs cannot be stored, and most tests here jit them without onednn.jit, which says so to JAX.
+    pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry"),
+]
 
 
 def operands(shape):
