@@ -127,6 +127,7 @@ np.testing.assert_allclose(updates["fc"]["bias"], [-0.5], rtol=1e-6)
 """
 
 
+@pytest.mark.slow
 def test_model_stage_and_optimizer_do_what_they_should(extended):
     own = [text for kind, title, text in BLOCK.findall(PAGE) if kind == "python" and not title]
     assert len(own) == 1

@@ -100,6 +100,7 @@ def test_timm_strings_are_read_or_rejected():
             timm_policies.parse_rand(text)
 
 
+@pytest.mark.slow
 def test_a_layer_is_timms_image():
     """The same operation at the same magnitude on a photograph, through timm's own code."""
     from sklearn.datasets import load_sample_images

@@ -13,6 +13,7 @@ from jaxvision.augment import make_policy, pillow_ops, torchvision_policies
 from jaxvision.errors import UserError
 
 
+@pytest.mark.slow
 def test_trivialaugment_is_torchvisions(monkeypatch):
     from torchvision.transforms import autoaugment
 
@@ -92,6 +93,7 @@ def test_torchvisions_randaugment(monkeypatch):
             make_policy(text, mean=MEAN, interpolation="bilinear")
 
 
+@pytest.mark.slow
 def test_torchvisions_autoaugment(monkeypatch):
     from torchvision.transforms import AutoAugment
 

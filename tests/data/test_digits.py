@@ -30,6 +30,7 @@ def test_the_split_is_fixed_and_every_image_is_scikit_learns():
         digits.source("validation")
 
 
+@pytest.mark.slow
 def test_the_script_writes_the_packaged_data_set_again(tmp_path):
     command = [sys.executable, "-m", "jaxvision.data.digits", tmp_path]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -49,6 +50,7 @@ def test_tfds_itself_opens_the_packaged_data_set():
     assert info.features["label"].names == digits.CLASS_NAMES and info.features["image"].shape == (8, 8, 1)
 
 
+@pytest.mark.slow
 def test_reading_needs_no_tensorflow_no_scikit_learn_and_no_place_to_write(tmp_path):
     """Also from a read-only installation without a home: the index of records is then made in memory."""
     before = {path: path.stat().st_mtime_ns for path in digits.DATA_DIR.rglob("*")}

@@ -114,6 +114,7 @@ def copy(prepared, tmp_path):
     return tmp_path, sorted((tmp_path / "imagenet2012").rglob("*train.tfrecord*"))
 
 
+@pytest.mark.slow
 def test_more_shards_than_a_shell_lets_open(prepared, tmp_path):
     """ImageNet has 1024 + 64 shards and the usual soft limit is 1024."""
     folder = next((prepared / "imagenet2012").iterdir())

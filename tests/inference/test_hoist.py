@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from reference import relative_error
 
 import jaxvision
@@ -49,6 +50,7 @@ def test_what_goes_through_unchanged():
     np.testing.assert_array_equal(run(prepare([np.full(3, 5.0), np.zeros(2)]), np.ones(1)), np.full(3, 5.0))
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_differentiable_and_takes_any_shape():
     model = jaxvision.create_model("resnet10t", num_classes=3, key=jax.random.key(0))
     classify = jaxvision.compile(model)
@@ -61,6 +63,7 @@ def test_a_compiled_network_is_differentiable_and_takes_any_shape():
         assert relative_error(jax.jit(lambda x: classify(x))(x), model(x)) < 1e-4
 
 
+@pytest.mark.slow
 def test_position_biases_are_gathered_once():
     model = jaxvision.create_model("swin_tiny_patch4_window7_224", num_classes=3, key=jax.random.key(0), image_size=56)
     images = jax.ShapeDtypeStruct((1, 56, 56, 3), jnp.float32)

@@ -53,6 +53,7 @@ def test_training_gradients_and_statistics_match_timm_in_float64(name):
                 assert relative_error(statistics[key], buffer.numpy()) < 1e-6, key
 
 
+@pytest.mark.slow
 def test_initial_weights_have_the_published_distributions():
     model = jaxvision.create_model("resnet50", key=jax.random.key(3))
     torch.manual_seed(0)
@@ -91,6 +92,7 @@ def test_dropping_a_branch_keeps_its_mean():
     np.testing.assert_array_equal(y[..., 0], y[..., 1])
 
 
+@pytest.mark.slow
 def test_remat_and_groups_and_bfloat16():
     # With gates, which scale the normalisation's coefficients in training.
     small = functools.partial(ResNet, (1, 1, 0, 0), num_classes=5, stem="deep", avg_down=True, se_ratio=0.25)

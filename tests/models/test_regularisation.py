@@ -46,6 +46,7 @@ def test_dropped_squares_and_scale_are_timms(monkeypatch):
         assert len(probabilities) == 1 and 0.1 < (found == 0).mean() < 0.7
 
 
+@pytest.mark.slow
 def test_dropblock_is_in_the_last_two_stages_of_resnest_and_follows_its_rate():
     module = build_module("resnest14d", num_classes=5)
     state = trained_like("resnest14d", num_classes=5).state_dict()

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 import torch
 from reference import nchw, random_images, relative_error
 from timm.models.vision_transformer import VisionTransformer
@@ -29,6 +30,7 @@ def reference(grid, width=192, classes=7):
     return model.eval(), table
 
 
+@pytest.mark.slow
 def test_network_and_gradient_are_timms_parts():
     grid = (3, 4)
     theirs, table = reference(grid)

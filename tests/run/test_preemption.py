@@ -111,6 +111,7 @@ def watchdog(seconds, code):
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_hung_run_ends_with_its_stack_and_a_fed_one_goes_on():
     done = watchdog(
         2.0,

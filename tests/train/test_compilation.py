@@ -41,6 +41,7 @@ def run(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if "train_step" in path.name}
 
 
+@pytest.mark.slow
 def test_damaged_entries_are_replaced_and_no_others(tmp_path):
     stored = run(tmp_path)
     assert len(stored) == 3

@@ -169,6 +169,7 @@ def reductions(step, state, x, y):
     return text.count(" all-reduce(") + text.count(" all-reduce-start(")
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one_and_per_device_groups_do_not_mix():
     x, y = data(32)
     _, one, step1 = setup(devices=1)
@@ -188,6 +189,7 @@ def test_eight_devices_equal_one_and_per_device_groups_do_not_mix():
     assert reductions(step8, eight, x, y) < reductions(global8, eight, x, y)
 
 
+@pytest.mark.slow
 def test_accumulation_equals_the_mean_of_its_parts():
     x, y = data(16)
     _, state, step = setup(accumulate=2, loss=LossConfig())

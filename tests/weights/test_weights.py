@@ -71,6 +71,7 @@ def test_torchvisions_other_epsilon_is_absorbed(theirs, ours):
     assert outputs_equal(model, module, 64)
 
 
+@pytest.mark.slow
 def test_names_of_the_original_repositories():
     """ConvNeXt's, Swin's and DeiT-III's own names, made from timm's by the inverse of timm's published mapping."""
     import re

@@ -92,6 +92,7 @@ def test_gradients_of_narrow_groups_in_training(shape):
         assert relative_error(one, other) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_train_step_of_grouped_networks_uses_it_on_one_device(monkeypatch):
     def text(name):
         model = jaxvision.create_model(name, num_classes=3, key=jax.random.key(0))

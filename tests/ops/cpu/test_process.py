@@ -7,6 +7,7 @@ import cli
 import pytest
 
 
+@pytest.mark.slow
 def test_a_process_that_keeps_its_memory_asks_for_none_anew():
     """The pages that the median call touches for the first time; in a few the heap still settles."""
     program = (
