@@ -37,6 +37,28 @@ def affine(
     return matrix
 
 
+def chosen_matrix(chosen: dict[str, jax.Array], value: jax.Array, rotation: jax.Array) -> jax.Array:
+    """Matrices (B, 2, 3) of the geometric operation that each image has; the identity where it has another.
+
+    Args:
+      chosen: by operation's name, for which images it is (B,), bool.
+      value: (B,), the shear, or the translation in pixels.
+      rotation: (B, 2, 3), the matrices of "Rotate".
+    """
+    batch = value.shape[0]
+    candidates = {
+        "Rotate": rotation,
+        "ShearX": affine(batch, xy=value),
+        "ShearY": affine(batch, yx=value),
+        "TranslateX": affine(batch, x0=value),
+        "TranslateY": affine(batch, y0=value),
+    }
+    matrix = affine(batch)
+    for name, candidate in candidates.items():
+        matrix = jnp.where(chosen[name][:, None, None], candidate, matrix)
+    return matrix
+
+
 def look_up(images: jax.Array, table: jax.Array) -> jax.Array:
     """Replaces every value by ``table[b, value, channel]``, of a table uint8 (B, 256, C)."""
 

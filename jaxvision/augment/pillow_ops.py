@@ -99,24 +99,13 @@ def tone(images: jax.Array, kind: jax.Array, value: jax.Array) -> jax.Array:
 
 def matrices(is_kind: dict[str, jax.Array], value: jax.Array, height: int, width: int) -> jax.Array:
     """Matrices (B, 2, 3) from output to input, pixel centres at halves, as Pillow's ``Image.rotate`` and ``AFFINE``."""
-    batch = value.shape[0]
     t = -jnp.deg2rad(value)
     cos, sin = jnp.cos(t), jnp.sin(t)
     cx, cy = width / 2, height / 2
     rotation = jnp.stack(
         [jnp.stack([cos, sin, cx - cos * cx - sin * cy], -1), jnp.stack([-sin, cos, cy + sin * cx - cos * cy], -1)], -2
     )
-    candidates = {
-        "Rotate": rotation,
-        "ShearX": image_ops.affine(batch, xy=value),
-        "ShearY": image_ops.affine(batch, yx=value),
-        "TranslateX": image_ops.affine(batch, x0=value),
-        "TranslateY": image_ops.affine(batch, y0=value),
-    }
-    matrix = image_ops.affine(batch)
-    for name, candidate in candidates.items():
-        matrix = jnp.where(is_kind[name][:, None, None], candidate, matrix)
-    return matrix
+    return image_ops.chosen_matrix(is_kind, value, rotation)
 
 
 def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], interpolation: str) -> jax.Array:

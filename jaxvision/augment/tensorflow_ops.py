@@ -115,18 +115,8 @@ def rotation(radians: jax.Array, height: int, width: int) -> jax.Array:
 
 def _matrix(is_op: dict[str, jax.Array], shape: tuple[int, ...], value: jax.Array) -> jax.Array:
     """Matrices (B, 2, 3) for :func:`warp_nearest`; the identity where the operation is not geometric."""
-    batch, height, width, _ = shape
-    candidates = {
-        "Rotate": rotation(value, height, width),
-        "ShearX": image_ops.affine(batch, xy=value),
-        "ShearY": image_ops.affine(batch, yx=value),
-        "TranslateX": image_ops.affine(batch, x0=value),
-        "TranslateY": image_ops.affine(batch, y0=value),
-    }
-    matrix = image_ops.affine(batch)
-    for name, candidate in candidates.items():
-        matrix = jnp.where(is_op[name][:, None, None], candidate, matrix)
-    return matrix
+    _, height, width, _ = shape
+    return image_ops.chosen_matrix(is_op, value, rotation(value, height, width))
 
 
 def _table(is_op: dict[str, jax.Array], images: jax.Array, value: jax.Array) -> jax.Array:

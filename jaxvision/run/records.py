@@ -83,7 +83,7 @@ class RunLog:
         return record
 
     def flush(self) -> None:
-        """Writes what is pending. A full disk is told once, and tried again at the next record."""
+        """Writes what is pending. A full disk is reported once, and writing is tried again at the next record."""
         problem = None
         for file in self._files:
             try:
