@@ -69,7 +69,7 @@ def test_the_digits_train_without_the_package(tmp_path, digits_dir):
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    losses = [record["train_loss"] for record in cli.records(tmp_path) if "train_loss" in record]
+    losses = [record["loss"] for record in cli.records(tmp_path) if record["kind"] == "train"]
     assert losses and np.isfinite(losses).all()
 
 
