@@ -2,8 +2,8 @@
 
 Source: tensorflow/tpu ``models/official/efficientnet/autoaugment.py``, which ResNet-RS and EfficientNet use. It has
 properties that are easy to get wrong, and they are reproduced here: magnitudes are divided by 10 and *not* clamped; the
-threshold of Solarize wraps modulo 256 (M = 10 inverts); Contrast blends with the number of pixels / 256 instead of the
-mean; the fill is gray 128, and geometry is nearest neighbour.
+threshold of Solarize wraps modulo 256 (M = 10 inverts); Posterize to 0 bits keeps one; Contrast blends with the number
+of pixels / 256 instead of the mean; the fill is gray 128, and geometry is nearest neighbour.
 """
 
 from __future__ import annotations
@@ -125,8 +125,9 @@ def _table(is_op: dict[str, jax.Array], images: jax.Array, value: jax.Array) -> 
     values = jnp.arange(image_ops.LEVELS)[None]
     factor = value[:, None]
     whole = factor.astype(jnp.int32)
-    # More than 8 bits, at magnitudes over 20, keep the highest bit only, as in the reference.
-    shift = jnp.where(whole <= 8, 8 - whole, 7)
+    # TensorFlow shifts uint8 by 7 bits at most, and a negative shift (more than 8 bits, at magnitudes over 20) wraps to a
+    # large one. So 0 bits and 9 or more keep the highest bit.
+    shift = jnp.where((whole > 0) & (whole <= 8), 8 - whole, 7)
     gray = min(height * width / 256, 255.0)
     curves = {
         "Invert": 255 - values,
