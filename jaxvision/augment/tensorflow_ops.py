@@ -125,8 +125,8 @@ def _table(is_op: dict[str, jax.Array], images: jax.Array, value: jax.Array) -> 
     values = jnp.arange(image_ops.LEVELS)[None]
     factor = value[:, None]
     whole = factor.astype(jnp.int32)
-    # TensorFlow shifts uint8 by 7 bits at most, and a negative shift (more than 8 bits, at magnitudes over 20) wraps to a
-    # large one. So 0 bits and 9 or more keep the highest bit.
+    # TensorFlow shifts uint8 by 7 bits at most, and a negative shift, of more than 8 bits at magnitudes over 20, wraps
+    # to a large one. So 0 bits and 9 or more keep the highest bit.
     shift = jnp.where((whole > 0) & (whole <= 8), 8 - whole, 7)
     gray = min(height * width / 256, 255.0)
     curves = {
