@@ -24,6 +24,7 @@ from jaxvision.augment.config import AugmentConfig
 from jaxvision.data.config import DataConfig, EvalConfig
 from jaxvision.errors import UserError, did_you_mean
 from jaxvision.models.registry import list_models
+from jaxvision.models.stochastic_depth import DROP_PATH_RULES
 from jaxvision.optim.ema import EmaConfig
 from jaxvision.optim.losses import LossConfig, TeacherConfig
 from jaxvision.optim.optimizers import OptimizerConfig
@@ -47,7 +48,15 @@ class ModelConfig:
     image_size: int = option(224, "pixels of a side of training images", low=32, high=4096)
     num_classes: int = option(0, "classes of the classifier; 0: as the data set has", low=0, high=1_000_000)
     drop_rate: float = option(0.0, "dropout before the classifier", low=0, below=1)
-    drop_path_rate: float = option(0.0, "stochastic depth: rate of the last block", low=0, below=1)
+    drop_path_rate: float = option(
+        0.0, "stochastic depth: the largest probability with which a sample skips a block", low=0, below=1
+    )
+    drop_path_rule: str = option(
+        "auto",
+        'stochastic depth of block i of L: "linear": rate * i / (L - 1); "open_linear": rate * i / L; "stage": rate * '
+        '(s + 2) / (S + 1) in stage s of S, from 0; "constant": the rate; "auto": as the model has it',
+        choices=("auto", *DROP_PATH_RULES),
+    )
     bn_momentum: float = option(0.1, "share of the batch in batch norm's running statistics", low=0, high=1)
     drop_block_rate: float = option(
         0.0, "DropBlock of ResNeSts: the rate rises linearly from 0 to this over the run", low=0, below=1

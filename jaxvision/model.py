@@ -110,6 +110,7 @@ def create_model(
     dtype: Any = jnp.float32,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
+    drop_path_rule: str | None = None,
     bn_momentum: float | None = None,
     remat: bool = False,
     key: jax.Array | None = None,
@@ -128,6 +129,8 @@ def create_model(
       dtype: of the computation. Parameters and logits are float32.
       drop_rate: probability of dropout before the classifier, in training.
       drop_path_rate: stochastic depth in training: the largest probability with which a sample skips a block.
+      drop_path_rule: how a block's probability follows from it, "linear", "open_linear", "stage" or "constant", see
+        :mod:`jaxvision.models.stochastic_depth`; by default the model's own.
       bn_momentum: the batch's share in the running statistics of batch normalisation, torch's convention; by default
         the model's own.
       remat: recompute activations in the backward pass, to save memory.
@@ -159,6 +162,7 @@ def create_model(
         dtype=dtype,
         drop_rate=drop_rate,
         drop_path_rate=drop_path_rate,
+        drop_path_rule=drop_path_rule,
         bn_momentum=bn_momentum,
         remat=remat,
     )

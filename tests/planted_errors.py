@@ -34,6 +34,13 @@ class Planted:
 
 ERRORS = (
     Planted(
+        "a stochastic depth of DeiT-III that rises from 0",
+        "configs/deit3_s.py",
+        'drop_path_rule = "constant"',
+        'drop_path_rule = "linear"',
+        "tests/models/test_stochastic_depth.py::test_deit3_drops_every_block_at_the_same_rate",
+    ),
+    Planted(
         "BatchNorm's epsilon in evaluation",
         "jaxvision/models/layers.py",
         "lax.rsqrt(running_var.value + self.eps)",

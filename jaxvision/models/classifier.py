@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.models.renaming import State
+from jaxvision.models.stochastic_depth import DROP_PATH_RULES, Rates
 from jaxvision.ops.dtypes import DType
 
 
@@ -40,8 +42,9 @@ class Classifier(nn.Module, kw_only=True):
     Attributes:
       num_classes: number of classes.
       drop_rate: probability of dropout before the classifier, in training.
-      drop_path_rate: stochastic depth in training: the probability with which a sample skips a block. How it grows with
-        the depth is up to the family.
+      drop_path_rate: stochastic depth in training: the probability with which a sample skips a block.
+      drop_path_rule: how a block's probability follows from it, one of
+        :data:`~jaxvision.models.stochastic_depth.DROP_PATH_RULES`; see :meth:`block_rates`.
       bn_momentum: the batch's share in the running statistics of batch normalisation, torch's convention.
       bn_groups: equal parts of the batch that batch normalisation takes statistics of, each by itself.
       remat: recompute each block's activations in the backward pass, to save memory.
@@ -58,6 +61,7 @@ class Classifier(nn.Module, kw_only=True):
     num_classes: int = 1000
     drop_rate: float = 0.0
     drop_path_rate: float = 0.0
+    drop_path_rule: str = "linear"
     bn_momentum: float = 0.1
     bn_groups: int = 1
     remat: bool = False
@@ -84,6 +88,10 @@ class Classifier(nn.Module, kw_only=True):
     def num_features(self) -> int:
         """Channels of the classifier's input."""
         raise NotImplementedError
+
+    def block_rates(self, depths: Sequence[int]) -> Rates:
+        """The stochastic depth of each block, stage by stage, of stages with so many blocks."""
+        return DROP_PATH_RULES[self.drop_path_rule](self.drop_path_rate, depths)
 
     # A family that has one of these three declares a field of this name, with a default.
 

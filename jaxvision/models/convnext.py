@@ -15,7 +15,7 @@ import jax
 
 from jaxvision.models import initializers as init
 from jaxvision.models.classifier import Classifier, LayerGroups
-from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
+from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, require_size
 from jaxvision.models.registry import register
 from jaxvision.models.renaming import State, is_torchvision_sequence, rename, split_torchvision_sequence
 from jaxvision.ops.activations import gelu
@@ -133,7 +133,7 @@ class ConvNeXt(Classifier):
             dtype=self.dtype,
         )
         maps = []
-        rates = linear_rates(self.drop_path_rate, self.depths)
+        rates = self.block_rates(self.depths)
         for s, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):
             if s > 0:
                 x = norm(name=f"stages.{s}.downsample.0")(x)

@@ -7,6 +7,7 @@ structure follow timm's ``efficientnet.py``. Checkpoints may also have torchvisi
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import re
@@ -189,6 +190,7 @@ class EfficientNet(Classifier):
 
     layer_groups = LayerGroups(stem=r"conv_stem|bn1", block=r"blocks\.(\d+)\.(\d+)", neck=r"conv_head|bn2")
 
+    drop_path_rule: str = dataclasses.field(default="open_linear", kw_only=True)
     stages: tuple[Stage, ...]
     stem_width: int = 32
     head_width: int = 1280
@@ -236,9 +238,10 @@ class EfficientNet(Classifier):
             x.astype(self.dtype), conv(self._scaled(self.stem_width), 3, stride=2, name="conv_stem"), norm(name="bn1")
         )
         maps = []
-        rates = self._drop_path_rates()
+        depths = self._depths()
+        rates = self.block_rates(depths)
         for s, stage in enumerate(self.stages):
-            for b in range(self._depths()[s]):
+            for b in range(depths[s]):
                 x = make_block(
                     kind=stage.kind,
                     kernel=stage.kernel,
@@ -271,15 +274,6 @@ class EfficientNet(Classifier):
     def _depths(self) -> list[int]:
         factors = self.depth if isinstance(self.depth, tuple) else (self.depth,) * len(self.stages)
         return [math.ceil(stage.repeats * factor) for stage, factor in zip(self.stages, factors, strict=True)]
-
-    def _drop_path_rates(self) -> list[list[float]]:
-        """rate * i / L for block i of L: even the last one's is below the rate."""
-        depths = self._depths()
-        total = sum(depths)
-        return [
-            [self.drop_path_rate * (sum(depths[:s]) + b) / total for b in range(depth)]
-            for s, depth in enumerate(depths)
-        ]
 
     def to_timm_names(self, state: State) -> tuple[State, list[str]]:
         """Takes torchvision's names; where its epsilon differs from ours, the running variance compensates."""

@@ -7,8 +7,6 @@ so that a parameter path joined with dots is the timm key.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -378,11 +376,3 @@ def require_size(x: jax.Array, *, at_least: int = 1, exactly: tuple[int, int] | 
     if min(height, width) < at_least or height % multiple or width % multiple:
         rule = f" and multiples of {multiple}" if multiple > 1 else ""
         raise UserError(f"expected images of at least {at_least}x{at_least} pixels{rule}, got {height}x{width}")
-
-
-def linear_rates(rate: float, depths: Sequence[int]) -> tuple[tuple[float, ...], ...]:
-    """Stochastic-depth rates of all blocks, stage by stage: rate * i / (L - 1) for block i of L."""
-    total = sum(depths)
-    flat = [rate * i / max(total - 1, 1) for i in range(total)]
-    starts = [sum(depths[:s]) for s in range(len(depths))]
-    return tuple(tuple(flat[start : start + depth]) for start, depth in zip(starts, depths, strict=True))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxvision.errors import UserError, did_you_mean
 from jaxvision.models.classifier import Classifier
+from jaxvision.models.stochastic_depth import DROP_PATH_RULES
 from jaxvision.ops.dtypes import DType
 
 _REGISTRY: dict[str, tuple[type[Classifier], dict[str, Any]]] = {}
@@ -89,6 +90,7 @@ def build_module(
     dtype: DType = jnp.float32,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
+    drop_path_rule: str | None = None,
     bn_momentum: float | None = None,
     bn_groups: int = 1,
     remat: bool = False,
@@ -102,7 +104,7 @@ def build_module(
       image_size: pixels of a side, or (height, width), for networks that are built for one size; by default the
         model's own. Networks that take any size ignore it.
       dtype, drop_rate, drop_path_rate, bn_groups, remat: see :class:`Classifier`.
-      bn_momentum: see :class:`Classifier`; by default the model's own.
+      drop_path_rule, bn_momentum: see :class:`Classifier`; by default the model's own.
       layer_scale: initial value of the layer scale, for networks that have one; by default the model's own.
 
     Raises:
@@ -125,6 +127,10 @@ def build_module(
     for field, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
         if not 0 <= rate < 1:
             problems.append(f"{field} = {rate}: pass a probability of at least 0 and below 1")
+    if drop_path_rule is not None:
+        changes["drop_path_rule"] = drop_path_rule
+        if drop_path_rule not in DROP_PATH_RULES:
+            problems.append(f"drop_path_rule = {drop_path_rule!r}: pass one of {', '.join(DROP_PATH_RULES)}")
     if bn_momentum is not None:
         changes["bn_momentum"] = bn_momentum
         if not 0 <= bn_momentum <= 1:

@@ -18,7 +18,7 @@ import jax
 from jaxvision.models import initializers as init
 from jaxvision.models.classifier import Classifier, LayerGroups
 from jaxvision.models.gates import EfficientChannelAttention, Gate, SqueezeExcite, conv_norm_gate, se_channels
-from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path, linear_rates
+from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path
 from jaxvision.models.registry import register
 from jaxvision.ops.convolution import bias_add_act
 from jaxvision.ops.dtypes import DType
@@ -115,8 +115,6 @@ class ResNet(Classifier):
       se_ratio: squeeze-and-excitation ratio, 0 for none.
       eca: efficient channel attention instead.
       num_groups: group normalisation with this many groups instead of batch normalisation.
-      drop_path_rule: of a block's rate: "linear" over all blocks (timm), or "stage": rate * (s + 2) / 5 in stage s,
-        from 0 (ResNet-RS).
       init_scheme: "torch" (timm) or "tf" (tensorflow/tpu, for ResNet-RS).
     """
 
@@ -133,7 +131,6 @@ class ResNet(Classifier):
     se_ratio: float = 0.0
     eca: bool = False
     num_groups: int = 0
-    drop_path_rule: str = "linear"
     init_scheme: str = "torch"
 
     @property
@@ -171,7 +168,7 @@ class ResNet(Classifier):
         block, arguments = self._block(conv, norm, weight_init, bias_init)
         make_block = functools.partial(self.block_class(block), **arguments)
         maps = []
-        rates = self._drop_path_rates()
+        rates = self.block_rates(self.depths)
         for s, (width, depth) in enumerate(zip(WIDTHS, self.depths, strict=True)):
             extra = () if drop_block is None or s < 2 else (drop_block,)
             for b in range(depth):
@@ -224,11 +221,6 @@ class ResNet(Classifier):
         if self.stem_pool == "max":
             return max_pool_3x3(x)
         return unit(x, conv(out, 3, stride=2, padding=1, name="maxpool.0"), norm(name="maxpool.1"))
-
-    def _drop_path_rates(self) -> tuple[tuple[float, ...], ...]:
-        if self.drop_path_rule == "stage":
-            return tuple((self.drop_path_rate * (s + 2) / 5,) * depth for s, depth in enumerate(self.depths))
-        return linear_rates(self.drop_path_rate, self.depths)
 
 
 _DEPTHS_BASIC = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}

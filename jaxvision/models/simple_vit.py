@@ -18,7 +18,7 @@ import numpy as np
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention
 from jaxvision.models.classifier import Classifier, LayerGroups
-from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
+from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, require_size
 from jaxvision.models.registry import register
 from jaxvision.ops.dtypes import DType
 from jaxvision.ops.materialize import materialize_call
@@ -106,7 +106,7 @@ class SimpleViT(Classifier):
         x = x + jnp.asarray(sincos_positions(height, width, self.width), self.dtype)
         make_block = self.block_class(Block)
         maps = []
-        for i, rate in enumerate(linear_rates(self.drop_path_rate, [self.depth])[0]):
+        for i, rate in enumerate(self.block_rates([self.depth])[0]):
             x = make_block(self.heads, rate, self.dtype, name=f"blocks.{i}")(x, train)
             maps.append(x.reshape(n, height, width, self.width))
         if output == "features":

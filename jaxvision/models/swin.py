@@ -21,7 +21,7 @@ import numpy as np
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention, relative_position_bias
 from jaxvision.models.classifier import Classifier, LayerGroups
-from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
+from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, require_size
 from jaxvision.models.position_tables import Size, resize_relative_position_table
 from jaxvision.models.registry import register
 from jaxvision.models.renaming import State, is_torchvision_sequence, rename, split_torchvision_sequence
@@ -269,7 +269,7 @@ class Swin(Classifier):
         x = LayerNorm(1e-5, self.dtype, name="patch_embed.norm")(x)
         make_block = self.block_class(Block)
         maps = []
-        rates = linear_rates(self.drop_path_rate, self.depths)
+        rates = self.block_rates(self.depths)
         for s, depth in enumerate(self.depths):
             if s > 0:
                 x = Merge(self.trained_windows is not None, self.dtype, name=f"layers.{s}.downsample")(x)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxvision.models import initializers as init
 from jaxvision.models.attention import Attention
 from jaxvision.models.classifier import Classifier, LayerGroups
-from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, linear_rates, require_size
+from jaxvision.models.layers import Conv, LayerNorm, Linear, Mlp, drop_path, require_size
 from jaxvision.models.position_tables import Size, resize_position_embedding
 from jaxvision.models.registry import register
 from jaxvision.models.renaming import State, rename
@@ -122,7 +122,7 @@ class ViT(Classifier):
         x = self._tokens(x)
         make_block = self.block_class(Block)
         maps = []
-        for i, rate in enumerate(linear_rates(self.drop_path_rate, [self.depth])[0]):
+        for i, rate in enumerate(self.block_rates([self.depth])[0]):
             x = make_block(self.heads, self.layer_scale, rate, self.dtype, name=f"blocks.{i}")(x, train)
             maps.append(x[:, self.prefix_tokens :].reshape(x.shape[0], *self.grid, self.width))
         if output == "features":

@@ -149,6 +149,7 @@ def build_network(config: Config, source: sources.Source) -> Network:
         dtype=dtype,
         drop_rate=m.drop_rate,
         drop_path_rate=m.drop_path_rate,
+        drop_path_rule=None if m.drop_path_rule == "auto" else m.drop_path_rule,
         bn_momentum=m.bn_momentum,
         # Microbatches keep every device's share, so one group per device fits them too.
         bn_groups=jax.device_count() if config.batch_norm == "per_device" else 1,
