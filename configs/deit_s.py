@@ -7,7 +7,7 @@ Source: facebookresearch/deit main.py, README_deit.md, samplers.py. Published to
 B 81.8 on 8 GPUs; timm's evaluation (crop 0.9) 72.190, 79.856, 81.980.
 
 What follows it: AdamW, batch 1024, rate 1e-3, 300 epochs, 5 of warm-up from 1e-6 under the cosine to 1e-5, set
-per epoch, decay 0.05 (not on vectors, positions and tokens), RandAugment m9 mstd0.5 inc1, erasing 0.25, Mixup
+per epoch and, as there, one epoch late, decay 0.05 (not on vectors, positions and tokens), RandAugment m9 mstd0.5 inc1, erasing 0.25, Mixup
 0.8 and CutMix 1.0, smoothing 0.1, stochastic depth 0.1, three repeated augmentations. Its average (0.99996) is
 tracked, the raw weights are reported.
 
@@ -42,6 +42,7 @@ def get_config(arg=""):
     c.schedule.warmup = "under"
     c.schedule.warmup_epochs = 5.0
     c.schedule.per_epoch = True
+    c.schedule.delay_epochs = 1.0
     c.schedule.start_learning_rate = 1e-6
     c.schedule.end_learning_rate = 1e-5
     c.loss.label_smoothing = 0.1

@@ -176,13 +176,22 @@ class Config:
         if self.batch_size % max(self.accumulate, 1):
             text = f"config.batch_size = {self.batch_size} is not divisible by accumulate = {self.accumulate}"
             found.append(Problem(("batch_size", "accumulate"), text))
-        warmup = self.schedule.warmup_epochs
+        s = self.schedule
+        warmup = s.warmup_epochs
         if not self.steps and warmup > self.epochs:
             text = (
                 f"config.schedule.warmup_epochs = {warmup:g} is longer than the run of config.epochs = "
                 f"{self.epochs:g}: lower warmup_epochs (to 0 for none) or raise epochs"
             )
             found.append(Problem(("steps", "schedule.warmup_epochs", "epochs"), text))
+        elif not self.steps and s.cooldown_epochs and warmup + s.delay_epochs + s.cooldown_epochs > self.epochs:
+            text = (
+                f"config.schedule: delay_epochs, warmup_epochs and cooldown_epochs are "
+                f"{warmup + s.delay_epochs + s.cooldown_epochs:g} together, more than config.epochs = {self.epochs:g}: "
+                "lower them or raise epochs"
+            )
+            fields = ("steps", "schedule.warmup_epochs", "schedule.delay_epochs", "schedule.cooldown_epochs", "epochs")
+            found.append(Problem(fields, text))
         return found
 
     def to_json(self) -> str:

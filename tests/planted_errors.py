@@ -34,6 +34,13 @@ class Planted:
 
 ERRORS = (
     Planted(
+        "DeiT's learning rate one epoch early",
+        "jaxvision/optim/schedules.py",
+        "jnp.maximum(clock - delay, 0.0)",
+        "jnp.maximum(clock, 0.0)",
+        "tests/optim/test_recipe_schedules.py::test_deits_schedule_is_one_epoch_late",
+    ),
+    Planted(
         "a stochastic depth of DeiT-III that rises from 0",
         "configs/deit3_s.py",
         'drop_path_rule = "constant"',

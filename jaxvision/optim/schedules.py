@@ -88,6 +88,12 @@ class ScheduleConfig:
         choices=WARMUPS,
     )
     per_epoch: bool = option(False, "change the rate between epochs only")
+    delay_epochs: float = option(
+        0.0, "epochs for which the rate stays at its first value before the warm-up begins; DeiT: 1", low=0
+    )
+    cooldown_epochs: float = option(
+        0.0, "epochs at the end of the run for which the rate stays at the decay's last value; timm's script: 10", low=0
+    )
     decay_epochs: float = option(2.4, "epochs of one stair of exponential", above=0)
     decay_rate: float = option(0.97, "factor of each stair of exponential and step", low=0, high=1)
     boundaries: tuple[float, ...] = option((), "epochs at which step decays", above=0, check=_boundaries_problem)
@@ -109,7 +115,9 @@ def make_schedule(
       ``--warmup-prefix``, DeiT; TensorFlow's EfficientNets).
 
     With ``per_epoch`` (timm's default, torchvision) the clock is the number of finished epochs, and all lengths count
-    whole epochs.
+    whole epochs. ``delay_epochs`` starts the clock later, without moving the decay's end: DeiT's loop sets the rate
+    after epoch e to the value of epoch e, so that the first two epochs have the first value and none has the last.
+    ``cooldown_epochs`` (timm's script, which appends them to its epochs) end the decay before the run.
 
     Args:
       config: which warm-up and decay; lengths in epochs.
@@ -124,7 +132,8 @@ def make_schedule(
       float(schedule(1560))  # 1.6
     """
     unit = steps_per_epoch if config.per_epoch else 1.0
-    rise, total = warmup_steps / unit, total_steps / unit
+    delay, cooldown = (epochs * steps_per_epoch / unit for epochs in (config.delay_epochs, config.cooldown_epochs))
+    rise, total = warmup_steps / unit, total_steps / unit - cooldown
     offset = 0.0 if config.warmup == "under" else rise
     span = max(total - offset, 1e-9)
     top = max(rise - 1, 1) if config.warmup == "linspace" else max(rise, 1e-9)
@@ -134,6 +143,7 @@ def make_schedule(
         clock = jnp.asarray(step, jnp.float32) / unit
         # An epoch's first step may fall short of a whole number by a rounding.
         clock = jnp.floor(clock + 1e-4) if config.per_epoch else clock
+        clock = jnp.maximum(clock - delay, 0.0) if delay else clock
         t = jnp.clip(clock - offset, 0.0, span)
         value = SCHEDULES[config.name](config, peak, Clock(t, span, unit, steps_per_epoch))
         rising = start + (peak - start) * clock / top
