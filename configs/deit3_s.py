@@ -7,9 +7,10 @@ these 800 epochs at 192 px and 83.8 after 20 more at 224 px (configs/finetune.py
 0.9) of the final weights 81.382, 83.800.
 
 What follows it: LAMB with its clipping at 1, batch 2048, rate 4e-3 / 3e-3, 800 epochs, 5 of warm-up from 1e-6 under a
-cosine to 1e-5, set per epoch and, as there, one epoch late, decay 0.05 (not on vectors, positions and tokens), BCE with all targets above 0 set to
-1, Mixup 0.8 and CutMix 1.0, three repeated augmentations, 3-Augment and color jitter 0.3, the same
-stochastic depth of 0.05 / 0.2 in every block, layer scale 1e-4, evaluation with crop 1. The raw weights are reported.
+cosine to 1e-5, set per epoch and, as there, one epoch late, decay 0.05 (not on vectors, positions and tokens), BCE
+with all targets above 0 set to 1, Mixup 0.8 and CutMix 1.0, three repeated augmentations, 3-Augment and color jitter
+0.3, the same stochastic depth of 0.05 / 0.2 in every block, layer scale 1e-4, evaluation with crop 1. The raw weights
+are reported.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """

@@ -7,8 +7,9 @@ says suits SE-ResNeXt-50. The article's weights, seresnext50_32x4d.racm_in1k, ha
 but their hyper-parameters are not published: an accuracy to aim at, not this recipe's.
 
 What follows it: SGD with Nesterov momentum, batch 1536, rate 0.6, 240 epochs of a cosine set per epoch, 5 of them
-warm-up, and what timm's script had as defaults when the command was published (commit 5a16c53, 2020-03-18): the warm-up
-starts at 1e-4, the cosine ends at 1e-5 and 10 more epochs stay there, so 250 in all; decay 1e-4, RandAugment m7 mstd0.5 inc1, erasing 0.4 of up to 3 boxes, smoothing 0.1, BN per device.
+warm-up, and what timm's script had as defaults when the command was published (commit 5a16c53, 2020-03-18): the
+warm-up starts at 1e-4, the cosine ends at 1e-5 and 10 more epochs stay there, so 250 in all; decay 1e-4, RandAugment
+m7 mstd0.5 inc1, erasing 0.4 of up to 3 boxes, smoothing 0.1, BN per device.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """

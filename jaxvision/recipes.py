@@ -89,7 +89,7 @@ def strikes_back(variant: str, model: str) -> ConfigDict:
 
     What is not settled: whether the mixed targets were binarised (``loss.target_threshold=0`` does so; the ports that
     do not land 0.2 to 0.3 lower), and the start and the end of the learning rate: here 1e-4 and 1e-6, the defaults of
-    timm's script at the release (0.5.0, October 2021). It also appended 10 epochs at the end's rate, which are not here.
+    timm's script at the release (0.5.0, October 2021). It also appended 10 epochs at the last rate, which are not here.
     """
     a1, a3 = variant == "a1", variant == "a3"
     c = base_config()
