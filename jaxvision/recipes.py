@@ -73,6 +73,7 @@ def use_data(config: ConfigDict, data: str) -> None:
         config.augment.flip = False  # digits are not symmetric
         config.eval.image_size = 0
         config.eval.crop_mode, config.eval.crop_pct = "center", 1.0
+        config.eval.interpolation = "bicubic"
         config.eval.every_epochs = 4.0
         config.ema.warmup = True  # as few steps as these are nothing to a constant decay
         config.log_every = 10

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from jaxvision.data.decode import CROPS, PIL_FILTERS, RESIZES
+from jaxvision.data.decode import CROP_MODES, CROPS
+from jaxvision.data.resizing import EVAL_RESIZES, RESIZES
 from jaxvision.errors import UserError
 from jaxvision.options import option, ordered
 
@@ -61,10 +62,14 @@ class DataConfig:
     crop_ratio: tuple[float, float] = option(
         (3 / 4, 4 / 3), "smallest and largest width over height of a crop", above=0, check=ordered
     )
+    min_object_covered: float = option(
+        0.1, 'of the crop "tf": crops that cover a smaller share of the image are drawn again', low=0, high=1
+    )
     resize: str = option(
         "filter",
-        '"filter": nearly antialiased and fast; "area": OpenCV\'s; "antialias": Pillow\'s bicubic; "linear": not '
-        "antialiased",
+        'filter of the resize: "filter": nearly antialiased and fast; "bicubic", "bilinear": Pillow\'s; "random": one '
+        'of these two for each image, as timm; "area", "linear": OpenCV\'s, "linear" not antialiased; "tf_bicubic": '
+        "TensorFlow 1's, \"tf_bilinear\": TensorFlow 2's, neither antialiased",
         choices=RESIZES,
     )
     repeats: int = option(
@@ -83,13 +88,16 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Evaluation: every example once, resized by Pillow and cropped in the centre, as timm does."""
+    """Evaluation: every example once, resized and cropped in the centre; the defaults are timm's."""
 
     batch_size: int = option(0, "images per step of all devices; 0: as in training", low=0, high=2**20)
     image_size: int = option(0, "pixels of a side; 0: as in training", low=0, high=4096)
     crop_pct: float = option(0.875, "side of the crop over the resized image's", low=0.1, high=1)
     crop_mode: str = option(
-        "center", '"center": keep the aspect ratio and cut; "squash": resize both sides', choices=("center", "squash")
+        "center",
+        '"center": resize the short side, then cut; "crop_first": cut, then resize, as TensorFlow\'s code; "squash": '
+        "resize both sides, then cut",
+        choices=CROP_MODES,
     )
-    interpolation: str = option("bicubic", "Pillow's filter", choices=PIL_FILTERS)
+    interpolation: str = option("bicubic", "filter of the resize, as in data.resize", choices=EVAL_RESIZES)
     every_epochs: float = option(1.0, "epochs between evaluations", above=0, high=1e6)

@@ -1,7 +1,7 @@
 """From encoded bytes to a cropped and resized uint8 image.
 
 JPEGs are decoded by simplejpeg with accurate DCT and smooth upsampling, which is bit-identical to Pillow, and other
-formats by Pillow. Evaluation resizes with Pillow, so that it is bit-identical to timm's preprocessing.
+formats by Pillow. Evaluation with Pillow's filters is bit-identical to timm's preprocessing.
 """
 
 from __future__ import annotations
@@ -15,25 +15,22 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from jaxvision.data import resizing
+
 try:
     import simplejpeg
 except ImportError:  # Pillow alone works, at about 0.7 times the speed
     simplejpeg = None
-try:
-    import cv2
-
-    cv2.setNumThreads(0)  # the loader has its own threads
-except ImportError:
-    cv2 = None
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 # transform(image, uniforms, out): uint8 (H, W, 3) to uint8 (size, size, 3) in out; uniforms are None in evaluation.
 Transform = Callable[[np.ndarray, np.ndarray | None, np.ndarray], None]
 UNIFORMS = 40  # random numbers of an image: four for each of the ten attempts at a crop
 ATTEMPTS = 10
-PIL_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-RESIZES = ("filter", "area", "antialias", "linear")
+# Which filter "random" takes. Only the tenth attempt, which one image in millions reaches, has another use for it.
+FILTER_UNIFORM = UNIFORMS - 1
 CROPS = ("torch", "tf", "none")
+CROP_MODES = ("center", "crop_first", "squash")
 
 
 class Scratch(threading.local):
@@ -112,16 +109,22 @@ def torch_crop(
 
 
 def tf_crop(
-    uniforms: np.ndarray, height: int, width: int, area: tuple[float, float], ratio: tuple[float, float]
+    uniforms: np.ndarray,
+    height: int,
+    width: int,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    min_object_covered: float = 0.1,
 ) -> Box | None:
     """A crop from TensorFlow's distribution (``sample_distorted_bounding_box`` with the whole image as the object).
 
     The height, not the area, is uniform, between those of the smallest and the largest allowed area. So crops are
-    smaller than torchvision's. At least 0.1 of the image is kept (``min_object_covered``).
+    smaller than torchvision's.
     Source: tensorflow/core/kernels/image/sample_distorted_bounding_box_op.cc.
 
     Args:
       uniforms, height, width, area, ratio: as in :func:`torch_crop`.
+      min_object_covered: crops that cover a smaller share of the image are drawn again.
 
     Returns:
       The crop, or None after ten failed attempts; the recipes then use the evaluation crop.
@@ -148,86 +151,52 @@ def tf_crop(
             w = round(h * aspect)
         if not (smallest <= w * h <= largest and 0 < w <= width and 0 < h <= height):
             continue
-        if w * h < 0.1 * height * width:
+        if w * h < min_object_covered * height * width:
             continue
         return int(u[2] * (height - h)), int(u[3] * (width - w)), h, w
     return None
 
 
-def resize_crop(image: np.ndarray, box: Box, size: int, mode: str, out: np.ndarray | None = None) -> np.ndarray:
-    """Cuts out ``box`` and scales it to uint8 (size, size, 3), in ``out`` if that is given.
-
-    Args:
-      image: uint8 (H, W, 3).
-      box: what to cut out.
-      size: side of the result, in pixels.
-      mode: one of :data:`RESIZES`. "filter": bilinear after a small low-pass filter with the variance of Pillow's
-        antialiasing (2 to 2.5 times as fast as OpenCV's area interpolation, and closer to Pillow from a scale of 1.5
-        on: docs/data.md). "area": OpenCV's average where it shrinks. "antialias": Pillow's bicubic. "linear": bilinear
-        without antialiasing, TensorFlow's default.
-      out: if given, where the result is written.
-    """
-    top, left, height, width = box
-    crop = image[top : top + height, left : left + width]
-    if out is None:
-        out = np.empty((size, size, 3), np.uint8)
-    if crop.shape[:2] == (size, size):
-        out[:] = crop
-    elif mode == "antialias" or cv2 is None:
-        resample = Image.Resampling.BICUBIC if mode == "antialias" else Image.Resampling.BILINEAR
-        out[:] = np.asarray(Image.fromarray(np.ascontiguousarray(crop)).resize((size, size), resample))
-    else:
-        if mode == "filter":
-            crop = _low_pass(crop, size)
-        shrinks = mode == "area" and height >= size and width >= size
-        cv2.resize(crop, (size, size), dst=out, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return out
-
-
-def _low_pass(image: np.ndarray, size: int) -> np.ndarray:
-    """The low-pass filter after which bilinear sampling to ``size`` is close to Pillow's antialiased one.
-
-    Pillow's filter is a triangle with half its width s = side / size and variance s^2 / 6. Bilinear sampling has
-    variance 1 / 6, and the taps (a, 1 - 2a, a) with a = (s^2 - 1) / 12 have the rest. These suffice up to s = 2, so
-    larger images are halved first.
-    """
-    while min(image.shape[:2]) > 2 * size:
-        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    taps = []
-    for side in (image.shape[1], image.shape[0]):
-        scale = min(max(side / size, 1.0), 2.0)
-        a = (scale * scale - 1) / 12
-        taps.append(np.array([a, 1 - 2 * a, a], np.float32))
-    if taps[0][0] == taps[1][0] == 0:
-        return image
-    return cv2.sepFilter2D(image, -1, taps[0], taps[1], borderType=cv2.BORDER_REPLICATE)
+def center_box(height: int, width: int, crop_pct: float) -> Box:
+    """The central square of TensorFlow's evaluation, ``crop_pct`` of the short side, cut before it is resized."""
+    side = max(1, int(crop_pct * min(height, width)))
+    return (height - side + 1) // 2, (width - side + 1) // 2, side, side
 
 
 def eval_image(
     image: np.ndarray, size: int, crop_pct: float, interpolation: str, crop_mode: str = "center"
 ) -> np.ndarray:
-    """timm's evaluation preprocessing, bit for bit: resize to ``size / crop_pct``, then crop the centre.
+    """Evaluation preprocessing: timm's, bit for bit, with one of Pillow's filters and "center" or "squash".
 
     Args:
       image: uint8 (H, W, 3).
       size: side of the result, in pixels.
       crop_pct: share of the resized side that is kept.
-      interpolation: one of :data:`PIL_FILTERS`.
-      crop_mode: "center": the short side is resized and the aspect ratio kept; "squash": both sides are resized.
+      interpolation: one of :data:`resizing.EVAL_RESIZES`.
+      crop_mode: "center": the short side is resized to ``size / crop_pct`` and the aspect ratio kept, then the centre
+        is cut out; "crop_first": the same in the other order, as TensorFlow's code does it; "squash": both sides are
+        resized.
 
     Returns:
       uint8 (size, size, 3).
     """
     height, width = image.shape[:2]
+    if crop_mode == "crop_first":
+        return resizing.resize(_cut(image, center_box(height, width, crop_pct)), size, size, interpolation)
     short = math.floor(size / crop_pct)
     new = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
     if crop_mode == "squash":
         new = (short, short)
     if new != (width, height):
-        image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(new, PIL_FILTERS[interpolation]))
+        image = resizing.resize(image, new[1], new[0], interpolation)
         height, width = image.shape[:2]
     top, left = round((height - size) / 2.0), round((width - size) / 2.0)
     return image[top : top + size, left : left + size]
+
+
+def _cut(image: np.ndarray, box: Box) -> np.ndarray:
+    top, left, height, width = box
+    return image[top : top + height, left : left + width]
 
 
 def train_transform(
@@ -239,6 +208,8 @@ def train_transform(
     resize: str,
     crop_pct: float,
     interpolation: str,
+    crop_mode: str = "center",
+    min_object_covered: float = 0.1,
 ) -> Transform:
     """The training transform.
 
@@ -246,8 +217,9 @@ def train_transform(
       size: side of the result, in pixels.
       crop: "torch" for :func:`torch_crop`, "tf" for :func:`tf_crop`, "none" for the whole image, squashed to a square.
       area, ratio: of the crop.
-      resize: mode of :func:`resize_crop`.
-      crop_pct, interpolation: of :func:`eval_image`, which "tf" uses where no crop is found.
+      resize: one of :data:`resizing.RESIZES`; "random" is one of :data:`resizing.RANDOM_FILTERS` for each image.
+      crop_pct, interpolation, crop_mode: of :func:`eval_image`, which "tf" uses where no crop is found.
+      min_object_covered: of :func:`tf_crop`.
     """
 
     def transform(image: np.ndarray, uniforms: np.ndarray | None, out: np.ndarray) -> None:
@@ -257,11 +229,14 @@ def train_transform(
         if crop == "torch":
             box = torch_crop(uniforms, height, width, area, ratio)
         elif crop == "tf":
-            box = tf_crop(uniforms, height, width, area, ratio)
+            box = tf_crop(uniforms, height, width, area, ratio, min_object_covered)
         if box is None:
-            out[:] = eval_image(image, size, crop_pct, interpolation)
-        else:
-            resize_crop(image, box, size, resize, out)
+            out[:] = eval_image(image, size, crop_pct, interpolation, crop_mode)
+            return
+        mode = resize
+        if mode == "random":
+            mode = resizing.RANDOM_FILTERS[int(uniforms[FILTER_UNIFORM] * len(resizing.RANDOM_FILTERS))]
+        resizing.resize(_cut(image, box), size, size, mode, out=out, truncate=True)
 
     return transform
 

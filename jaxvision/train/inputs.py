@@ -57,12 +57,14 @@ def train_loader(
         resize=d.resize,
         crop_pct=e.crop_pct,
         interpolation=e.interpolation,
+        crop_mode=e.crop_mode,
+        min_object_covered=d.min_object_covered,
     )
     return _loader(config, source, transform, stopped, train=True, skipped=skipped)
 
 
 def eval_loader(config: Config, source: sources.Source, stopped: Callable[[], bool]) -> Loader:
-    """Batches for evaluation: every example once, PIL-exact centre crops."""
+    """Batches for evaluation: every example once, as ``config.eval`` says."""
     transform = decode.eval_transform(
         size=eval_image_size(config),
         crop_pct=config.eval.crop_pct,

@@ -44,7 +44,7 @@ PIPELINES = (
     "jaxvision filter, TFRecord",
     "jaxvision filter, folder",
     "jaxvision area, folder",
-    "jaxvision antialias, folder",
+    "jaxvision bicubic, folder",
     "jaxvision linear, folder",
     "timm PIL, folder",
     f"timm PIL {RAND}, folder",

@@ -64,7 +64,7 @@ def ours(folder: Path, workdir: Path, seed: int) -> dict[str, float]:
 
     fields = {
         "seed": seed, "model.name": MODEL, "model.image_size": SIZE, "batch_size": BATCH, "epochs": float(EPOCHS),
-        "batch_norm": "global", "data.crop_area": SCALE, "data.resize": "antialias", "data.repeats": 1,
+        "batch_norm": "global", "data.crop_area": SCALE, "data.resize": "bicubic", "data.repeats": 1,
         "augment.flip": False, "augment.policy": AUGMENT, "augment.erase_prob": ERASE, "augment.mixup": MIXUP,
         "augment.cutmix": CUTMIX, "optimizer.name": "sgd", "optimizer.nesterov": True, "optimizer.learning_rate": RATE,
         "optimizer.weight_decay": DECAY, "schedule.warmup": "after", "schedule.warmup_epochs": float(WARMUP),
