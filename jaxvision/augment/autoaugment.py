@@ -1,6 +1,7 @@
-"""The two policies of AutoAugment (Cubuk et al. 2018, arXiv 1805.09501) for ImageNet, and how a pair is chosen.
+"""The policies of AutoAugment (Cubuk et al. 2018, arXiv 1805.09501) for ImageNet, and how a pair is chosen.
 
-"original" is the paper's policy, "v0" that of tensorflow/tpu's EfficientNet code.
+"original" is the paper's policy, "v0" that of tensorflow/tpu's EfficientNet code, and "resnest" that of ResNeSt's code:
+the paper's, but for the sixteenth pair.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ PAIRS: dict[str, tuple[tuple[Operation, Operation], ...]] = {
         (("Color", 0.8, 6), ("Rotate", 0.4, 5)),
     ),
 }
+PAIRS["resnest"] = (*PAIRS["original"][:15], (("Rotate", 0.8, 8), ("Color", 1.0, 0)), *PAIRS["original"][16:])
 
 
 def pair_tables(name: str, operations: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -32,7 +32,10 @@ class AugmentConfig:
         + "; ".join(f'"{name}": {meaning}' for name, meaning in {"": "none", **policy_names()}.items()),
     )
     interpolation: str = option(
-        "bicubic", "interpolation of the policy's rotations, shears and translations", choices=INTERPOLATIONS
+        "bicubic",
+        "interpolation of the policy's rotations, shears and translations (TensorFlow's and ResNeSt's have their own); "
+        '"random": bilinear or bicubic, drawn for each image and operation, as timm',
+        choices=(*INTERPOLATIONS, "random"),
     )
     color_jitter: float = option(
         0.0,

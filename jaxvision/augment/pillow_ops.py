@@ -29,6 +29,7 @@ KINDS = (
     "TranslateX", "TranslateY",  # pixels, to the left and upwards
 )  # fmt: skip
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+RANDOM_INTERPOLATIONS = ("bilinear", "bicubic")  # timm's "random" is one of them, for each image and operation
 
 
 def kind_indices(names: tuple[str, ...]) -> np.ndarray:
@@ -43,28 +44,40 @@ def layered(
     *,
     fill: tuple[int, int, int],
     interpolation: str,
+    rotation: str | None = None,
 ) -> Stage:
     """A stage that applies ``layers`` operations to each image, one after the other.
 
     Args:
-      uniforms: how many random numbers an image needs.
+      uniforms: how many random numbers ``choose`` needs for an image.
       layers: number of operations.
       choose: ``choose(uniforms, layer, height, width)`` returns kinds and values for :func:`apply`.
-      fill, interpolation: see :func:`apply`.
+      fill: see :func:`apply`.
+      interpolation: of geometric operations, one of :data:`INTERPOLATIONS`, or "random" for one of
+        :data:`RANDOM_INTERPOLATIONS` in each image and layer, which takes one more random number a layer.
+      rotation: the interpolation of Rotate, where it has another.
     """
+    random = interpolation == "random"
 
     def stage(images: jax.Array, u: jax.Array) -> jax.Array:
         height, width = images.shape[1:3]
         for layer in range(layers):
             kind, value = choose(u, layer, height, width)
-            images = apply(images, kind, value, fill=fill, interpolation=interpolation)
+            chosen: str | jax.Array = interpolation
+            if random:
+                names = np.array([INTERPOLATIONS.index(name) for name in RANDOM_INTERPOLATIONS])
+                chosen = jnp.asarray(names)[(u[:, uniforms + layer] * len(names)).astype(jnp.int32)]
+            elif rotation is not None:
+                names = [INTERPOLATIONS.index(name) for name in (rotation, interpolation)]
+                chosen = jnp.where(kind == KINDS.index("Rotate"), *names)
+            images = apply(images, kind, value, fill=fill, interpolation=chosen)
         return images
 
-    return Stage(uniforms, stage)
+    return Stage(uniforms + layers * random, stage)
 
 
 def apply(
-    images: jax.Array, kind: jax.Array, value: jax.Array, *, fill: tuple[int, int, int], interpolation: str
+    images: jax.Array, kind: jax.Array, value: jax.Array, *, fill: tuple[int, int, int], interpolation: str | jax.Array
 ) -> jax.Array:
     """Applies one operation to each image.
 
@@ -73,7 +86,8 @@ def apply(
       kind: int (B,), index into :data:`KINDS`.
       value: float (B,), the operation's argument, in the unit that :data:`KINDS` states.
       fill: color of pixels that come from outside the image.
-      interpolation: of geometric operations, one of :data:`INTERPOLATIONS`.
+      interpolation: of geometric operations, one of :data:`INTERPOLATIONS`, or an index into them for each image, int
+        (B,).
 
     Returns:
       uint8, like ``images``.
@@ -108,7 +122,7 @@ def matrices(is_kind: dict[str, jax.Array], value: jax.Array, height: int, width
     return image_ops.chosen_matrix(is_kind, value, rotation)
 
 
-def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], interpolation: str) -> jax.Array:
+def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], interpolation: str | jax.Array) -> jax.Array:
     """Pillow's affine transform.
 
     Pixels from outside the image get ``fill``; taps beyond the border repeat it; results are truncated.
@@ -117,7 +131,7 @@ def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], inter
       images: uint8 (B, H, W, 3).
       matrix: float32 (B, 2, 3), of :func:`matrices`.
       fill: a color.
-      interpolation: one of :data:`INTERPOLATIONS`.
+      interpolation: one of :data:`INTERPOLATIONS`, or an index into them for each image, int (B,).
 
     Returns:
       uint8, like ``images``.
@@ -128,19 +142,18 @@ def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], inter
     )
     color = jnp.asarray(fill, jnp.uint8)
 
-    def one(image: jax.Array, m: jax.Array) -> jax.Array:
+    def one(image: jax.Array, m: jax.Array, name: str | jax.Array) -> jax.Array:
         x = m[0, 0] * xs + m[0, 1] * ys + m[0, 2]
         y = m[1, 0] * xs + m[1, 1] * ys + m[1, 2]
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        if interpolation == "nearest":
+        if isinstance(name, str) and name == "nearest":
             row, column = (jnp.floor(c).astype(jnp.int32) for c in (y, x))
             values = image[jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)]
             return jnp.where(inside[..., None], values, color)
         x, y = x - 0.5, y - 0.5
         left, top = jnp.floor(x), jnp.floor(y)
-        taps = _bilinear if interpolation == "bilinear" else _bicubic
-        across, down = taps(x - left), taps(y - top)
-        first = 0 if interpolation == "bilinear" else -1
+        first, across = _taps(x - left, name)
+        first, down = _taps(y - top, name)
         total: jax.Array | float = 0.0
         for i, v in enumerate(down):
             row = jnp.clip(top.astype(jnp.int32) + first + i, 0, height - 1)
@@ -152,17 +165,21 @@ def warp(images: jax.Array, matrix: jax.Array, fill: tuple[int, int, int], inter
         # A float32 may be just below the whole number that Pillow's float64 reaches.
         return jnp.where(inside[..., None], image_ops.to_uint8(total + 1e-3), color)
 
-    return jax.vmap(one)(images, matrix)
+    if isinstance(interpolation, str):
+        return jax.vmap(lambda image, m: one(image, m, interpolation))(images, matrix)
+    return jax.vmap(one)(images, matrix, interpolation)
 
 
-def _bilinear(d: jax.Array) -> list[jax.Array]:
-    """Weights of the two taps around a coordinate whose fraction is ``d``."""
-    return [1 - d, d]
-
-
-def _bicubic(d: jax.Array) -> list[jax.Array]:
-    """Weights of the four taps: Keys' cubic with a = -1, as in Pillow's transform (its resize has a = -0.5)."""
-    return [-d * (1 - d) ** 2, (1 - 2 * d**2 + d**3), d * (1 + d - d**2), -(d**2) * (1 - d)]
+def _taps(d: jax.Array, interpolation: str | jax.Array) -> tuple[int, list[jax.Array]]:
+    """The place of the first tap around a coordinate whose fraction is ``d``, and the weights of all taps."""
+    # Keys' cubic with a = -1, as in Pillow's transform (its resize has a = -0.5).
+    bicubic = [-d * (1 - d) ** 2, (1 - 2 * d**2 + d**3), d * (1 + d - d**2), -(d**2) * (1 - d)]
+    if not isinstance(interpolation, str):
+        nothing, near = jnp.zeros_like(d), (d >= 0.5).astype(d.dtype)
+        nearest, bilinear = [nothing, 1 - near, near, nothing], [nothing, 1 - d, d, nothing]
+        chosen = [interpolation == i for i in range(len(INTERPOLATIONS))]
+        return -1, [jnp.select(chosen, weights) for weights in zip(nearest, bilinear, bicubic, strict=True)]
+    return (-1, bicubic) if interpolation == "bicubic" else (0, [1 - d, d])
 
 
 def _tables(is_kind: dict[str, jax.Array], value: jax.Array, images: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from jaxvision.augment import tensorflow_policies, timm_policies, torchvision_policies
+from jaxvision.augment import resnest_policy, tensorflow_policies, timm_policies, torchvision_policies
 from jaxvision.augment.stage import Stage
 from jaxvision.augment.three_augment import three_augment
 from jaxvision.errors import UserError, did_you_mean
@@ -40,6 +40,10 @@ POLICIES: dict[str, Policy] = {
         "timm's AutoAugment with EfficientNet's policy",
         lambda text, mean, interpolation: timm_policies.autoaugment(text, mean=mean, interpolation=interpolation),
     ),
+    "resnest": Policy(
+        "ResNeSt's AutoAugment",
+        lambda text, mean, interpolation: resnest_policy.autoaugment(),
+    ),
     "tf-v0": Policy(
         "TensorFlow's AutoAugment with EfficientNet's policy",
         lambda text, mean, interpolation: tensorflow_policies.autoaugment(),
@@ -72,8 +76,8 @@ def make_policy(text: str, *, mean: tuple[float, ...], interpolation: str) -> St
     Args:
       text: a name in :data:`POLICIES`; where that takes arguments, with them, as in "rand-m9-mstd0.5-inc1".
       mean: of the normalisation, for pixels in [0, 1]; timm's policies fill with this color.
-      interpolation: of geometric operations, one of :data:`pillow_ops.INTERPOLATIONS`; TensorFlow's are always nearest
-        neighbour.
+      interpolation: of geometric operations, one of :data:`pillow_ops.INTERPOLATIONS` or "random"; see
+        :func:`pillow_ops.layered`. TensorFlow's are always nearest neighbour, and ResNeSt's policy has its own.
 
     Raises:
       UserError: an unknown name or arguments that cannot be read.

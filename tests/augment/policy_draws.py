@@ -20,7 +20,7 @@ class Layer(NamedTuple):
     names: np.ndarray
     values: np.ndarray
     fill: tuple
-    interpolation: str
+    interpolation: str | np.ndarray  # or of each image, its index
 
 
 def drawn(policy, height=200, width=160):

@@ -103,3 +103,13 @@ def test_each_image_has_its_own_operation():
         alone = ours(batch[i : i + 1], KINDS[int(kind)], [float(value)], "bilinear")
         np.testing.assert_array_equal(mixed[i : i + 1], alone)
     assert math.isclose(np.abs(mixed[4].astype(int) - batch[4]).max(), 0)
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
+def test_each_image_has_its_own_interpolation(name):
+    batch = images()
+    values = [GEOMETRIC[name][0](np.random.default_rng(3))] * len(batch)
+    mixed = ours(batch, name, values, jnp.array([0, 1, 2, 2, 1, 0]))
+    alone = [ours(batch, name, values, mode) for mode in MODES]
+    for i, index in enumerate((0, 1, 2, 2, 1, 0)):
+        np.testing.assert_array_equal(mixed[i], alone[index][i])

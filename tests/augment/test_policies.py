@@ -11,9 +11,10 @@ from jaxvision.errors import UserError
 from jaxvision.ops.backend import lower_for
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "random"])
 @pytest.mark.parametrize("text", policy_names())
-def test_every_policy_of_the_table_is_made(text):
-    policy = make_policy(text, mean=MEAN, interpolation="bilinear")
+def test_every_policy_of_the_table_is_made(text, interpolation):
+    policy = make_policy(text, mean=MEAN, interpolation=interpolation)
     images = jax.ShapeDtypeStruct((2, 32, 40, 3), np.uint8)
     uniforms = jax.ShapeDtypeStruct((2, policy.uniforms), np.float32)
     assert jax.eval_shape(policy.apply, images, uniforms) == images

@@ -71,6 +71,19 @@ def test_timm_operations_and_magnitudes_have_timms_distribution(text, monkeypatc
                 assert stats.chi2_contingency(table).pvalue > 1e-4, name
 
 
+def test_random_interpolation_is_drawn_for_each_image_and_operation():
+    """timm's _interpolation: bilinear or bicubic, with equal probability."""
+    layers = drawn(make_policy("rand-m9-n2-mstd0.5-inc1", mean=MEAN, interpolation="random"))
+    chosen = [np.array(pillow_ops.INTERPOLATIONS)[layer.interpolation] for layer in layers]
+    assert set(chosen[0]) == {"bilinear", "bicubic"}
+    assert stats.chisquare(list(collections.Counter(zip(*chosen, strict=True)).values())).pvalue > 1e-4
+    # Neither the operation nor its strength says which.
+    for layer, names in zip(layers, chosen, strict=True):
+        for kind in ("Rotate", "ShearX"):
+            assert abs((names[layer.names == kind] == "bilinear").mean() - 0.5) < 0.05
+        assert abs(np.corrcoef(names == "bilinear", layer.values)[0, 1]) < 0.02
+
+
 @pytest.mark.parametrize("name", ["original", "v0"])
 def test_autoaugment_is_timms(name, monkeypatch):
     policy = make_policy(name, mean=MEAN, interpolation="bicubic")
