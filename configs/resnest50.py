@@ -3,15 +3,15 @@
   python -m jaxvision.main --config configs/resnest50.py --workdir runs/resnest50
   # also :101 :200 :269, 101,digits, 101,folder=PATH
 
-Source: zhanghang1989/ResNeSt scripts/gluon/train.py (the runs behind the weights). Published top-1 on 64 GPUs: 81.03 at
-224 px, 82.83 at 256, 83.84 at 320, 84.54 at 416; timm's evaluation 80.958, 82.916, 83.880, 84.542.
+Source: zhanghang1989/ResNeSt scripts/gluon/train.py (the runs behind the weights). Published top-1 on 64 GPUs: 81.03
+at 224 px, 82.83 at 256, 83.84 at 320, 84.54 at 416; timm's evaluation 80.958, 82.916, 83.880, 84.542.
 
-What follows it: Nesterov SGD, batch 8192 / 4096 / 2048 / 2048, rate 0.1 per 256, 270 epochs, cosine with 5 of warm-up,
-decay 1e-4 on kernels, smoothing 0.1, Mixup 0.2 of the whole batch, AutoAugment, color jitter 0.4, lighting 0.1,
-DropBlock with squares of 3 and a rate that rises from 0 to 0.1 in the last two stages, last scale 0, dropout 0.2 in
-200 and 269, BN per device.
-What differs: AutoAugment runs on the crop, there on the full image before it; DropBlock is where timm has it, in
-the split attention; crops from 320 px on are drawn by the same rule as below, there EfficientNet's.
+What follows it: Nesterov SGD, batch 8192 / 4096 / 2048 / 2048, rate 0.1 per 256, 270 epochs, cosine with 5 of
+warm-up, decay 1e-4 on kernels, smoothing 0.1, Mixup 0.2 of the whole batch, AutoAugment, color jitter 0.4, lighting
+0.1, DropBlock of its code, three per block of the last two stages, with a rate that rises to 0.1, last scale 0,
+dropout 0.2 in 200 and 269, BN per device.
+What differs: AutoAugment runs on the crop, there on the full image before it; crops from 320 px on are drawn by the
+same rule as below, there EfficientNet's.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
@@ -35,6 +35,7 @@ def get_config(arg=""):
     c.epochs = 270.0
     c.batch_norm = "per_device"
     c.model.drop_block_rate = 0.1
+    c.model.drop_block = "resnest"
     c.data.resize = "bicubic"
     c.augment.policy = "original"
     c.augment.color_jitter = 0.4

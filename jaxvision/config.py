@@ -23,6 +23,7 @@ from jaxvision.augment import make_policy
 from jaxvision.augment.config import AugmentConfig
 from jaxvision.data.config import DataConfig, EvalConfig
 from jaxvision.errors import UserError, did_you_mean
+from jaxvision.models.drop_block import KINDS
 from jaxvision.models.registry import list_models
 from jaxvision.models.stochastic_depth import DROP_PATH_RULES
 from jaxvision.optim.ema import EmaConfig
@@ -59,7 +60,13 @@ class ModelConfig:
     )
     bn_momentum: float = option(0.1, "share of the batch in batch norm's running statistics", low=0, high=1)
     drop_block_rate: float = option(
-        0.0, "DropBlock of ResNeSts: the rate rises linearly from 0 to this over the run", low=0, below=1
+        0.0, "DropBlock of ResNeSts: the rate rises linearly to this over the run", low=0, below=1
+    )
+    drop_block: str = option(
+        "timm",
+        '"timm": one per block, a mask per image, a rate that rises with each step; "resnest": three per block, a mask '
+        "per channel for all images of a device, a rate that rises with each epoch, as ResNeSt's code has it",
+        choices=KINDS,
     )
     layer_scale: float = option(0.0, "initial layer scale of networks that have one; 0: the model's own", low=0, high=1)
     weights: str = option("", "weights to start from: a .safetensors or .pth file, or the workdir of a run")

@@ -28,26 +28,6 @@ def drop_path(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype)).astype(x.dtype)
 
 
-def drop_block(x: jax.Array, rate: jax.Array | float, key: jax.Array, size: int = 3) -> jax.Array:
-    """DropBlock (Ghiasi et al. 2018, arXiv 1810.12890): zeroes squares of a map, scales the rest by what is kept.
-
-    Args:
-      x: (N, H, W, C).
-      rate: share to drop, about; may be traced.
-      key: of the squares' centres, which are shared by the channels, as in timm.
-      size: pixels of a square's side, odd.
-    """
-    n, height, width, _ = x.shape
-    down, across = min(size, height), min(size, width)
-    share = height * width / (down * across) / ((height - down + 1) * (width - across + 1))
-    centres = jax.random.bernoulli(key, rate * share, (n, height, width, 1)).astype(jnp.float32)
-    window, pad = (1, down, across, 1), ((0, 0), (down // 2,) * 2, (across // 2,) * 2, (0, 0))
-    dropped = jax.lax.reduce_window(centres, 0.0, jax.lax.max, window, (1,) * 4, pad)
-    # An even window, on maps smaller than the square, gives one place too many.
-    keep = 1.0 - dropped[:, (down + 1) % 2 :, (across + 1) % 2 :]
-    return x * (keep * (keep.size / (jnp.sum(keep) + 1e-7))).astype(x.dtype)
-
-
 class Conv(nn.Module):
     """Convolution with timm's parameter names; see :func:`~jaxvision.ops.convolution.conv2d`.
 

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision.models import initializers as init
-from jaxvision.models.layers import Conv, conv_norm, drop_block, drop_path
+from jaxvision.models.drop_block import drop_block, shared_drop_block
+from jaxvision.models.layers import Conv, conv_norm, drop_path
 from jaxvision.models.registry import register
 from jaxvision.models.resnet import Norm, ResNet, shortcut
 from jaxvision.ops.convolution import bias_add_act
@@ -66,6 +67,8 @@ class Block(nn.Module):
     groups: int
     pool_first: bool
     drop_path_rate: float
+    drop_block_kind: str
+    drop_block_groups: int
     conv: Callable[..., Conv]
     norm: Norm
 
@@ -73,18 +76,29 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, train: bool, drop_rate: jax.Array | float | None = None) -> jax.Array:
         out = 4 * self.width
         unit = functools.partial(conv_norm, train=train)
-        y = unit(x, self.conv(self.inner, 1, name="conv1"), self.norm(name="bn1"), activation=nn.relu)
+        shared = train and drop_rate is not None and self.drop_block_kind == "resnest"
+
+        def dropped(y: jax.Array) -> jax.Array:
+            if not shared:
+                return y
+            return shared_drop_block(y, drop_rate, self.make_rng("drop_path"), self.drop_block_groups)
+
+        first = self.conv(self.inner, 1, name="conv1"), self.norm(name="bn1")
+        y = nn.relu(dropped(unit(x, *first))) if shared else unit(x, *first, activation=nn.relu)
         if self.stride > 1 and self.pool_first:
             y = avg_pool_3x3(y)
-        y = SplitAttention(self.inner, self.radix, self.groups, self.conv, self.norm, name="conv2")(y, train, drop_rate)
+        attention = SplitAttention(self.inner, self.radix, self.groups, self.conv, self.norm, name="conv2")
+        y = dropped(attention(y, train)) if shared else attention(y, train, drop_rate)
         if self.stride > 1 and not self.pool_first:
             y = avg_pool_3x3(y)
         last = self.conv(out, 1, name="conv3"), self.norm(scale_init=init.zeros, name="bn3")
         skip = shortcut(x, out, self.stride, True, self.conv, self.norm, train)
-        if train and self.drop_path_rate:
-            y = drop_path(unit(y, *last), self.drop_path_rate, self.make_rng("drop_path"))
-            return bias_add_act(y, None, skip, nn.relu)
-        return unit(y, *last, add=skip, activation=nn.relu)
+        if not shared and not (train and self.drop_path_rate):
+            return unit(y, *last, add=skip, activation=nn.relu)
+        y = dropped(unit(y, *last))
+        if self.drop_path_rate:
+            y = drop_path(y, self.drop_path_rate, self.make_rng("drop_path"))
+        return bias_add_act(y, None, skip, nn.relu)
 
 
 class ResNeSt(ResNet):
@@ -93,6 +107,9 @@ class ResNeSt(ResNet):
     Attributes:
       radix: branches of the split attention.
       pool_first: in blocks with a stride, whether the average pool comes before the split attention or after it.
+      drop_block_kind: "timm": one DropBlock per block, inside the split attention, with a mask per image; "resnest":
+        the three of ResNeSt's code, before the first ReLU, behind the split attention and behind the last
+        normalisation, with a mask per channel that the images of a device share (the parts of ``bn_groups``).
     """
 
     takes_drop_block = True
@@ -101,6 +118,7 @@ class ResNeSt(ResNet):
     avg_down: bool = True
     radix: int = 2
     pool_first: bool = False
+    drop_block_kind: str = "timm"
 
     def _block(
         self, conv: Callable[..., Conv], norm: Norm, weight_init: init.Initializer, bias_init: init.Initializer | None
@@ -109,6 +127,8 @@ class ResNeSt(ResNet):
             "radix": self.radix,
             "groups": self.groups,
             "pool_first": self.pool_first,
+            "drop_block_kind": self.drop_block_kind,
+            "drop_block_groups": self.bn_groups,
             "conv": conv,
             "norm": norm,
         }

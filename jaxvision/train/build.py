@@ -158,6 +158,8 @@ def build_network(config: Config, source: sources.Source) -> Network:
     )
     if m.drop_block_rate and not module.takes_drop_block:
         raise UserError(f"config.model.drop_block_rate = {m.drop_block_rate}: {m.name} has no DropBlock, set it to 0")
+    if module.takes_drop_block:
+        module = module.clone(drop_block_kind=m.drop_block)
     built_for, evaluated = module.image_size, eval_image_size(config)
     if built_for is not None and config.progressive.image_size:
         raise UserError(f"config.progressive.image_size: {m.name} is built for one size and cannot grow its images")
@@ -232,7 +234,6 @@ def train_step(
     teacher: Teacher | None = None,
 ) -> Callable:
     """The config's step, not jitted; see :func:`jaxvision.train.step.make_train_step`."""
-    rate = config.model.drop_block_rate
     return make_train_step(
         config,
         network.module,
@@ -240,7 +241,7 @@ def train_step(
         run_schedule(config, run),
         mix=mix,
         distill=teacher.loss if teacher else None,
-        drop_block=optax.linear_schedule(0.0, rate, run.total) if rate else None,
+        drop_block=drop_block_schedule(config, run) if config.model.drop_block_rate else None,
     )
 
 
@@ -253,6 +254,17 @@ def run_schedule(config: Config, run: Lengths) -> optax.Schedule:
         warmup_steps=run.warmup,
         steps_per_epoch=run.per_epoch,
     )
+
+
+def drop_block_schedule(config: Config, run: Lengths) -> optax.Schedule:
+    """The rate of DropBlock of a run's steps, which rises linearly to that of the config.
+
+    ResNeSt's code sets it before epoch e of E to rate * (e + 1) / E (``resnest/gluon/dropblock.py``).
+    """
+    rate, epochs = config.model.drop_block_rate, run.total / run.per_epoch
+    if config.model.drop_block == "timm":
+        return optax.linear_schedule(0.0, rate, run.total)
+    return lambda step: rate * jnp.minimum((jnp.floor(step / run.per_epoch + 1e-4) + 1) / epochs, 1.0)
 
 
 def make_mix(config: Config) -> Mix:

@@ -14,7 +14,7 @@ from jaxvision import config as config_lib
 from jaxvision.data import sources
 from jaxvision.errors import UserError
 from jaxvision.model import create_model
-from jaxvision.models.layers import drop_block
+from jaxvision.models.drop_block import drop_block
 from jaxvision.models.registry import build_module, model_spec
 from jaxvision.optim.losses import TeacherConfig, softmax_cross_entropy
 from jaxvision.train import inputs, progressive
