@@ -24,6 +24,7 @@ def get_config(arg=""):
     variant, data = parse_argument(arg, list(MODELS), "convnext_t")
     c = base_config()
     c.batch_size = 4096
+    c.replicas = 32
     c.epochs = 300.0
     c.model.name, c.model.drop_path_rate = MODELS[variant]
     c.model.image_size = 224

@@ -3,7 +3,7 @@
   python -m jaxvision.main --config configs/deit3_s.py --workdir runs/deit3_s  # also :b, b,digits, b,folder=PATH
 
 Source: facebookresearch/deit README_revenge.md, augment.py, main.py. Published top-1: S 81.4 at 224 px; B 82.8 after
-these 800 epochs at 192 px and 83.8 after 20 more at 224 px (configs/finetune.py) on 32 GPUs; timm's evaluation (crop
+these 800 epochs at 192 px and 83.8 after 20 more at 224 px (configs/finetune.py), on 8 GPUs; timm's evaluation (crop
 0.9) of the final weights 81.382, 83.800.
 
 What follows it: LAMB with its clipping at 1, batch 2048, rate 4e-3 / 3e-3, 800 epochs, 5 of warm-up from 1e-6 under a
@@ -30,6 +30,7 @@ def get_config(arg=""):
     variant, data = parse_argument(arg, list(MODELS), "deit3_s")
     c = base_config()
     c.batch_size = 2048
+    c.replicas = 8
     c.epochs = 800.0
     c.model.name, c.model.image_size, c.optimizer.learning_rate, c.model.drop_path_rate = MODELS[variant]
     c.model.drop_path_rule = "constant"

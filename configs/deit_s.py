@@ -3,8 +3,8 @@
   python -m jaxvision.main --config configs/deit_s.py --workdir runs/deit_s
   # also :ti :b, ti,digits, ti,folder=PATH
 
-Source: facebookresearch/deit main.py, README_deit.md, samplers.py. Published top-1 at 224 px: Ti 72.2, S 79.9, B 81.8
-on 8 GPUs; timm's evaluation (crop 0.9) 72.190, 79.856, 81.980.
+Source: facebookresearch/deit main.py, README_deit.md, samplers.py. Published top-1 at 224 px: Ti 72.2, S 79.9, B 81.8,
+on 4, 4 and 16 GPUs; timm's evaluation (crop 0.9) 72.190, 79.856, 81.980.
 
 What follows it: AdamW, batch 1024, rate 1e-3, 300 epochs, 5 of warm-up from 1e-6 under the cosine to 1e-5, set per
 epoch and, as there, one epoch late, decay 0.05 (not on vectors, positions and tokens), RandAugment m9 mstd0.5 inc1,
@@ -17,7 +17,12 @@ Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 from jaxvision.config import base_config
 from jaxvision.recipes import decay_all_but, parse_argument, use_data
 
-MODELS = {"s": "deit_small_patch16_224", "ti": "deit_tiny_patch16_224", "b": "deit_base_patch16_224"}
+# model, GPUs
+MODELS = {
+    "s": ("deit_small_patch16_224", 4),
+    "ti": ("deit_tiny_patch16_224", 4),
+    "b": ("deit_base_patch16_224", 16),
+}
 NOT_DECAYED = r".*(:[01]d|pos_embed:3d|_token:3d)"
 
 
@@ -26,7 +31,7 @@ def get_config(arg=""):
     c = base_config()
     c.batch_size = 1024
     c.epochs = 300.0
-    c.model.name = MODELS[variant]
+    c.model.name, c.replicas = MODELS[variant]
     c.model.image_size = 224
     c.model.drop_path_rate = 0.1
     c.data.resize = "bicubic"

@@ -8,8 +8,9 @@ Source: tensorflow/tpu models/official/efficientnet. Published top-1, B0 to B7: 
 
 What follows it: TensorFlow's RMSProp, batch 2048, rate 0.128 times 0.97 every 2.4 epochs, 5 epochs of warm-up over
 that staircase, 350 epochs, decay 1e-5 on all but BN, dropout, stochastic depth 0.2, smoothing 0.1, AutoAugment v0
-with TensorFlow's operations, TF's crop sampling, average 0.9999 with warm-up, BN over all devices with decay 0.99 and
-epsilon 1e-3, SAME padding, evaluation with a crop of size / (size + 32).
+with TensorFlow's operations, TF's crop sampling, average 0.9999 with warm-up, BN with decay 0.99 and epsilon 1e-3 over
+max(8, n / 8) of n TPU cores, so in 8 groups of 256 images from 64 cores on (n is not published), SAME padding,
+evaluation with a crop of size / (size + 32).
 What differs: the resize of training crops (data.resize), which is TF1's legacy bicubic there; the published runs held
 20 of 1024 shards out for early stopping.
 
@@ -39,6 +40,8 @@ def get_config(arg=""):
     c = base_config()
     c.batch_size = 2048
     c.epochs = 350.0
+    c.batch_norm = "per_device"
+    c.replicas = 8
     c.model.name = f"tf_efficientnet_{variant}"
     c.model.image_size = size
     c.model.drop_rate = dropout

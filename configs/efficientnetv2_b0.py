@@ -9,9 +9,10 @@ B3, S, M, L: 78.7, 79.8, 80.5, 82.1, 83.9, 85.2, 85.7 on TPUs; timm's evaluation
 
 What follows it: TensorFlow's RMSProp, batch 4096, rate 0.256 times 0.97 every 2.4 epochs, 5 epochs of warm-up over that
 staircase, 350 epochs, decay 1e-5 on kernels, stochastic depth 0.2, smoothing 0.1, average 0.9999 with warm-up, BN with
-epsilon 1e-3 and decay 0.9 (the paper: 0.99) over all devices. Four equal stages of rising image size; B: AutoAugment
-v0; S, M, L: RandAugment of rising magnitude, Mixup for one half of the batch and CutMix for the other with rising
-alpha, a lambda for each example, and evaluation of the whole image squashed to a square.
+epsilon 1e-3 and decay 0.9 (the paper: 0.99) over 8 of 32 TPU cores, so in 4 groups of 1024
+images. Four equal stages of rising image size; B: AutoAugment v0; S, M, L: RandAugment of rising magnitude, Mixup for
+one half of the batch and CutMix for the other with rising alpha, a lambda for each example, and evaluation of the whole
+image squashed to a square.
 What differs: the resize of training crops (data.resize: TF1's legacy bicubic for B, bilinear for the others).
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
@@ -38,6 +39,8 @@ def get_config(arg=""):
     c = base_config()
     c.batch_size = 4096
     c.epochs = 350.0
+    c.batch_norm = "per_device"
+    c.replicas = 4
     c.model.name = f"tf_efficientnetv2_{variant}"
     c.model.image_size = sizes[-1]
     c.model.drop_rate = dropout

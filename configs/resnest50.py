@@ -34,6 +34,7 @@ def get_config(arg=""):
     c.model.name, c.model.image_size, c.batch_size, c.model.drop_rate = MODELS[variant]
     c.epochs = 270.0
     c.batch_norm = "per_device"
+    c.replicas = 64
     c.model.drop_block_rate = 0.1
     c.model.drop_block = "resnest"
     c.data.resize = "bicubic"

@@ -27,6 +27,7 @@ def get_config(arg=""):
     c.batch_size = 1024
     c.epochs = 600.0
     c.batch_norm = "per_device"
+    c.replicas = 8
     c.model.name = "resnet50"
     c.model.image_size = 176
     c.data.resize = "bicubic"

@@ -24,6 +24,7 @@ def get_config(arg=""):
     c.batch_size = 1536
     c.epochs = 250.0
     c.batch_norm = "per_device"
+    c.replicas = 8
     c.model.name = "seresnext50_32x4d"
     c.model.image_size = 224
     c.data.resize = "bicubic"

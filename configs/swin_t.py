@@ -29,6 +29,7 @@ def get_config(arg=""):
     variant, data = parse_argument(arg, list(MODELS), "swin_t")
     c = base_config()
     c.batch_size = 1024
+    c.replicas = 8
     c.epochs = 300.0
     c.model.name, c.model.drop_path_rate = MODELS[variant]
     c.model.image_size = 224

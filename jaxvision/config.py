@@ -139,8 +139,15 @@ class Config:
     )
     batch_norm: str = option(
         "global",
-        'batch norm\'s statistics: "global": of the whole batch; "per_device": of each device\'s share',
+        'batch norm\'s statistics: "global": of the whole batch; "per_device": of each device\'s share (see replicas)',
         choices=("global", "per_device"),
+    )
+    replicas: int = option(
+        0,
+        "devices of the published run: batch norm per device, mixing per device and repeated augmentation split the "
+        "batch as these would, on any number of devices; 0: the devices in use",
+        low=0,
+        high=2**20,
     )
     deterministic: bool = option(False, "on a GPU: only kernels that give the same bits every time")
     log_every: int = option(50, "steps per training record", low=1)
@@ -183,6 +190,7 @@ class Config:
         if self.batch_size % max(self.accumulate, 1):
             text = f"config.batch_size = {self.batch_size} is not divisible by accumulate = {self.accumulate}"
             found.append(Problem(("batch_size", "accumulate"), text))
+        found += self._replica_problems()
         s = self.schedule
         warmup = s.warmup_epochs
         if not self.steps and warmup > self.epochs:
@@ -200,6 +208,51 @@ class Config:
             fields = ("steps", "schedule.warmup_epochs", "schedule.delay_epochs", "schedule.cooldown_epochs", "epochs")
             found.append(Problem(fields, text))
         return found
+
+    def grouped(self) -> tuple[str, ...]:
+        """The fields by which a batch is split into groups, each treated by itself; empty: no field does so."""
+        a = self.augment
+        mixes = a.mix_prob > 0 and (a.mixup > 0 or a.cutmix > 0 or any(self.progressive.mix))
+        fields = {
+            "config.batch_norm": self.batch_norm == "per_device",
+            "config.augment.mix_groups": mixes and a.mix_groups == "per_device",
+        }
+        return tuple(name for name, used in fields.items() if used)
+
+    def group_problem(self, size: int) -> str | None:
+        """What is wrong with groups of ``size`` images, or None."""
+        a = self.augment
+        cure = 'change config.batch_size or config.replicas, or set config.augment.mix_groups = "global"'
+        if "config.augment.mix_groups" not in self.grouped():
+            return None
+        if size < 2:
+            return f"config.augment.mix_groups: a group has {size} image, and nothing to mix it with: {cure}"
+        if a.mix_halves and ((a.mixup > 0 and a.cutmix > 0) or any(self.progressive.mix)) and size % 2:
+            return f"config.augment.mix_halves: a group of {size} images has no halves of equal size: {cure}"
+        return None
+
+    def _replica_problems(self) -> list[Problem]:
+        """What does not go together with ``replicas``, as far as that does not depend on the devices in use."""
+        replicas, batch, accumulate = self.replicas, self.batch_size, max(self.accumulate, 1)
+        users = (*self.grouped(), *(["config.data.repeats"] if self.data.repeats > 1 else []))
+        if not replicas or not users:
+            return []
+        if batch % replicas:
+            text = (
+                f"config.batch_size = {batch} is not divisible by config.replicas = {replicas}, and "
+                f"{' and '.join(users)} split it into so many parts: change one of them; replicas = 0 takes the "
+                "devices in use"
+            )
+            return [Problem(("batch_size", "replicas"), text)]
+        if self.grouped() and replicas % accumulate:
+            text = (
+                f"config.accumulate = {accumulate} does not divide config.replicas = {replicas}: a microbatch has to "
+                f"hold whole groups of {batch // replicas} images ({' and '.join(self.grouped())}): change one of "
+                f"them; replicas = {accumulate} makes groups of {batch // accumulate}"
+            )
+            return [Problem(("accumulate", "replicas"), text)]
+        problem = self.group_problem(batch // replicas)
+        return [Problem(("batch_size", "replicas"), problem)] if problem else []
 
     def to_json(self) -> str:
         """All fields, as ``WORKDIR/config.json`` and checkpoints keep them."""
@@ -238,6 +291,18 @@ def resolve(config: ConfigDict) -> Config:
     if unknown or problems:
         raise UserError("\n".join([*unknown, *(problem.text for problem in problems)]))
     return resolved
+
+
+def changed_fields(saved: Mapping[str, Any], config: Config) -> list[str]:
+    """Fields that differ between the config that a checkpoint keeps and a run's, as "name: old -> new".
+
+    A field that the checkpoint lacks, because it is older, had its default.
+    """
+    default, new = (flatten(json.loads(c.to_json())) for c in (Config(), config))
+    old = default | flatten(saved)
+    return [
+        f"{name}: {old.get(name)} -> {new.get(name)}" for name in sorted(old | new) if old.get(name) != new.get(name)
+    ]
 
 
 def unknown_fields(names: Iterable[str]) -> list[str]:

@@ -60,7 +60,8 @@ def use_data(config: ConfigDict, data: str) -> None:
         config.schedule.delay_epochs = config.schedule.cooldown_epochs = 0.0
         config.batch_size = 64
         config.epochs = 8.0
-        config.batch_norm = "global"
+        # A batch of 64 is too small to split: statistics and partners are of all of it, on any number of devices.
+        config.replicas, config.batch_norm, config.augment.mix_groups = 0, "global", "global"
         count = len(config.progressive.image_size)
         if count:
             config.progressive.image_size = tuple(32 + 4 * i for i in range(count))
@@ -97,6 +98,7 @@ def strikes_back(variant: str, model: str) -> ConfigDict:
     c.batch_size = 2048
     c.epochs = {"a1": 600.0, "a2": 300.0, "a3": 100.0}[variant]
     c.batch_norm = "per_device"
+    c.replicas = 4
     c.model.name = model
     c.model.image_size = 160 if a3 else 224
     c.model.drop_path_rate = 0.0 if a3 else 0.05

@@ -16,6 +16,7 @@ from jaxvision.data import digits, sources
 from jaxvision.data.config import DataConfig
 from jaxvision.errors import UserError
 from jaxvision.main import load_config, main, parse
+from jaxvision.optim.optimizers import OptimizerConfig
 from jaxvision.optim.rules import decay_all_but
 from jaxvision.train import build
 
@@ -239,6 +240,16 @@ def test_a_checkpoint_keeps_the_config_as_before():
     assert document == json.loads(ConfigDict(dataclasses.asdict(Config())).to_json())
     assert document["optimizer"]["decay_rules"] == [[".*:[2-9]d", 1.0], [".*:[01]d", 0.0]]
     assert document["data"]["crop_area"] == [0.08, 1.0]
+
+
+def test_changes_against_a_checkpoint_s_config():
+    saved = json.loads(Config(seed=1, optimizer=OptimizerConfig(b1=0.5)).to_json())
+    del saved["replicas"]  # written before the field existed
+    saved["gone"] = 3
+    changes = config_lib.changed_fields(saved, Config(optimizer=OptimizerConfig(b1=0.5)))
+    assert changes == ["gone: 3 -> None", "seed: 1 -> 0"]
+    changes = config_lib.changed_fields(saved, Config(seed=1, replicas=8))
+    assert changes == ["gone: 3 -> None", "optimizer.b1: 0.5 -> 0.9", "replicas: 0 -> 8"]
 
 
 def test_arguments_of_recipes_are_named_without_gaps():

@@ -29,6 +29,7 @@ from jaxvision.files import replace_file
 from jaxvision.optim.losses import smoothed_one_hot
 from jaxvision.train import build, inputs
 from jaxvision.train.progressive import stages
+from jaxvision.train.replicas import join_microbatches, split_microbatches
 from jaxvision.train.step import MIXING, step_key
 
 
@@ -62,12 +63,12 @@ def mixed(config: Config, mix: Any, step: int, images: jax.Array, targets: jax.A
     parts, key = config.accumulate, step_key(config.seed, step)
     if parts == 1:
         return jax.jit(mix)(jax.random.fold_in(key, MIXING), images, targets)
+    images, targets = (split_microbatches(config, x) for x in (images, targets))
     done = [
-        jax.jit(mix)(jax.random.fold_in(jax.random.fold_in(key, i), MIXING), images[i::parts], targets[i::parts])
+        jax.jit(mix)(jax.random.fold_in(jax.random.fold_in(key, i), MIXING), images[i], targets[i])
         for i in range(parts)
     ]
-    stacked = [np.stack([np.asarray(part[k]) for part in done], 1) for k in (0, 1)]
-    return tuple(x.reshape(-1, *x.shape[2:]) for x in stacked)
+    return tuple(join_microbatches(config, np.stack([np.asarray(part[k]) for part in done])) for k in (0, 1))
 
 
 def label_text(target: np.ndarray, names: Sequence[str], smoothing: float) -> str:

@@ -74,7 +74,7 @@ class AugmentConfig:
     mix_halves: bool = option(False, "with both alphas above 0: Mixup for one half of the batch, CutMix for the other")
     mix_groups: str = option(
         "per_device",
-        '"per_device": partners are images of the same device, and each device draws for itself; "global": partners '
-        "and draws of the whole batch",
+        'where partners and draws come from: "per_device": each device\'s share of the batch (see replicas); "global": '
+        "the whole batch",
         choices=("global", "per_device"),
     )

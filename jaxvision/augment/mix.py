@@ -61,8 +61,7 @@ class Mix:
           ValueError: the batch cannot be split into groups of equal size.
         """
         batch, height, width = images.shape[:3]
-        split = self.halves and self.mixup > 0 and self.cutmix > 0
-        groups = self.groups * (2 if split else 1)
+        split, groups = self._split, self._pairing_groups
         if batch % groups:
             raise ValueError(f"batch of {batch} cannot be split into {groups} groups of equal size")
         size = batch // groups
@@ -70,11 +69,11 @@ class Mix:
         # With halves, groups get Mixup and CutMix in turn.
         forced = (jnp.arange(draws) * groups // draws) % 2 == 1 if split else None
         is_cut, lam, box = self.draw(key, draws, height, width, forced)
-        spread = lambda x: x if self.per_example else jnp.repeat(x, size, total_repeat_length=batch)  # noqa: E731
+        spread = lambda x: x if self.per_example else jnp.repeat(x, size)  # noqa: E731
         is_cut, lam = spread(is_cut), spread(lam)
         top, bottom, left, right = (spread(edge) for edge in box)
 
-        partners, partner_targets = self._partners(images, groups), self._partners(targets, groups)
+        partners, partner_targets = self.partners(images), self.partners(targets)
         rows, columns = jnp.arange(height), jnp.arange(width)
         in_rows = (rows >= top[:, None]) & (rows < bottom[:, None])
         in_columns = (columns >= left[:, None]) & (columns < right[:, None])
@@ -118,8 +117,18 @@ class Mix:
         kept = 1 - (bottom - top) * (right - left) / (height * width)
         return is_cut, jnp.where(is_cut, kept, lam), (top, bottom, left, right)
 
-    def _partners(self, x: jax.Array, groups: int) -> jax.Array:
+    def partners(self, x: jax.Array) -> jax.Array:
         """Of each example of ``x`` (B, ...), the example that it is mixed with."""
+        groups = self._pairing_groups
         grouped = x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
         moved = grouped[:, ::-1] if self.pairing == "reverse" else jnp.roll(grouped, 1, 1)
         return moved.reshape(x.shape)
+
+    @property
+    def _split(self) -> bool:
+        """Whether a group's first half gets Mixup and its second CutMix."""
+        return self.halves and self.mixup > 0 and self.cutmix > 0
+
+    @property
+    def _pairing_groups(self) -> int:
+        return self.groups * (2 if self._split else 1)

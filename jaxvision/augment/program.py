@@ -147,12 +147,12 @@ def make_normalise(
     return lambda images: image_ops.normalise(images, mean, std, dtype)
 
 
-def make_mix(config: AugmentConfig, *, devices: int) -> Mix:
+def make_mix(config: AugmentConfig, *, groups: int) -> Mix:
     """Mixup and CutMix of a config; false where it has neither.
 
     Args:
       config: what to apply.
-      devices: number of devices; with ``config.mix_groups`` "per_device", the batch is mixed in this many groups.
+      groups: with ``config.mix_groups`` "per_device", the batch is mixed in this many groups.
     """
     return Mix(
         mixup=config.mixup,
@@ -163,5 +163,5 @@ def make_mix(config: AugmentConfig, *, devices: int) -> Mix:
         per_example=config.mix_per_example,
         symmetric=config.mix_symmetric,
         halves=config.mix_halves,
-        groups=devices if config.mix_groups == "per_device" else 1,
+        groups=groups if config.mix_groups == "per_device" else 1,
     )

@@ -73,7 +73,7 @@ class DataConfig:
         choices=RESIZES,
     )
     repeats: int = option(
-        1, "repeated augmentation: copies of an image in a batch, on different devices", low=1, high=64
+        1, "repeated augmentation: copies of an image in a batch, on different devices (see replicas)", low=1, high=64
     )
     threads: int = option(0, "decoding threads; 0: one per core", low=0, high=1024)
     ahead: int = option(2, "batches prepared ahead", low=1, high=1024)

@@ -30,9 +30,9 @@ class Plan:
         global batch, so the global batch is the same for any ``shards``.
       repeats: repeated augmentation (Hoffer et al. 2019, arXiv 1901.09335): each example comes this many times in a
         row, so an epoch of ``num_examples`` has ``num_examples / repeats`` different ones.
-      deal: number of devices, each of which gets a consecutive slice of the global batch. With ``repeats``, examples
-        are distributed among them in turn, so that the copies of an example are on different devices, as in DeiT's and
-        torchvision's samplers.
+      deal: number of consecutive slices of the global batch, one for each device of the published run. With
+        ``repeats``, examples are distributed among them in turn, so that the copies of an example are in different
+        slices, as in DeiT's and torchvision's samplers; with more copies than slices some share one, as there.
 
     Raises:
       ValueError: no examples, or a batch that cannot be split equally.
@@ -55,7 +55,7 @@ class Plan:
         if batch_size % shards or not 0 <= shard < shards:
             raise ValueError(f"batch {batch_size} cannot be split for shard {shard} of {shards}")
         if batch_size % deal:
-            raise ValueError(f"batch {batch_size} cannot be split among {deal} devices")
+            raise ValueError(f"batch {batch_size} cannot be dealt in {deal} slices")
         self.repeats, self.deal = repeats, deal
         self.num_examples = num_examples
         self.batch_size = batch_size

@@ -27,7 +27,7 @@ from jaxvision.ops.program import compiler_options, prepare_train_step
 from jaxvision.optim.optimizers import make_optimizer
 from jaxvision.optim.schedules import make_schedule
 from jaxvision.run.weights import weights_source
-from jaxvision.train import compilation, sharding
+from jaxvision.train import compilation, replicas, sharding
 from jaxvision.train.distill import Teacher
 from jaxvision.train.inputs import eval_batch_size, eval_image_size
 from jaxvision.train.state import TrainState, create_state
@@ -97,6 +97,7 @@ def start_devices(config: Config) -> Mesh:
         )
     if problems:
         raise UserError("\n".join(problems))
+    replicas.check_devices(config, devices)
     return mesh
 
 
@@ -151,8 +152,7 @@ def build_network(config: Config, source: sources.Source) -> Network:
         drop_path_rate=m.drop_path_rate,
         drop_path_rule=None if m.drop_path_rule == "auto" else m.drop_path_rule,
         bn_momentum=m.bn_momentum,
-        # Microbatches keep every device's share, so one group per device fits them too.
-        bn_groups=jax.device_count() if config.batch_norm == "per_device" else 1,
+        bn_groups=replicas.group_count(config, jax.device_count()) if config.batch_norm == "per_device" else 1,
         remat=m.remat,
         layer_scale=m.layer_scale or None,
     )
@@ -269,7 +269,7 @@ def drop_block_schedule(config: Config, run: Lengths) -> optax.Schedule:
 
 def make_mix(config: Config) -> Mix:
     """Mixup and CutMix of a config; false where it has neither."""
-    return augment.make_mix(config.augment, devices=jax.device_count())
+    return augment.make_mix(config.augment, groups=replicas.group_count(config, jax.device_count()))
 
 
 def eval_program(network: Network, mesh: Mesh) -> Callable:

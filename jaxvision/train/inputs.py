@@ -13,6 +13,7 @@ from jaxvision.data.config import parse_fold
 from jaxvision.data.loader import Loader, prefetch
 from jaxvision.data.plan import Plan
 from jaxvision.train import sharding
+from jaxvision.train.replicas import deal_count
 
 
 def open_train(config: Config) -> sources.Source:
@@ -91,7 +92,7 @@ def _loader(
         shard=jax.process_index(),
         shards=jax.process_count(),
         repeats=config.data.repeats if train else 1,
-        deal=jax.device_count() if train else 1,
+        deal=deal_count(config, jax.device_count()) if train else 1,
     )
     return Loader(
         source,

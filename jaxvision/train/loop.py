@@ -14,8 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxvision.config import Config
-from jaxvision.config import flatten as flatten_config
+from jaxvision.config import Config, changed_fields
 from jaxvision.data.loader import Interrupted
 from jaxvision.data.plan import Plan
 from jaxvision.errors import DivergedError, OutOfMemoryError, UserError
@@ -31,6 +30,7 @@ from jaxvision.train.distill import load_teacher
 from jaxvision.train.evaluate import evaluate
 from jaxvision.train.metrics import EVAL_COLUMNS, TRAIN_COLUMNS, TRAIN_METRICS, compute
 from jaxvision.train.progressive import stages
+from jaxvision.train.replicas import group_notes
 from jaxvision.train.state import flatten, unflatten
 
 LAG = 2  # steps the host may be ahead of the report it checks
@@ -77,7 +77,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
         if flat["bad_in_row"] >= config.max_bad_steps:
             flat["bad_in_row"] = np.zeros_like(flat["bad_in_row"])  # that run was given up: this is another attempt
         state, evaluated = sharding.replicate(mesh, unflatten(state, flat)), meta["evaluated"]
-        console.resumed(start, _changes(meta["config"], config))
+        console.resumed(start, changed_fields(meta["config"], config))
     elif config.model.weights:
         with notes(console.line):
             state = build.load_initial_weights(config, network, state, mesh)
@@ -88,7 +88,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
         f"{len(train_source)} training and {len(eval_source)} evaluation images; batch {config.batch_size} on "
         f"{jax.device_count()} {jax.devices()[0].device_kind}; {length.total} steps"
     )
-    for note in build.length_notes(config, length, len(train_source)):
+    for note in [*build.length_notes(config, length, len(train_source)), *group_notes(config, jax.device_count())]:
         console.line(f"note: {note}")
     console.line(parameter_table(state.params))
 
@@ -237,12 +237,6 @@ def _prepare_workdir(workdir: Path, config: Config) -> None:
         raise UserError(
             f"cannot write to the workdir {workdir}: {error.strerror}. Choose another --workdir."
         ) from error
-
-
-def _changes(saved: dict[str, Any], config: Config) -> list[str]:
-    """Fields that differ from those the checkpoint was made with."""
-    old, new = flatten_config(saved), flatten_config(json.loads(config.to_json()))
-    return [f"{k}: {old.get(k)} -> {new.get(k)}" for k in sorted(old | new) if old.get(k) != new.get(k)]
 
 
 def _profile(offset: int, folder: Path, state: Any) -> None:

@@ -14,6 +14,7 @@ from jaxvision.config import Config
 from jaxvision.optim.ema import ema_rate, ema_update
 from jaxvision.optim.losses import make_loss, smoothed_one_hot
 from jaxvision.train.metrics import EVAL_METRICS, TRAIN_METRICS, Sums, add_sums, batch_sums, metric_values
+from jaxvision.train.replicas import split_microbatches
 from jaxvision.train.state import TrainState
 
 Report = dict[str, Any]
@@ -45,7 +46,8 @@ def make_train_step(
     by itself.
 
     Args:
-      config: of which the step reads seed, loss, ema, accumulate, log_every and max_bad_steps.
+      config: of which the step reads seed, loss, ema, accumulate, the groups of a batch (replicas), log_every and
+        max_bad_steps.
       module: the network; images are its input.
       optimizer: of :func:`jaxvision.optim.optimizers.make_optimizer`.
       schedule: learning rate of a step.
@@ -95,10 +97,6 @@ def make_train_step(
             )
             return value, grads, stats, sums
 
-        # Examples a, a + A, ... form microbatch a: every device keeps its own share.
-        def split(x: jax.Array) -> jax.Array:
-            return x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]).swapaxes(0, 1)
-
         def body(carry: tuple, part: tuple) -> tuple:
             total, grads, stats = carry
             index, images, labels = part
@@ -107,7 +105,7 @@ def make_train_step(
             return (total + value, jax.tree.map(jnp.add, grads, new), stats), sums
 
         start = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
-        parts = (jnp.arange(accumulate), split(images), split(labels))
+        parts = (jnp.arange(accumulate), split_microbatches(config, images), split_microbatches(config, labels))
         (total, grads, stats), sums = jax.lax.scan(body, start, parts)
         mean = lambda x: x / accumulate  # noqa: E731
         return mean(total), jax.tree.map(mean, grads), stats, jax.tree.map(lambda x: x.sum(0), sums)

@@ -123,6 +123,6 @@ def test_make_mix_reads_the_config():
         mixup=0.2, cutmix=0.5, prob=0.9, switch=0.4, pairing="roll", per_example=True, symmetric=True, halves=True,
         groups=4,
     )  # fmt: skip
-    assert make_mix(config, devices=4) == expected
-    assert make_mix(AugmentConfig(mixup=0.2, mix_groups="global"), devices=4).groups == 1
-    assert not make_mix(AugmentConfig(), devices=4)
+    assert make_mix(config, groups=4) == expected
+    assert make_mix(AugmentConfig(mixup=0.2, mix_groups="global"), groups=4).groups == 1
+    assert not make_mix(AugmentConfig(), groups=4)

@@ -44,7 +44,7 @@ RECIPES = (
 def load(name: str, batch: int) -> Config:
     """A recipe's config at another batch size."""
     c = load_config(str(ROOT / "configs" / f"{name}.py"), [])
-    c.batch_size, c.steps, c.eval.image_size = batch, 100, c.model.image_size
+    c.batch_size, c.replicas, c.steps, c.eval.image_size = batch, 0, 100, c.model.image_size
     return resolve(c)
 
 

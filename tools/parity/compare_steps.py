@@ -65,7 +65,7 @@ def quiet(name: str, model: str | None = None) -> Config:
     c.optimizer.learning_rate *= factor
     c.schedule.start_learning_rate *= factor
     c.schedule.end_learning_rate *= factor
-    c.log_every = 1
+    c.log_every, c.replicas = 1, 1  # torch's side is one process
     c.progressive.image_size = c.progressive.magnitude = c.progressive.mix = ()
     return resolve(c)
 
