@@ -5,12 +5,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import cli
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# LLVM's optimisation is left out: the tests' time is compilation, not computation. Runs in processes of their own
-# (cli.py) choose for themselves.
-FLAGS = " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+# Runs in processes of their own choose for themselves.
+FLAGS = f" --xla_force_host_platform_device_count=8 {cli.QUICK}"
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):  # a worker inherits them; the cache's key holds them
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + FLAGS
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -40,9 +40,9 @@ def pytest_configure(config):
 
 # A file is a worker's from its first test to its last. The longest come first, so that both workers end together.
 LONGEST = (
-    "test_models.py", "test_loop.py", "test_without_cpu.py", "test_recipes.py", "test_batch_norm.py",
-    "test_train_outcomes.py", "test_parity_steps.py", "test_regularisation.py", "test_onednn.py", "test_weights.py",
-    "test_imports.py", "test_convolution.py", "test_policies.py",
+    "test_models.py", "test_recipes.py", "test_without_cpu.py", "test_loop.py", "test_parity_steps.py",
+    "test_weights.py", "test_batch_norm.py", "test_train_outcomes.py", "test_regularisation.py", "test_step.py",
+    "test_onednn.py", "test_convolution.py", "test_bench.py", "test_sweep.py", "test_imports.py", "test_extending.py",
 )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def test_bench_writes_its_files_and_a_failing_side_is_a_row(tmp_path):
         sys.executable, "tools/bench/main.py", "--models", "resnet10t,simple_vit_tiny_patch16_224", "--modes", "infer",
         "--batch", "2", "--size", "64", "--rounds", "3", "--seconds", "0.01", "--timm", "eager", "--out", str(tmp_path),
     ]  # fmt: skip
-    result = subprocess.run(command, cwd=cli.ROOT, env=cli.environment(), capture_output=True, text=True)
+    result = subprocess.run(command, cwd=cli.ROOT, env=cli.environment(quick=True), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     (path,) = tmp_path.glob("bench_cpu*.json")
     document = json.loads(path.read_text())

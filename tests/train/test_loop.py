@@ -25,7 +25,7 @@ def reference(digits_dir, tmp_path_factory):
     """An uninterrupted run on one device."""
     workdir = tmp_path_factory.mktemp("reference")
     command = [sys.executable, "-m", "jaxvision.main", *cli.arguments(workdir, digits_dir)]
-    result = subprocess.run(command, env=cli.environment(), capture_output=True, text=True)
+    result = subprocess.run(command, env=cli.environment(quick=True), capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     return workdir, result.stdout
 
@@ -75,18 +75,18 @@ def test_kill_minus_nine_and_sigterm_end_bit_identical(digits_dir, reference, tm
     args = cli.arguments(tmp_path, digits_dir)
     for text, number in (("step 6/", signal.SIGKILL), ("compiling", signal.SIGTERM), ("step 9/", signal.SIGTERM),
                          ("eval at step 12", signal.SIGKILL), ("step 15/", signal.SIGINT)):  # fmt: skip
-        process = cli.start(args)
+        process = cli.start(args, quick=True)
         cli.wait_for(process, text)
         process.send_signal(number)
         rest = process.communicate(timeout=120)[0]
         assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number), rest
         if number != signal.SIGKILL:
             assert re.search(r"interrupted, saved at step \d+; the same command resumes", rest)
-    status, output = cli.run(args)
+    status, output = cli.run(args, quick=True)
     assert status == 0 and "resumed from step 1" in output, output
     assert_equals_reference(tmp_path, reference)
     # Once more: nothing is left to do, nothing changes.
-    status, output = cli.run(args)
+    status, output = cli.run(args, quick=True)
     assert status == 0 and "resumed from step 24" in output
     assert_equals_reference(tmp_path, reference)
 
@@ -102,10 +102,12 @@ def test_sigterm_during_evaluation_makes_up_for_it(digits_dir, reference, tmp_pa
         "t.evaluate = interrupted\n" + cli.MAIN
     )
     args = cli.arguments(tmp_path, digits_dir)
-    result = subprocess.run([sys.executable, "-c", code, *args], env=cli.environment(), capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code, *args], env=cli.environment(quick=True), capture_output=True, text=True
+    )
     assert result.returncode == 143 and "saved at step 12" in result.stdout, result.stdout + result.stderr
     assert ("eval", 12) not in [(r["kind"], r["step"]) for r in cli.records(tmp_path)]
-    status, output = cli.run(args)
+    status, output = cli.run(args, quick=True)
     assert status == 0, output
     assert_equals_reference(tmp_path, reference)
 
@@ -116,7 +118,7 @@ def test_one_to_eight_devices_and_back(digits_dir, reference, tmp_path):
     shutil.copytree(reference[0], workdir)
 
     def evaluation_equals_the_runs_last(devices):
-        status, output = cli.run(cli.arguments(workdir, digits_dir, mode="eval"), devices, quick=devices > 1)
+        status, output = cli.run(cli.arguments(workdir, digits_dir, mode="eval"), devices, quick=True)
         assert status == 0, output
         found, expected = json.loads((workdir / "evaluation.json").read_text()), cli.records(workdir)[-1]
         assert found["examples"] == 90 and found["step"] == expected["step"] == 24 and expected["kind"] == "eval"

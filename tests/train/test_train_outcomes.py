@@ -35,7 +35,7 @@ def test_watchdog_prints_the_stack_of_a_hung_run(digits_dir, tmp_path):
         "inputs.step_stream, t.Watchdog = hang, make\n" + cli.MAIN
     )
     command = [sys.executable, "-c", code, *cli.arguments(tmp_path, digits_dir, watchdog_seconds=300)]
-    result = subprocess.run(command, env=cli.environment(), capture_output=True, text=True, timeout=600)
+    result = subprocess.run(command, env=cli.environment(quick=True), capture_output=True, text=True, timeout=600)
     assert result.returncode == 1
     assert "Timeout (0:00:10)" in result.stderr and "in hang" in result.stderr and "loop.py" in result.stderr
 
@@ -52,6 +52,6 @@ def test_divergence_names_step_and_examples_and_keeps_the_checkpoint(digits_dir,
 
 
 def test_profile_writes_a_trace(digits_dir, tmp_path):
-    status, output = cli.run(cli.arguments(tmp_path, digits_dir, profile=True, eval__every_epochs=100))
+    status, output = cli.run(cli.arguments(tmp_path, digits_dir, profile=True, eval__every_epochs=100), quick=True)
     assert status == 0, output
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))

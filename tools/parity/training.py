@@ -1,6 +1,7 @@
-"""Trains the same small network with the same recipe here and with timm's parts: are the accuracies within noise?
+"""Trains small networks with the same recipe here and with timm's parts: are the accuracies within noise?
 
-  python tools/parity/training.py --seeds 3 --out benchmarks/results
+  python tools/parity/training.py --seeds 3 --out benchmarks/results     # one network of each family
+  python tools/parity/training.py --models resnet10t
 
 The images are the digits as PNG files in class folders, which both sides read. timm's side does in short what its
 training script does, which is not in the wheel: its dataset, loader, transforms, RandAugment, random erasing, Mixup,
@@ -10,6 +11,7 @@ model, optimizer, scheduler, loss and EMA, in that script's order. The two sides
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -25,22 +27,46 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-MODEL, SIZE, BATCH, EPOCHS, WARMUP = "resnet10t", 32, 64, 12, 2
-RATE, DECAY, AUGMENT, MIXUP, CUTMIX, ERASE, SMOOTHING, EMA = (
-    0.02,
-    1e-4,
-    "rand-m5-mstd0.5-inc1",
-    0.2,
-    0.2,
-    0.1,
-    0.1,
-    0.98,
-)
-SCALE = (0.6, 1.0)
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What differs between the networks.
+
+    Attributes:
+      config: the config file that is started from; it has the rules of what decays.
+      size: pixels of a side.
+      epochs: of which WARMUP are warm-up.
+      optimizer, rate, decay: timm's name of the optimizer, highest learning rate, weight decay.
+      drop_path: stochastic depth of the last block.
+      drop: dropout before the classifier.
+      patches: whether the network has to be told the size.
+    """
+
+    config: str
+    size: int
+    epochs: int
+    optimizer: str
+    rate: float
+    decay: float
+    drop_path: float = 0.0
+    drop: float = 0.0
+    patches: bool = False
 
 
-def make_folder(folder: Path) -> None:
-    """The digits as ``folder/{train,val}/CLASS/*.png``, four times as large."""
+RECIPES = {
+    "resnet10t": Recipe("seresnext50", 32, 12, "sgd", 0.02, 1e-4),
+    "convnext_atto": Recipe("convnext_t", 32, 20, "adamw", 1e-3, 0.05, drop_path=0.1),
+    "deit_tiny_patch16_224": Recipe("deit_s", 48, 20, "adamw", 5e-4, 0.05, drop_path=0.1, patches=True),
+    "tf_efficientnet_b0": Recipe("seresnext50", 32, 20, "rmsproptf", 5e-3, 1e-5, drop_path=0.1, drop=0.2),
+}
+NAMES = {"rmsproptf": "rmsprop_tf"}  # jaxvision's name where it is not timm's
+EPS = {"sgd": None, "adamw": 1e-8, "rmsproptf": 1e-3}
+BATCH, WARMUP, AUGMENT, SCALE = 64, 2, "rand-m5-mstd0.5-inc1", (0.6, 1.0)
+MIXUP, CUTMIX, ERASE, SMOOTHING, EMA = 0.2, 0.2, 0.1, 0.1, 0.98
+
+
+def make_folder(folder: Path, size: int) -> None:
+    """The digits as ``folder/{train,val}/CLASS/*.png`` of ``size`` pixels."""
     import numpy as np
     from PIL import Image
 
@@ -54,32 +80,37 @@ def make_folder(folder: Path) -> None:
             image = np.array(decode.decode(raw, scratch))
             target = folder / name / str(label)
             target.mkdir(parents=True, exist_ok=True)
-            enlarged = Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+            enlarged = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
             enlarged.save(target / f"{i}.png")
 
 
-def ours(folder: Path, workdir: Path, seed: int) -> dict[str, float]:
+def ours(model: str, folder: Path, workdir: Path, seed: int) -> dict[str, float]:
     """The result of ``jaxvision.main``."""
     from jaxvision.run.records import read_records
 
+    r = RECIPES[model]
     fields = {
-        "seed": seed, "model.name": MODEL, "model.image_size": SIZE, "batch_size": BATCH, "epochs": float(EPOCHS),
+        "seed": seed, "model.name": model, "model.image_size": r.size, "batch_size": BATCH, "epochs": float(r.epochs),
+        "model.drop_path_rate": r.drop_path, "model.drop_rate": r.drop,
         "batch_norm": "global", "data.crop_area": SCALE, "data.resize": "bicubic", "data.repeats": 1,
         "augment.flip": False, "augment.policy": AUGMENT, "augment.erase_prob": ERASE, "augment.mixup": MIXUP,
-        "augment.cutmix": CUTMIX, "optimizer.name": "sgd", "optimizer.nesterov": True, "optimizer.learning_rate": RATE,
-        "optimizer.weight_decay": DECAY, "schedule.warmup": "after", "schedule.warmup_epochs": float(WARMUP),
-        "schedule.per_epoch": False, "schedule.start_learning_rate": 0.0, "schedule.end_learning_rate": 0.0,
-        "loss.label_smoothing": SMOOTHING, "ema.decay": EMA, "ema.warmup": False, "eval.image_size": 0,
-        "eval.crop_pct": 1.0, "eval.every_epochs": float(EPOCHS), "checkpoint.every_steps": 0, "dtype": "float32",
+        "augment.cutmix": CUTMIX, "optimizer.name": NAMES.get(r.optimizer, r.optimizer), "optimizer.nesterov": True,
+        "optimizer.learning_rate": r.rate, "optimizer.weight_decay": r.decay, "schedule.warmup": "after",
+        "schedule.warmup_epochs": float(WARMUP), "schedule.per_epoch": False, "schedule.start_learning_rate": 0.0,
+        "schedule.end_learning_rate": 0.0, "loss.label_smoothing": SMOOTHING, "ema.decay": EMA, "ema.warmup": False,
+        "eval.image_size": 0, "eval.crop_pct": 1.0, "eval.every_epochs": float(r.epochs), "checkpoint.every_steps": 0,
+        "dtype": "float32",
     }  # fmt: skip
-    command = [sys.executable, "-m", "jaxvision.main", "--config", f"configs/seresnext50.py:folder={folder}"]
+    if EPS[r.optimizer] is not None:
+        fields["optimizer.eps"] = EPS[r.optimizer]
+    command = [sys.executable, "-m", "jaxvision.main", "--config", f"configs/{r.config}.py:folder={folder}"]
     command += ["--workdir", str(workdir), *(f"--config.{key}={value}" for key, value in fields.items())]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    last = [r for r in read_records(workdir) if r["kind"] == "eval"][-1]
+    last = [record for record in read_records(workdir) if record["kind"] == "eval"][-1]
     return {"top1": last["top1"], "ema_top1": last["ema_top1"]}
 
 
-def theirs(folder: Path, seed: int) -> dict[str, float]:
+def theirs(model: str, folder: Path, seed: int) -> dict[str, float]:
     """The result of timm's parts with the same recipe, on a CPU."""
     from tools.parity.reference import timm, torch
 
@@ -88,11 +119,16 @@ def theirs(folder: Path, seed: int) -> dict[str, float]:
 
     torch.set_num_threads(os.cpu_count() or 1)
     utils.random_seed(seed, 0)
-    model = timm.create_model(MODEL, num_classes=10)
-    optimizer = timm_optim.create_optimizer_v2(model, "sgd", lr=RATE, weight_decay=DECAY, momentum=0.9)
-    ema = utils.ModelEmaV3(model, decay=EMA)
+    r = RECIPES[model]
+    sized = {"img_size": r.size} if r.patches else {}
+    network = timm.create_model(model, num_classes=10, drop_rate=r.drop, drop_path_rate=r.drop_path, **sized)
+    eps = {} if EPS[r.optimizer] is None else {"eps": EPS[r.optimizer]}
+    optimizer = timm_optim.create_optimizer_v2(
+        network, r.optimizer, lr=r.rate, weight_decay=r.decay, momentum=0.9, **eps
+    )
+    ema = utils.ModelEmaV3(network, decay=EMA)
     train_set, val_set = (data.create_dataset("", root=str(folder / split)) for split in ("train", "val"))
-    common = {"input_size": (3, SIZE, SIZE), "batch_size": BATCH, "num_workers": 0, "device": torch.device("cpu")}
+    common = {"input_size": (3, r.size, r.size), "batch_size": BATCH, "num_workers": 0, "device": torch.device("cpu")}
     batches = data.create_loader(
         train_set, is_training=True, scale=SCALE, ratio=(3 / 4, 4 / 3), hflip=0.0, color_jitter=None,
         auto_augment=AUGMENT, re_prob=ERASE, re_mode="pixel", interpolation="bicubic", **common,
@@ -101,76 +137,91 @@ def theirs(folder: Path, seed: int) -> dict[str, float]:
     mixup = data.Mixup(MIXUP, CUTMIX, prob=1.0, switch_prob=0.5, label_smoothing=SMOOTHING, num_classes=10)
     steps = len(batches)
     schedule = scheduler.CosineLRScheduler(
-        optimizer, t_initial=(EPOCHS - WARMUP) * steps, warmup_t=WARMUP * steps, warmup_lr_init=0.0,
+        optimizer, t_initial=(r.epochs - WARMUP) * steps, warmup_t=WARMUP * steps, warmup_lr_init=0.0,
         warmup_prefix=True, t_in_epochs=False,
     )  # fmt: skip
     criterion, update = loss.SoftTargetCrossEntropy(), 0
-    for _ in range(EPOCHS):
-        model.train()
+    for _ in range(r.epochs):
+        network.train()
         for images, labels in batches:
             images, targets = mixup(images, labels)
-            value = criterion(model(images), targets)
+            value = criterion(network(images), targets)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
-            ema.update(model)
+            ema.update(network)
             update += 1
             schedule.step_update(update)
     result = {}
-    for name, network in (("top1", model), ("ema_top1", ema.module)):
-        network.eval()
+    for name, evaluated in (("top1", network), ("ema_top1", ema.module)):
+        evaluated.eval()
         with torch.no_grad():
-            right = sum(int((network(images).argmax(1) == labels).sum()) for images, labels in evaluation)
+            right = sum(int((evaluated(images).argmax(1) == labels).sum()) for images, labels in evaluation)
         result[name] = 100 * right / len(val_set)
     return result
 
 
+def table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
+    """Markdown lines: accuracies per seed, means and standard deviations, of each model and side."""
+    lines = ["| model | side | top-1 % per seed | mean ± deviation | EMA top-1 % per seed | mean ± deviation |"]
+    lines.append("|---" * 6 + "|")
+    for model, sides in results.items():
+        for side, rows in sides.items():
+            cells = []
+            for key in ("top1", "ema_top1"):
+                values = [row[key] for row in rows]
+                spread = statistics.stdev(values) if len(values) > 1 else 0.0
+                cells += [", ".join(f"{v:.2f}" for v in values), f"{statistics.fmean(values):.2f} ± {spread:.2f}"]
+            lines.append(f"| {model} | {side} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def main() -> int:
-    """Runs the seeds, prints the table and writes the result."""
+    """Runs the seeds, prints the table and writes the result after every run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--timm", nargs=2, metavar=("FOLDER", "SEED"), help=argparse.SUPPRESS)
+    parser.add_argument("--timm", nargs=3, metavar=("MODEL", "FOLDER", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.timm:
-        print(json.dumps(theirs(Path(args.timm[0]), int(args.timm[1]))))
+        model, folder, seed = args.timm
+        print(json.dumps(theirs(model, Path(folder), int(seed))))
         return 0
-    results: dict[str, list[dict[str, Any]]] = {"jaxvision": [], "timm": []}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        make_folder(folder)
-        for seed in range(args.seeds):
-            for side in results:
-                began = time.perf_counter()
-                if side == "jaxvision":
-                    scores = ours(folder, folder / f"run{seed}", seed)
-                else:
-                    command = [sys.executable, __file__, "--timm", str(folder), str(seed)]
-                    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                    scores = json.loads(done.stdout.strip().splitlines()[-1])
-                results[side].append({"seed": seed, **scores, "seconds": time.perf_counter() - began})
-                print(f"{side} seed {seed}: top-1 {scores['top1']:.2f}, EMA {scores['ema_top1']:.2f}", flush=True)
-    lines = ["| side | top-1 % per seed | mean | EMA top-1 % per seed | mean |", "|---" * 5 + "|"]
-    for side, rows in results.items():
-        cells = []
-        for key in ("top1", "ema_top1"):
-            values = [row[key] for row in rows]
-            cells += [", ".join(f"{v:.2f}" for v in values), f"{statistics.fmean(values):.2f}"]
-        lines.append(f"| {side} | " + " | ".join(cells) + " |")
-    print("\n".join(lines))
-    names = ("jax", "torch", "timm", "pillow")
-    settings = (
-        f"{MODEL}, {SIZE} px, batch {BATCH}, {EPOCHS} epochs, SGD {RATE}, {AUGMENT}, Mixup {MIXUP}, CutMix {CUTMIX}"
-    )
-    document = {
-        "date": date.today().isoformat(), "machine": f"{os.cpu_count()} CPUs, {platform.platform()}",
-        "versions": {name: importlib.metadata.version(name) for name in names}, "recipe": settings,
-        "results": results, "table": lines,
-    }  # fmt: skip
     from jaxvision.files import replace_text
 
+    document: dict[str, Any] = {
+        "date": date.today().isoformat(), "machine": f"{os.cpu_count()} CPUs, {platform.platform()}",
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "torch", "timm", "pillow")},
+        "recipe": f"digits, batch {BATCH}, {WARMUP} epochs of warm-up, cosine, {AUGMENT}, crops of {SCALE}, "
+        f"erasing {ERASE}, Mixup {MIXUP}, CutMix {CUTMIX}, smoothing {SMOOTHING}, EMA {EMA}",
+        "recipes": {model: dataclasses.asdict(RECIPES[model]) for model in args.models}, "results": {}, "table": [],
+    }  # fmt: skip
     path = args.out / f"training_beside_timm_cpu{os.cpu_count()}_{document['date']}.json"
-    replace_text(path, json.dumps(document, indent=1) + "\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        for model in args.models:
+            folder = Path(temporary) / model
+            make_folder(folder, RECIPES[model].size)
+            results: dict[str, list[dict[str, Any]]] = {"jaxvision": [], "timm": []}
+            document["results"][model] = results
+            for seed in range(args.seeds):
+                for side, rows in results.items():
+                    began = time.perf_counter()
+                    if side == "jaxvision":
+                        scores = ours(model, folder, folder / f"run{seed}", seed)
+                    else:
+                        command = [sys.executable, __file__, "--timm", model, str(folder), str(seed)]
+                        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                        scores = json.loads(done.stdout.strip().splitlines()[-1])
+                    rows.append({"seed": seed, **scores, "seconds": time.perf_counter() - began})
+                    print(
+                        f"{model} {side} seed {seed}: top-1 {scores['top1']:.2f}, EMA {scores['ema_top1']:.2f}, "
+                        f"{rows[-1]['seconds']:.0f} s",
+                        flush=True,
+                    )
+                    document["table"] = table({m: r for m, r in document["results"].items() if all(r.values())})
+                    replace_text(path, json.dumps(document, indent=1) + "\n")
+    print("\n".join(document["table"]))
     print(f"written to {path}")
     return 0
 
