@@ -11,7 +11,7 @@ from tools.parity import compare_steps
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "model"), [
     ("resnet50_a2", "resnet10t"),  # LAMB, binary cross-entropy
-    ("efficientnet_b0", "resnet10t"),  # TensorFlow's RMSProp, its decay scope, EMA with warm-up
+    ("efficientnet_b0", "tf_efficientnet_b0"),  # TensorFlow's RMSProp, its decay scope, EMA with warm-up
     ("convnext_t", "convnext_atto"),  # AdamW, no batch normalisation
 ])  # fmt: skip
 def test_ten_steps_equal_timm(name, model):
