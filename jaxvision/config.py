@@ -24,7 +24,7 @@ from jaxvision.augment.config import AugmentConfig
 from jaxvision.data.config import DataConfig, EvalConfig
 from jaxvision.errors import UserError, did_you_mean
 from jaxvision.models.drop_block import KINDS
-from jaxvision.models.registry import list_models
+from jaxvision.models.registry import list_models, model_spec
 from jaxvision.models.stochastic_depth import DROP_PATH_RULES
 from jaxvision.optim.ema import EmaConfig
 from jaxvision.optim.losses import LossConfig, TeacherConfig
@@ -38,14 +38,25 @@ from jaxvision.run.checkpoint import CheckpointConfig
 
 
 def _model_problem(name: str) -> str | None:
-    return None if name in list_models() else f"unknown model.{did_you_mean(name, list_models())}"
+    if (base := name.partition(".")[0]) not in list_models():
+        return f"unknown model.{did_you_mean(base, list_models())}"
+    try:
+        model_spec(name)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Network, its regularisation, and the weights it starts from."""
 
-    name: str = option("resnet50", "which model; see jaxvision.list_models()", check=_model_problem)
+    name: str = option(
+        "resnet50",
+        "which model, see jaxvision.list_models(); with a weight tag (convnext_tiny.fb_in1k) images are normalised as "
+        "for those weights",
+        check=_model_problem,
+    )
     image_size: int = option(224, "pixels of a side of training images", low=32, high=4096)
     num_classes: int = option(0, "classes of the classifier; 0: as the data set has", low=0, high=1_000_000)
     drop_rate: float = option(0.0, "dropout before the classifier", low=0, below=1)

@@ -128,6 +128,7 @@ def test_tuples_refuse_what_is_not_their_type(field, value):
         ("progressive.image_size", "(16,32)", "each number must be between 32 and 4096"),
         ("teacher.temperature", "0", "must be above 0"),
         ("model.name", "", "unknown model."),
+        ("model.name", "resnet50.a1_in1", "no weights 'a1_in1' of resnet50. Did you mean \"a1_in1k\"?"),
         ("distributed.processes", "-1", "must be between 1 and 100000"),
         ("distributed.processes", "0", "must be between 1 and 100000"),
         ("distributed.process", "1", "must be below processes = 1: count from 0"),
