@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxvision.augment import make_normalise
 from jaxvision.data import decode
+from jaxvision.data.resizing import PIL_FILTERS
 from jaxvision.errors import UserError
 from jaxvision.models.registry import ModelSpec
 
@@ -23,7 +24,7 @@ class Preprocessing:
 
     Attributes:
       size: pixels of a side of the network's input.
-      crop_pct, crop_mode, interpolation: see :class:`jaxvision.ModelSpec`.
+      crop_pct, crop_mode, interpolation: see :func:`jaxvision.data.decode.eval_image`.
       mean, std: of red, green and blue in [0, 1], for the normalisation.
     """
 
@@ -56,12 +57,15 @@ class Preprocessing:
         return make_normalise(mean=self.mean, std=self.std, dtype=dtype)(images)
 
     def __str__(self) -> str:
-        resize = "short side" if self.crop_mode == "center" else "both sides (squash)"
-        return (
-            f"{resize} to {int(self.size / self.crop_pct)} px ({self.interpolation}, Pillow), "
-            f"centre crop {self.size} px (crop {self.crop_pct:g}), mean {' '.join(f'{m:g}' for m in self.mean)}, "
-            f"std {' '.join(f'{s:g}' for s in self.std)}"
-        )
+        resized, crop = int(self.size / self.crop_pct), f"(crop {self.crop_pct:g})"
+        filter_name = f"({self.interpolation}{', Pillow' if self.interpolation in PIL_FILTERS else ''})"
+        steps = {
+            "center": f"short side to {resized} px {filter_name}, centre crop {self.size} px {crop}",
+            "squash": f"both sides (squash) to {resized} px {filter_name}, centre crop {self.size} px {crop}",
+            "crop_first": f"centre crop of the short side {crop}, resized to {self.size} px {filter_name}",
+        }[self.crop_mode]
+        mean, std = (" ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return f"{steps}, mean {mean}, std {std}"
 
 
 def preprocessing(

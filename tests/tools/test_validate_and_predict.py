@@ -1,5 +1,6 @@
 """tools/validate.py and tools/predict.py: timm's counts and answers, and clear ends."""
 
+import argparse
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.datasets import load_sample_images
 import jaxvision
 from jaxvision.preprocessing import imagenet_classes, preprocessing
 from tools import predict, validate, verify_data
+from tools.shared import load_model
 
 SIZE = 96
 
@@ -58,6 +60,19 @@ def test_validate_counts_what_timm_would(photos, data, tmp_path, capsys, extra):
     assert found["images"] == 9
     assert found["top1"] == pytest.approx(100 * np.mean([rank < 1 for rank in ranks]))
     assert found["top5"] == pytest.approx(100 * np.mean([rank < 5 for rank in ranks]))
+
+
+def test_a_run_is_validated_as_it_evaluated_itself(photos, monkeypatch, tmp_path):
+    evaluated = {"image_size": 96, "crop_pct": 0.9, "crop_mode": "crop_first", "interpolation": "tf_bicubic"}
+    config = {"model": {"name": "resnet18.a1_in1k", "image_size": 64}, "eval": evaluated}
+    state = {name: value.numpy() for name, value in torch.load(photos[0] / "w.pth", weights_only=True).items()}
+    monkeypatch.setattr(load_model, "weights_of_run", lambda *args, **kwargs: (state, config, 5))
+    parsed = argparse.Namespace(model="resnet18", weights=tmp_path, image_size=None, crop_pct=None, test_size=False,
+                                raw=False, dtype="float32", fuse=False)  # fmt: skip
+    _, settings, _ = load_model.load(parsed)
+    own = (settings.size, settings.crop_pct, settings.crop_mode, settings.interpolation)
+    assert own == (96, 0.9, "crop_first", "tf_bicubic")
+    assert "centre crop of the short side (crop 0.9), resized to 96 px (tf_bicubic)" in str(settings)
 
 
 def test_validate_does_not_reward_nan(photos, data, tmp_path, capsys):

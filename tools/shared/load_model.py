@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import hashlib
 import sys
@@ -30,16 +31,19 @@ def load(args: argparse.Namespace) -> tuple[jaxvision.Model, Preprocessing, str]
     """
     spec = jaxvision.model_spec(args.model)
     size, crop = args.image_size, args.crop_pct
+    own = {}
     if args.weights.is_dir():
         state, config, step = weights_of_run(args.weights, spec.name, raw=args.raw)
-        if not args.test_size:
-            size, crop = size or config["model"]["image_size"], crop or config["eval"]["crop_pct"]
+        if not args.test_size:  # as the run evaluated itself
+            spec, run = jaxvision.model_spec(config["model"]["name"]), config["eval"]
+            size, crop = size or run["image_size"] or config["model"]["image_size"], crop or run["crop_pct"]
+            own = {"crop_mode": run["crop_mode"], "interpolation": run["interpolation"]}
         source: Any = state
         identity = f"step {step}, {'raw' if args.raw else 'EMA'}"
         trained: int | None = config["model"]["image_size"]
     else:
         identity, source, trained = "sha256 " + checksum(args.weights), args.weights, None
-    settings = preprocessing(spec, test_size=args.test_size, size=size, crop_pct=crop)
+    settings = dataclasses.replace(preprocessing(spec, test_size=args.test_size, size=size, crop_pct=crop), **own)
     with notes(functools.partial(print, file=sys.stderr)):
         model = jaxvision.create_model(
             args.model, weights=source, dtype=jnp.dtype(args.dtype), image_size=trained or spec.input_size
@@ -56,7 +60,7 @@ def weights_of_run(workdir: Path, name: str, *, raw: bool) -> tuple[State, dict[
       UserError: it is a run of another model, or has no usable checkpoint.
     """
     state, config, step = run_weights(workdir, ema=not raw)
-    if config["model"]["name"] != name:
+    if config["model"]["name"].partition(".")[0] != name:
         raise UserError(f"{workdir} is a run of {config['model']['name']}, not of {name}")
     return state, config, step
 
