@@ -9,11 +9,11 @@ B3, S, M, L: 78.7, 79.8, 80.5, 82.1, 83.9, 85.2, 85.7 on TPUs; timm's evaluation
 
 What follows it: TensorFlow's RMSProp, batch 4096, rate 0.256 times 0.97 every 2.4 epochs, 5 epochs of warm-up over that
 staircase, 350 epochs, decay 1e-5 on kernels, stochastic depth 0.2, smoothing 0.1, average 0.9999 with warm-up, BN with
-epsilon 1e-3 and decay 0.9 (the paper: 0.99) over 8 of 32 TPU cores, so in 4 groups of 1024
-images. Four equal stages of rising image size; B: AutoAugment v0; S, M, L: RandAugment of rising magnitude, Mixup for
-one half of the batch and CutMix for the other with rising alpha, a lambda for each example, and evaluation of the whole
-image squashed to a square.
-What differs: the resize of training crops (data.resize: TF1's legacy bicubic for B, bilinear for the others).
+epsilon 1e-3 and decay 0.9 (the paper: 0.99) over 8 of 32 TPU cores, so in 4 groups of 1024 images. Four equal stages of
+rising image size. B: AutoAugment v0, crops and TF1's bicubic filter as EfficientNet. S, M, L: RandAugment of rising
+magnitude, TF's crop sampling with areas from 5 %, TF2's bilinear filter, Mixup for one half of the batch and CutMix for
+the other with rising alpha, a lambda for each example, and evaluation of the whole image squashed to a square.
+What differs: S, M, L are normalised with mean and deviation 127.5, there 128.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
@@ -41,7 +41,7 @@ def get_config(arg=""):
     c.epochs = 350.0
     c.batch_norm = "per_device"
     c.replicas = 4
-    c.model.name = f"tf_efficientnetv2_{variant}"
+    c.model.name = f"tf_efficientnetv2_{variant}.in1k"  # the tag chooses mean and deviation
     c.model.image_size = sizes[-1]
     c.model.drop_rate = dropout
     c.model.drop_path_rate = 0.2
@@ -50,7 +50,11 @@ def get_config(arg=""):
     c.progressive.image_size = sizes
     if magnitudes:
         c.data.crop_area = (0.05, 1.0)
-        c.data.resize = "linear"
+        c.data.crop_ratio = (0.75, 1.33)
+        c.data.min_object_covered = 0.0
+        c.data.resize = c.eval.interpolation = "tf_bilinear"
+        c.eval.crop_mode = "squash"
+        c.eval.crop_pct = 1.0
         c.augment.randaugment_layers = 2
         c.progressive.magnitude = magnitudes
         c.augment.mix_halves = True
@@ -59,6 +63,9 @@ def get_config(arg=""):
         c.progressive.mix = alphas
     else:
         c.augment.policy = "tf-v0"
+        c.data.resize = c.eval.interpolation = "tf_bicubic"
+        c.eval.crop_mode = "crop_first"
+        c.eval.crop_pct = evaluated / (evaluated + 32)
     c.optimizer.name = "rmsprop_tf"
     c.optimizer.learning_rate = 0.256
     c.optimizer.eps = 1e-3
@@ -71,8 +78,6 @@ def get_config(arg=""):
     c.schedule.decay_rate = 0.97
     c.loss.label_smoothing = 0.1
     c.eval.image_size = evaluated
-    c.eval.crop_mode = "squash" if evaluated >= 320 else "center"
-    c.eval.crop_pct = 1.0 if evaluated >= 320 else evaluated / (evaluated + 32)
     c.checkpoint.every_steps = 1000
     use_data(c, data)
     return c

@@ -7,11 +7,11 @@ Source: zhanghang1989/ResNeSt scripts/gluon/train.py (the runs behind the weight
 at 224 px, 82.83 at 256, 83.84 at 320, 84.54 at 416; timm's evaluation 80.958, 82.916, 83.880, 84.542.
 
 What follows it: Nesterov SGD, batch 8192 / 4096 / 2048 / 2048, rate 0.1 per 256, 270 epochs, cosine with 5 of
-warm-up, decay 1e-4 on kernels, smoothing 0.1, Mixup 0.2 of the whole batch, AutoAugment, color jitter 0.4, lighting
-0.1, DropBlock of its code, three per block of the last two stages, with a rate that rises to 0.1, last scale 0,
-dropout 0.2 in 200 and 269, BN per device.
-What differs: AutoAugment runs on the crop, there on the full image before it; crops from 320 px on are drawn by the
-same rule as below, there EfficientNet's.
+warm-up, decay 1e-4 on kernels, smoothing 0.1, Mixup 0.2 of the whole batch, ResNeSt's own AutoAugment, color jitter
+0.4, lighting 0.1, DropBlock of its code, three per block of the last two stages, with a rate that rises to 0.1, last
+scale 0, dropout 0.2 in 200 and 269, BN per device. 50 and 101: torchvision's crop, MXNet's bilinear filter, which does
+not antialias; 200 and 269: EfficientNet's crop of 10 % at least, Pillow's bicubic, evaluation of size / (size + 32).
+What differs: AutoAugment runs on the crop, there on the full image before it.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
@@ -37,8 +37,16 @@ def get_config(arg=""):
     c.replicas = 64
     c.model.drop_block_rate = 0.1
     c.model.drop_block = "resnest"
-    c.data.resize = "bicubic"
-    c.augment.policy = "original"
+    if c.model.image_size < 320:
+        c.data.resize = c.eval.interpolation = "linear"
+        c.eval.crop_pct = 0.875
+    else:
+        c.data.crop = "tf"
+        c.data.crop_area = (0.1, 1.0)
+        c.data.resize = c.eval.interpolation = "bicubic"
+        c.eval.crop_mode = "crop_first"
+        c.eval.crop_pct = c.model.image_size / (c.model.image_size + 32)
+    c.augment.policy = "resnest"
     c.augment.color_jitter = 0.4
     c.augment.lighting = 0.1
     c.augment.mixup = 0.2
@@ -48,7 +56,6 @@ def get_config(arg=""):
     c.optimizer.weight_decay = 1e-4
     c.schedule.warmup_epochs = 5.0
     c.loss.label_smoothing = 0.1
-    c.eval.crop_pct = 0.875
     c.checkpoint.every_steps = 1000
     use_data(c, data)
     return c

@@ -10,12 +10,13 @@ swish variants: 79.1 for 50. timm's evaluation of the published RS-50 weights gi
 
 What follows the paper and tensorflow/tpu: stem, SE 0.25, zero-initialised last scale,
 stochastic depth per stage, dropout, RandAugment with TensorFlow's semantics (N 2, M 10),
-TF's crop sampling, label smoothing, EMA of parameters and BN statistics with TF's warm-up,
+TF's crop sampling, TF1's bicubic filter, label smoothing, EMA of parameters and BN statistics with TF's warm-up,
 Nesterov momentum, BN running statistics that are those of the last batch (the EMA over
 them is what is evaluated), per-device BN. Cosine from the paper (the public TF1 code has
 steps only), warm-up of 5 epochs and decay of kernels only from Model Garden.
 How many TPU cores ran is not published: replicas = 32, 128 images each, is assumed.
-What differs: the resize of training crops (data.resize), which is TF1's legacy bicubic there.
+Evaluation cuts 0.875 of the short side, as tensorflow/tpu since 22d5cab (2021-11-15) and Model Garden; when the paper
+appeared it was size / (size + 32): --config.eval.crop_pct=0.8333 for 160 px.
 
 Really run here: `:digits` only: 99.44 % top-1 on its 360 test images, raw and EMA (2 CPU cores,
 benchmarks/results/digits_resnetrs50_cpu2_2026-11-26.jsonl). No ImageNet run yet.
@@ -50,6 +51,7 @@ def get_config(arg=""):
     c.model.drop_path_rate = depth
     c.model.bn_momentum = 1.0
     c.data.crop = "tf"
+    c.data.resize = "tf_bicubic"
     c.augment.flip = True
     c.augment.randaugment_layers = 2
     c.augment.randaugment_magnitude = magnitude
@@ -57,6 +59,9 @@ def get_config(arg=""):
     c.optimizer.weight_decay = 4e-5
     c.optimizer.decay_rules = KERNELS_ONLY
     c.loss.label_smoothing = 0.1
+    c.eval.interpolation = "tf_bicubic"
+    c.eval.crop_mode = "crop_first"
+    c.eval.crop_pct = 0.875
     c.checkpoint.every_steps = 1000
     use_data(c, data)
     if data == "digits":

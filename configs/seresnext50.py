@@ -8,8 +8,9 @@ but their hyper-parameters are not published: an accuracy to aim at, not this re
 
 What follows it: SGD with Nesterov momentum, batch 1536, rate 0.6, 240 epochs of a cosine set per epoch, 5 of them
 warm-up, and what timm's script had as defaults when the command was published (commit 5a16c53, 2020-03-18): the
-warm-up starts at 1e-4, the cosine ends at 1e-5 and 10 more epochs stay there, so 250 in all; decay 1e-4, RandAugment
-m7 mstd0.5 inc1, erasing 0.4 of up to 3 boxes, smoothing 0.1, BN per device.
+warm-up starts at 1e-4, the cosine ends at 1e-5 and 10 more epochs stay there, so 250 in all, and training's filters
+are bilinear or bicubic at random; decay 1e-4, RandAugment m7 mstd0.5 inc1, erasing 0.4 of up to 3 boxes, smoothing
+0.1, BN per device.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
@@ -27,8 +28,9 @@ def get_config(arg=""):
     c.replicas = 8
     c.model.name = "seresnext50_32x4d"
     c.model.image_size = 224
-    c.data.resize = "bicubic"
+    c.data.resize = "random"
     c.augment.policy = "rand-m7-mstd0.5-inc1"
+    c.augment.interpolation = "random"
     c.augment.erase_prob = 0.4
     c.augment.erase_max_count = 3
     c.optimizer.name = "sgd"

@@ -7,10 +7,9 @@ default), 80.0 after 300, on 8 TPU cores, train[:99%], without label smoothing, 
 
 What follows it: Adam with a first moment in bfloat16, batch 1024, rate 1e-3, 10,000 steps of warm-up, cosine to 0,
 gradient norm at most 1, decay 1e-4 that is scaled by the schedule but not by the rate (0.1 here, where it is), on
-kernels, TF's crop sampling with areas from 5 %, RandAugment 2 x 10 as TensorFlow computes it, Mixup 0.2 with
-max(lambda, 1 - lambda) and a rolled partner, sine-cosine positions, mean pooling, tanh layer, zero classifier. The raw
-weights are reported.
-What differs: evaluation resizes by Pillow's bicubic, there by area.
+kernels, TF's crop sampling with areas from 5 % and TF2's bilinear filter, RandAugment 2 x 10 as TensorFlow computes it,
+Mixup 0.2 with max(lambda, 1 - lambda) and a rolled partner, sine-cosine positions, mean pooling, tanh layer, zero
+classifier, evaluation resized by area. The raw weights are reported.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
@@ -33,7 +32,9 @@ def get_config(arg=""):
     c.data.train_split = "train[:99%]"
     c.data.crop = "tf"
     c.data.crop_area = (0.05, 1.0)
-    c.data.resize = "linear"
+    c.data.crop_ratio = (0.75, 1.33)
+    c.data.min_object_covered = 0.0
+    c.data.resize = "tf_bilinear"
     c.augment.randaugment_layers = 2
     c.augment.randaugment_magnitude = 10.0
     c.augment.mixup = 0.2
@@ -47,6 +48,7 @@ def get_config(arg=""):
     c.optimizer.weight_decay = 0.1
     c.optimizer.decay_rules = KERNELS_ONLY
     c.schedule.warmup_epochs = 10_000 * c.batch_size / TRAIN_IMAGES
+    c.eval.interpolation = "area"
     c.eval.crop_pct = 0.875
     c.checkpoint.every_steps = 1000
     use_data(c, data)

@@ -92,6 +92,7 @@ def strikes_back(variant: str, model: str) -> ConfigDict:
     What is not settled: whether the mixed targets were binarised (``loss.target_threshold=0`` does so; the ports that
     do not land 0.2 to 0.3 lower), and the start and the end of the learning rate: here 1e-4 and 1e-6, the defaults of
     timm's script at the release (0.5.0, October 2021). It also appended 10 epochs at the last rate, which are not here.
+    The filters of training crops and of RandAugment's geometry, bilinear or bicubic at random, are its defaults, too.
     """
     a1, a3 = variant == "a1", variant == "a3"
     c = base_config()
@@ -104,7 +105,8 @@ def strikes_back(variant: str, model: str) -> ConfigDict:
     c.model.drop_path_rate = 0.0 if a3 else 0.05
     c.data.repeats = 1 if a3 else 3
     c.augment.policy = "rand-m6-mstd0.5-inc1" if a3 else "rand-m7-mstd0.5-inc1"
-    c.augment.interpolation = "bicubic"
+    c.data.resize = "random"
+    c.augment.interpolation = "random"
     c.augment.mixup = 0.2 if a1 else 0.1
     c.augment.cutmix = 1.0
     c.optimizer.name = "lamb"
