@@ -81,6 +81,7 @@ class ModelConfig:
     )
     layer_scale: float = option(0.0, "initial layer scale of networks that have one; 0: the model's own", low=0, high=1)
     weights: str = option("", "weights to start from: a .safetensors or .pth file, or the workdir of a run")
+    weights_ema: bool = option(True, "of a run's workdir: start from its EMA; false: from its raw weights")
     remat: bool = option(False, "recompute activations in the backward pass: less memory, more time")
 
 

@@ -34,6 +34,20 @@ class Planted:
 
 ERRORS = (
     Planted(
+        "ConvNeXt's third stage as one group",
+        "jaxvision/models/convnext.py",
+        "merged=(0, 0, 3, 0)",
+        "merged=(0, 0, 0, 0)",
+        "tests/optim/test_groups.py::test_convnexts_own_groups_are_its_codes",
+    ),
+    Planted(
+        "ResNeSt's DropBlock with one mask for all channels",
+        "jaxvision/models/drop_block.py",
+        "jax.random.uniform(key, (groups, height, width, channels))",
+        "jax.random.uniform(key, (groups, height, width, 1))",
+        "tests/models/test_drop_block.py::test_masks_are_the_sources",
+    ),
+    Planted(
         "DeiT's learning rate one epoch early",
         "jaxvision/optim/schedules.py",
         "jnp.maximum(clock - delay, 0.0)",

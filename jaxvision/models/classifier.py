@@ -26,11 +26,14 @@ class LayerGroups(NamedTuple):
       block: parameters of a block; its groups are the numbers that identify it (stage and block, say), and a group
         that took no part in the match counts as 0.
       neck: parameters behind the last block, which count with it; "" for none.
+      merged: consecutive blocks that form one layer, for each stage, which is the first number of a block; 0: the whole
+        stage. Empty: every block is a layer.
     """
 
     stem: str
     block: str
     neck: str = ""
+    merged: tuple[int, ...] = ()
 
 
 class Classifier(nn.Module, kw_only=True):
@@ -49,12 +52,14 @@ class Classifier(nn.Module, kw_only=True):
       bn_groups: equal parts of the batch that batch normalisation takes statistics of, each by itself.
       remat: recompute each block's activations in the backward pass, to save memory.
       dtype: of the computation. Parameters, statistics and logits are float32.
-      layer_groups: see :class:`LayerGroups`.
+      layer_groups: see :class:`LayerGroups`; as timm groups them.
+      paper_layer_groups: as the paper's code groups them, where that differs from timm's.
       attends: whether attention is most of the work; the options of XLA's CPU compiler depend on it.
       takes_drop_block: whether ``__call__`` takes ``drop_block``, the rate of DropBlock in training.
     """
 
     layer_groups: ClassVar[LayerGroups]
+    paper_layer_groups: ClassVar[LayerGroups | None] = None
     attends: ClassVar[bool] = False
     takes_drop_block: ClassVar[bool] = False
 

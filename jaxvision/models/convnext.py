@@ -102,6 +102,8 @@ class ConvNeXt(Classifier):
     """
 
     layer_groups = LayerGroups(stem="stem", block=r"stages\.(\d+)(?:\.blocks\.(\d+))?", neck="norm_pre")
+    # optim_factory.py: stages 0, 1 and 3 whole, stage 2 by three blocks; 12 layers and the stem in S, B and L.
+    paper_layer_groups = layer_groups._replace(merged=(0, 0, 3, 0))
 
     depths: tuple[int, int, int, int]
     widths: tuple[int, int, int, int]

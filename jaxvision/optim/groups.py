@@ -9,21 +9,29 @@ from typing import Any
 import jax
 
 from jaxvision.errors import UserError
-from jaxvision.models.classifier import LayerGroups
+from jaxvision.models.classifier import Classifier, LayerGroups
 from jaxvision.optim.rules import Rules, match_rules, parameter_names
+
+# Which layers layer-wise decay counts: timm's, every block; those of the paper's code.
+LAYER_GROUPS = ("timm", "paper")
 
 
 def layer_ids(names: Sequence[str], groups: LayerGroups) -> list[int]:
-    """The layer of each parameter, counted from 0, the stem, to the classifier, as timm groups them.
+    """The layer of each parameter, counted from 0, the stem, to the classifier.
 
     Args:
       names: parameter names, "layer1.0.conv1.weight"; a rank behind them, ":4d", does not matter.
       groups: of the network's family.
     """
-    stem, block, neck = (re.compile(rf"(?:{pattern})\b") for pattern in groups)
+    stem, block, neck = (re.compile(rf"(?:{pattern})\b") for pattern in (groups.stem, groups.block, groups.neck))
 
     def numbers(match: re.Match[str]) -> tuple[int, ...]:
-        return (1, *(int(number or 0) for number in match.groups()))
+        found = tuple(int(number or 0) for number in match.groups())
+        if groups.merged:
+            stage, index = found
+            count = groups.merged[stage]
+            found = (stage, index // count if count else 0)
+        return (1, *found)
 
     blocks = [numbers(match) for name in names if (match := block.match(name))]
     last = max(blocks, default=(1,))
@@ -38,6 +46,22 @@ def layer_ids(names: Sequence[str], groups: LayerGroups) -> list[int]:
     places = [place(name) for name in names]
     order = {key: i for i, key in enumerate(sorted(set(places)))}
     return [order[key] for key in places]
+
+
+def choose_groups(kind: str, family: type[Classifier]) -> LayerGroups:
+    """A family's layers, one of :data:`LAYER_GROUPS`.
+
+    Raises:
+      UserError: "paper" for a family whose paper's code has no layers of its own.
+    """
+    if kind == "timm":
+        return family.layer_groups
+    if family.paper_layer_groups is None:
+        raise UserError(
+            f'config.optimizer.layer_groups = "paper": {family.__name__} has timm\'s groups of layers only, set it to '
+            '"timm"'
+        )
+    return family.paper_layer_groups
 
 
 def rate_multiples(

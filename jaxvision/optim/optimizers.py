@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxvision.models.classifier import LayerGroups
-from jaxvision.optim.groups import rate_multiples
+from jaxvision.optim.groups import LAYER_GROUPS, rate_multiples
 from jaxvision.optim.rules import ALL, KERNELS_ONLY, Rules, match_rules, regex_problem, rules_problem
 from jaxvision.options import option
 
@@ -218,7 +218,12 @@ class OptimizerConfig:
     )
     rate_rules: Rules = option(ALL, "(regex, multiple of the learning rate) pairs", low=0, check=rules_problem)
     layer_decay: float = option(
-        1.0, "multiple of the learning rate from one block to the block before it", above=0, high=1
+        1.0, "multiple of the learning rate from one layer to the layer before it", above=0, high=1
+    )
+    layer_groups: str = option(
+        "timm",
+        'layers that layer_decay counts: "timm": every block; "paper": as the paper\'s code groups them (ConvNeXt: 12)',
+        choices=LAYER_GROUPS,
     )
     freeze: str = option(
         "",
@@ -244,7 +249,8 @@ def make_optimizer(config: OptimizerConfig, params: Any, groups: LayerGroups | N
     Args:
       config: see :class:`OptimizerConfig`.
       params: nested dicts of arrays.
-      groups: the ``layer_groups`` of the network's family; needed for ``config.layer_decay``.
+      groups: the layers of the network's family, see :func:`~jaxvision.optim.groups.choose_groups`; needed for
+        ``config.layer_decay``.
 
     Raises:
       UserError: rules that do not match each parameter exactly once, or a regex that freezes none or all.

@@ -11,14 +11,18 @@ from jaxvision.run.checkpoint import Checkpointer
 from jaxvision.weights.state_dict import State, torch_layout
 
 
-def weights_source(text: str) -> Path | State:
-    """A config's text as something :func:`jaxvision.load_weights` takes: a file's path, or the EMA of a run's workdir.
+def weights_source(text: str, *, ema: bool = True) -> Path | State:
+    """A config's text as something :func:`jaxvision.load_weights` takes: a file's path, or the weights of a workdir.
+
+    Args:
+      text: path of a file or of a run's workdir.
+      ema: of a workdir, whether to take the EMA; otherwise the raw weights.
 
     Raises:
       UserError: it is a folder without a usable checkpoint.
     """
     path = Path(text).expanduser()
-    return run_weights(path, ema=True)[0] if path.is_dir() else path
+    return run_weights(path, ema=ema)[0] if path.is_dir() else path
 
 
 def run_weights(workdir: Path, *, ema: bool, step: int | None = None) -> tuple[State, dict[str, Any], int]:

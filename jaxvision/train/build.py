@@ -24,6 +24,7 @@ from jaxvision.models.variables import init_variables
 from jaxvision.ops.dtypes import default_dtype
 from jaxvision.ops.process import run_one_at_a_time
 from jaxvision.ops.program import compiler_options, prepare_train_step
+from jaxvision.optim.groups import choose_groups
 from jaxvision.optim.optimizers import make_optimizer
 from jaxvision.optim.schedules import make_schedule
 from jaxvision.run.weights import weights_source
@@ -174,17 +175,18 @@ def build_network(config: Config, source: sources.Source) -> Network:
 def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainState, optax.GradientTransformation]:
     """The replicated state before the first step, and its optimizer."""
     variables = init_variables(network.module, jax.random.key(config.seed))
-    optimizer = make_optimizer(config.optimizer, variables["params"], network.module.layer_groups)
+    groups = choose_groups(config.optimizer.layer_groups, type(network.module))
+    optimizer = make_optimizer(config.optimizer, variables["params"], groups)
     return sharding.replicate(mesh, create_state(variables, optimizer)), optimizer
 
 
 def load_initial_weights(config: Config, network: Network, state: TrainState, mesh: Mesh) -> TrainState:
     """The state before the first step with the weights of ``config.model.weights``; the EMA starts there, too.
 
-    A file, as :func:`jaxvision.load_weights` takes it, or the workdir of a run, whose average is taken. A
-    classifier for another number of classes stays fresh.
+    A file, as :func:`jaxvision.load_weights` takes it, or the workdir of a run, whose EMA or raw weights are
+    taken (``config.model.weights_ema``). A classifier for another number of classes stays fresh.
     """
-    state_dict = loading.read(network.module, weights_source(config.model.weights))
+    state_dict = loading.read(network.module, weights_source(config.model.weights, ema=config.model.weights_ema))
     fresh = {"params": sharding.fetch(state.params), "batch_stats": sharding.fetch(state.batch_stats)}
     loaded = loading.fill(network.module, fresh, 3, state_dict, fresh_classifier=True)
     new = sharding.replicate(mesh, (loaded, loaded))
