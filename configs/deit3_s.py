@@ -2,9 +2,10 @@
 
   python -m jaxvision.main --config configs/deit3_s.py --workdir runs/deit3_s  # also :b, b,digits, b,folder=PATH
 
-Source: facebookresearch/deit README_revenge.md, augment.py, main.py. Published top-1: S 81.4 at 224 px; B 82.8 after
-these 800 epochs at 192 px and 83.8 after 20 more at 224 px (configs/finetune.py), on 8 GPUs; timm's evaluation (crop
-0.9) of the final weights 81.382, 83.800.
+Source: facebookresearch/deit README_revenge.md, models_v2.py, augment.py, main.py. Published top-1 (its table and its
+log): S 81.4 at 224 px; B 82.8 after these 800 epochs at 192 px, and 83.8 after 20 more at 224 px
+(configs/deit3_finetune.py); timm's evaluation (crop 0.9) of the final weights 81.382, 83.800.
+Hardware: 8 GPUs x 256, for both.
 
 What follows it: LAMB with its clipping at 1, batch 2048, rate 4e-3 / 3e-3, 800 epochs, 5 of warm-up from 1e-6 under a
 cosine to 1e-5, set per epoch and, as there, one epoch late, decay 0.05 (not on vectors, positions and tokens), BCE

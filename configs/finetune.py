@@ -7,8 +7,8 @@ r"""Fine-tuning: any model from trained weights on other images, with a fresh cl
   ... --config.optimizer.layer_decay=1.0       # the same rate everywhere
 
 No published claim: AdamW with layer-wise decay 0.75, 30 epochs, and mild augmentation, a start from which to go on.
-ConvNeXt's own fine-tuning (B, 384 px): batch 512, rate 5e-5, no warm-up, decay 1e-8, layer decay 0.7, stochastic
-depth 0.8. DeiT-III's (B, 192 to 224 px): batch 512, rate 1e-5, 20 epochs with 5 of warm-up, decay 0.1, RandAugment m9.
+Layers are timm's, one for each block; of ConvNeXts `--config.optimizer.layer_groups=paper` takes the paper's 12. The
+papers' own fine-tuning of ConvNeXt and DeiT-III is in configs/convnext_finetune.py and configs/deit3_finetune.py.
 
 Really run here: `:resnet10t,digits` for a few steps in CI.
 """

@@ -254,8 +254,8 @@ def test_changes_against_a_checkpoint_s_config():
 
 
 def test_arguments_of_recipes_are_named_without_gaps():
-    with pytest.raises(UserError, match=r"unknown variant 'cifar10' of resnet50_a1\. Known: digits, folder=PATH$"):
-        load_config("configs/resnet50_a1.py:cifar10", [])
+    with pytest.raises(UserError, match=r"unknown variant 'cifar10' of seresnext50\. Known: digits, folder=PATH$"):
+        load_config("configs/seresnext50.py:cifar10", [])
 
 
 def test_decay_all_but():

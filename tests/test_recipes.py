@@ -19,9 +19,9 @@ from jaxvision.train import build, inputs, sharding
 
 RECIPES = {
     "resnet_rs50": ["", "digits", "101", "152", "200", "270", "350", "420,folder=/data/x"],
-    "resnet50_a1": ["", "digits", "folder=/data/x"],
-    "resnet50_a2": ["", "digits"],
-    "resnet50_a3": ["", "digits"],
+    "resnet50_a1": ["", "hard", "digits", "folder=/data/x"],
+    "resnet50_a2": ["", "soft", "digits"],
+    "resnet50_a3": ["", "soft,digits"],
     "resnet50d_a1": ["", "digits"],
     "resnet50_tv2": ["", "digits"],
     "seresnext50": ["", "digits"],
@@ -32,6 +32,8 @@ RECIPES = {
     "swin_t": ["", "s", "b,digits"],
     "deit_s": ["", "ti", "b", "ti,folder=/data/x"],
     "deit3_s": ["", "b", "b,digits"],
+    "deit3_finetune": ["", "l", "s384", "b384", "l384", "s384,digits"],
+    "convnext_finetune": ["", "l", "b,digits"],
     "vit_s16": ["", "300", "digits"],
     "finetune": ["convnext_tiny,folder=/data/x", "resnet10t,digits", "deit3_small_patch16_224,tfds=cifar10"],
 }
@@ -53,7 +55,7 @@ def load(name, argument=""):
 @pytest.mark.parametrize(("name", "argument"), CASES)
 def test_every_config_is_valid_and_its_rules_fit_its_model(name, argument):
     c = load(name, argument)
-    if name == "finetune":
+    if "finetune" in name:
         with pytest.raises(UserError, match=r"config\.model\.weights has to be given: --config\.model\.weights="):
             config_lib.resolve(c)
         c.model.weights = "x"

@@ -111,7 +111,9 @@ def test_distillation_in_the_step_is_deits(kind, tmp_path):
     """A distilled student and a teacher with other normalisation, against DeiT's formula in torch on timm's models."""
     reference = trained_like("resnet10t", num_classes=7).eval()
     torch.save(reference.state_dict(), tmp_path / "teacher.pth")
-    teacher = TeacherConfig(name="resnet10t", weights=str(tmp_path / "teacher.pth"), kind=kind, alpha=0.3)
+    teacher = TeacherConfig(
+        name="resnet10t", weights=str(tmp_path / "teacher.pth"), kind=kind, alpha=0.3, temperature=3.0
+    )
     c = config_lib.Config(teacher=teacher)
     spec = model_spec("vit_tiny_patch16_224")  # mean and deviation 0.5
     assert spec.mean != model_spec("resnet10t").mean
