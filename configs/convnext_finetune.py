@@ -30,6 +30,7 @@ def get_config(arg=""):
     c = base_config()
     c.batch_size = 512
     c.epochs = 30.0
+    c.replicas = 16
     c.model.name, c.model.drop_path_rate = MODELS[variant]
     c.model.image_size = 384
     c.model.weights = REQUIRED

@@ -23,13 +23,13 @@ Really run here: `:s384,digits` for a few steps in CI. No ImageNet run yet.
 from jaxvision.config import REQUIRED, base_config
 from jaxvision.recipes import decay_all_but, parse_argument, use_data
 
-# model, pixels, stochastic depth
+# model, pixels, stochastic depth, GPUs
 MODELS = {
-    "b": ("deit3_base_patch16_224", 224, 0.2),
-    "l": ("deit3_large_patch16_224", 224, 0.45),
-    "s384": ("deit3_small_patch16_384", 384, 0.0),
-    "b384": ("deit3_base_patch16_384", 384, 0.15),
-    "l384": ("deit3_large_patch16_384", 384, 0.4),
+    "b": ("deit3_base_patch16_224", 224, 0.2, 8),
+    "l": ("deit3_large_patch16_224", 224, 0.45, 8),
+    "s384": ("deit3_small_patch16_384", 384, 0.0, 8),
+    "b384": ("deit3_base_patch16_384", 384, 0.15, 16),
+    "l384": ("deit3_large_patch16_384", 384, 0.4, 32),
 }
 NOT_DECAYED = r".*(:[01]d|pos_embed:3d|_token:3d)"
 
@@ -39,7 +39,7 @@ def get_config(arg=""):
     c = base_config()
     c.batch_size = 512
     c.epochs = 20.0
-    c.model.name, c.model.image_size, c.model.drop_path_rate = MODELS[variant]
+    c.model.name, c.model.image_size, c.model.drop_path_rate, c.replicas = MODELS[variant]
     c.model.drop_path_rule = "constant"
     c.model.weights = REQUIRED
     c.data.resize = "bicubic"

@@ -63,22 +63,22 @@ CONVNEXT_FINETUNE = {
 
 
 @pytest.mark.parametrize(
-    ("recipe", "stated", "model", "pixels", "rate"),
+    ("recipe", "stated", "model", "pixels", "rate", "gpus"),
     [
-        ("deit3_finetune.py", DEIT3_FINETUNE, "deit3_base_patch16_224", 224, 0.2),
-        ("deit3_finetune.py:l", DEIT3_FINETUNE, "deit3_large_patch16_224", 224, 0.45),
-        ("deit3_finetune.py:s384", DEIT3_FINETUNE, "deit3_small_patch16_384", 384, 0.0),
-        ("deit3_finetune.py:b384", DEIT3_FINETUNE, "deit3_base_patch16_384", 384, 0.15),
-        ("deit3_finetune.py:l384", DEIT3_FINETUNE, "deit3_large_patch16_384", 384, 0.4),
-        ("convnext_finetune.py", CONVNEXT_FINETUNE, "convnext_base", 384, 0.8),
-        ("convnext_finetune.py:l", CONVNEXT_FINETUNE, "convnext_large", 384, 0.95),
+        ("deit3_finetune.py", DEIT3_FINETUNE, "deit3_base_patch16_224", 224, 0.2, 8),
+        ("deit3_finetune.py:l", DEIT3_FINETUNE, "deit3_large_patch16_224", 224, 0.45, 8),
+        ("deit3_finetune.py:s384", DEIT3_FINETUNE, "deit3_small_patch16_384", 384, 0.0, 8),
+        ("deit3_finetune.py:b384", DEIT3_FINETUNE, "deit3_base_patch16_384", 384, 0.15, 16),
+        ("deit3_finetune.py:l384", DEIT3_FINETUNE, "deit3_large_patch16_384", 384, 0.4, 32),
+        ("convnext_finetune.py", CONVNEXT_FINETUNE, "convnext_base", 384, 0.8, 16),
+        ("convnext_finetune.py:l", CONVNEXT_FINETUNE, "convnext_large", 384, 0.95, 16),
     ],
 )
-def test_fine_tuning_has_the_values_of_its_command_line(recipe, stated, model, pixels, rate):
+def test_fine_tuning_has_the_values_of_its_command_line(recipe, stated, model, pixels, rate, gpus):
     c = load(recipe)
     assert c.model.weights == config_lib.REQUIRED
     flat = config_lib.flatten(c)
-    stated = stated | {"model.name": model, "model.image_size": pixels, "model.drop_path_rate": rate}
+    stated = stated | {"model.name": model, "model.image_size": pixels, "model.drop_path_rate": rate, "replicas": gpus}
     assert {name: flat[name] for name in stated} == stated
 
 

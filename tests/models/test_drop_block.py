@@ -106,7 +106,7 @@ def test_the_recipe_has_the_sources_dropblock_in_the_last_two_stages(monkeypatch
     seen = []
     monkeypatch.setattr(resnest, "shared_drop_block", lambda y, rate, key, groups: seen.append(y.shape[1:]) or y)
     rngs = {"params": jax.random.key(0), "drop_path": jax.random.key(1)}
-    jax.eval_shape(lambda: module.init(rngs, jnp.zeros((8, 224, 224, 3)), train=True, drop_block=0.1))
+    jax.eval_shape(lambda: module.init(rngs, jnp.zeros((64, 224, 224, 3)), train=True, drop_block=0.1))
     assert seen == [(28, 28, 256), (28, 28, 256), (14, 14, 1024), (14, 14, 512), (14, 14, 512), (7, 7, 2048)]
 
 
