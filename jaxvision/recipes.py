@@ -88,17 +88,18 @@ def strikes_back(variant: str, model: str, targets: str) -> ConfigDict:
     clipping at 1, batch 2048, cosine with 5 epochs of warm-up set per epoch, BCE, RandAugment m7 (A3: m6) mstd0.5
     inc1, Mixup 0.2 (A1) or 0.1 with CutMix 1.0, stochastic depth 0.05 and three repeated augmentations (not A3), label
     smoothing 0.1 in A1, BN per device, evaluation at 224 px with crop 0.95. The rates of the first and the last epoch,
-    1e-4 and 1e-6, and the filters of training crops and of RandAugment's geometry, bilinear or bicubic at random, were the
+    1e-4 and 1e-6, and the filters of training crops and of RandAugment's geometry, bilinear or bicubic at random, were
     defaults of timm's script at the release (commit 93901e99, October 2021). There is no average in it: the raw weights
     are what was published.
 
     Not settled, because the authors' command lines are not public:
 
-    * The targets of mixed images. timm got its option for a threshold, above which a class counts in full, on
-      2021-09-23, a week before the paper. Public command lines for A2 (of ML-Decoder, NEXcepTion and SpatialBias, among
-      others) all set it to 0.2; none without it was found, and the ports, which leave mixed targets as they are, end
-      0.2 to 0.3 points lower. So A2 and A3 have it. In A1 it would undo the label smoothing that the paper lists, and
-      no command line is known: A1 leaves the targets as they are.
+    * The targets of mixed images. The paper regards every class of a mix as present. timm got an option for that, a
+      threshold above which a class counts in full, on 2021-09-23 (commit 0387e605), a week before the paper; until then
+      it took the targets as they are mixed. Others' command lines for A2 disagree: those of ML-Decoder, NEXcepTion and
+      SpatialBias set the threshold to 0.2, those of Adan and of naver-ai/augsub set none. mmpretrain has none, either,
+      and got 0.3 less than the paper with A1 and A2. So A2 and A3 have the threshold here. In A1 it would undo the
+      label smoothing that the paper lists, and no command line with it is known: A1 leaves the targets as they are.
     * timm's script also appended 10 epochs at the last rate, unless told otherwise; they are not here.
 
     Args:
