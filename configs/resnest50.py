@@ -9,8 +9,9 @@ at 224 px, 82.83 at 256, 83.84 at 320, 84.54 at 416; timm's evaluation 80.958, 8
 What follows it: Nesterov SGD, batch 8192 / 4096 / 2048 / 2048, rate 0.1 per 256, 270 epochs, cosine with 5 of
 warm-up, decay 1e-4 on kernels, smoothing 0.1, Mixup 0.2 of the whole batch, ResNeSt's own AutoAugment, color jitter
 0.4, lighting 0.1, DropBlock of its code, three per block of the last two stages, with a rate that rises to 0.1, last
-scale 0, dropout 0.2 in 200 and 269, BN per device. 50 and 101: torchvision's crop, MXNet's bilinear filter, which does
-not antialias; 200 and 269: EfficientNet's crop of 10 % at least, Pillow's bicubic, evaluation of size / (size + 32).
+scale 0, dropout 0.2 in 200 and 269, BN per device. 50 and 101: torchvision's crop, MXNet's bilinear filter without
+antialiasing and its saturation, which blends with blue. 200 and 269: EfficientNet's crop of 10 % at least, Pillow's
+bicubic, evaluation of size / (size + 32).
 What differs: AutoAugment runs on the crop, there on the full image before it.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
@@ -38,6 +39,7 @@ def get_config(arg=""):
     c.model.drop_block_rate = 0.1
     c.model.drop_block = "resnest"
     if c.model.image_size < 320:
+        c.augment.mxnet_saturation = True
         c.data.resize = c.eval.interpolation = "linear"
         c.eval.crop_pct = 0.875
     else:

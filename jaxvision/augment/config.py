@@ -43,6 +43,10 @@ class AugmentConfig:
         low=0,
         high=10,
     )
+    mxnet_saturation: bool = option(
+        False,
+        "the color jitter's saturation blends with 0.114 of blue, an error of MXNet's code, not with the gray level",
+    )
     lighting: float = option(
         0.0, "standard deviation of noise along the principal components of ImageNet's colors; 0: none", low=0, high=10
     )

@@ -112,16 +112,8 @@ def blend(degenerate: jax.Array, images: jax.Array, factor: jax.Array | float) -
     return to_uint8(degenerate + factor * (images - degenerate))
 
 
-def normalise(
-    images: jax.Array,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    dtype: jnp.dtype | type,
-    added: jax.Array | None = None,
-) -> jax.Array:
-    """``(images / 255 + added - mean) / std`` in float32, cast to ``dtype``; ``added`` is (B, 1, 1, C) or None."""
+def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...], dtype: jnp.dtype | type) -> jax.Array:
+    """``(images / 255 - mean) / std`` in float32, cast to ``dtype``."""
     scale = 1.0 / (255.0 * np.array(std, np.float32))
     offset = np.array(mean, np.float32) / np.array(std, np.float32)
-    if added is not None:
-        offset = offset - added / np.array(std, np.float32)
     return (images.astype(jnp.float32) * scale - offset).astype(dtype)

@@ -52,27 +52,31 @@ def color_jitter(config: AugmentConfig, network: NetworkInput) -> Stage | None:
     """Brightness, contrast and saturation; see :func:`color.color_jitter`."""
     if not config.color_jitter:
         return None
-    return Stage(
-        color.JITTER_UNIFORMS, lambda images, uniforms: color.color_jitter(images, uniforms, config.color_jitter)
-    )
+
+    def apply(images: jax.Array, uniforms: jax.Array) -> jax.Array:
+        return color.color_jitter(images, uniforms, config.color_jitter, mxnet_saturation=config.mxnet_saturation)
+
+    return Stage(color.JITTER_UNIFORMS, apply)
+
+
+def lighting(config: AugmentConfig, network: NetworkInput) -> Stage | None:
+    """AlexNet's color noise; see :func:`color.lighting`."""
+    if not config.lighting:
+        return None
+    return Stage(color.LIGHTING_UNIFORMS, lambda images, uniforms: color.lighting(images, uniforms, config.lighting))
 
 
 def normalise(config: AugmentConfig, network: NetworkInput) -> Stage:
-    """uint8 pixels to normalised values, with the noise of :func:`color.lighting` where the config asks for it."""
-
-    def apply(images: jax.Array, uniforms: jax.Array) -> jax.Array:
-        added = color.lighting(uniforms, config.lighting) if config.lighting else None
-        return image_ops.normalise(images, network.mean, network.std, network.dtype, added)
-
-    return Stage(color.LIGHTING_UNIFORMS if config.lighting else 0, apply)
+    """uint8 pixels to normalised values."""
+    return Stage(0, lambda images, _: image_ops.normalise(images, network.mean, network.std, network.dtype))
 
 
-STAGES: list[MakeStage] = [flip, tensorflow_randaugment, policy, color_jitter, normalise]
+STAGES: list[MakeStage] = [flip, tensorflow_randaugment, policy, color_jitter, lighting, normalise]
 """The stages in the order in which they are applied; a new one is added here."""
 
 # These split one array of uniforms: each separate draw costs 0.1 to 0.3 s of compilation. Every other stage draws its
 # own, so a new stage leaves the numbers of these as they are.
-DRAWN_TOGETHER = (flip, tensorflow_randaugment, policy, color_jitter, normalise)
+DRAWN_TOGETHER = (flip, tensorflow_randaugment, policy, color_jitter, lighting, normalise)
 ERASING = 1  # folded into the key of a step for random erasing
 
 

@@ -59,7 +59,7 @@ def test_the_packages_own_stages_split_one_draw_in_order():
         if flip:
             images = image_ops.flip(images, u[:, 0] < 0.5)
         images = color.color_jitter(images, u[:, 1:5], 0.3)
-        return image_ops.normalise(images, MEAN, STD, jnp.float32, color.lighting(u[:, 5:], 0.1))
+        return image_ops.normalise(color.lighting(images, u[:, 5:], 0.1), MEAN, STD, jnp.float32)
 
     images = photos_and_noise()
     for flip in (True, False):

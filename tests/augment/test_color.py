@@ -9,7 +9,7 @@ import reference  # noqa: F401 - defines what importing torchvision needs
 from photos import photos_and_noise
 from PIL import Image
 
-from jaxvision.augment import color, image_ops
+from jaxvision.augment import color
 
 RNG = np.random.default_rng(0)
 
@@ -43,13 +43,24 @@ def test_color_jitters_factors_are_torchvisions():
 
 def test_lighting_is_alexnets():
     u = jax.random.uniform(jax.random.key(0), (100_000, 3))
-    added = np.asarray(color.lighting(u, 0.1))[:, 0, 0]
+    added = np.asarray(color.lighting_noise(u, 0.1))[:, 0, 0]
     vectors = np.array(color.EIGENVECTORS)
     expected = (vectors * (0.1 * np.array(color.EIGENVALUES)) ** 2) @ vectors.T
     np.testing.assert_allclose(np.cov(added.T), expected, rtol=0.03, atol=1e-7)
     np.testing.assert_allclose(vectors @ vectors.T, np.eye(3), atol=2e-3)
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     batch = photos_and_noise()
-    expected = (batch / 255 + added[:6, None, None] - np.array(mean)) / np.array(std)
-    found = image_ops.normalise(batch, mean, std, jnp.float32, jnp.asarray(added)[:6, None, None])
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    expected = np.clip(batch + 255 * added[:6, None, None], 0, 255).astype(np.uint8)  # MXNet's saturate_cast
+    np.testing.assert_array_equal(color.lighting(batch, u[:6], 0.1), expected)
+    assert (batch == 255).any() and (expected == 255).any()
+
+
+def test_mxnets_saturation_blends_with_blue():
+    """Alone, where brightness and contrast have the factor 1: the formula of AdjustSaturationImpl, in every order."""
+    batch, u = photos_and_noise(), np.full((6, 4), 0.5, np.float32)
+    u[:, 0], u[:, 3] = (np.arange(6) + 0.5) / 6, RNG.random(6)
+    factor = np.float32(0.6 + 0.8 * u[:, 3])[:, None, None, None]
+    expected = np.clip((1 - factor) * (0.114 * batch[..., 2:]) + factor * batch, 0, 255)
+    found = color.color_jitter(batch, jnp.asarray(u), 0.4, mxnet_saturation=True)
+    # A sum within rounding of a whole level may be truncated to the one below.
+    assert np.abs(found - np.floor(expected)).max() <= 1 and (found != np.floor(expected)).mean() < 0.01
+    assert np.abs(color.color_jitter(batch, jnp.asarray(u), 0.4).astype(int) - expected).mean() > 5
