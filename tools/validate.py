@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from jaxvision.data.plan import Plan
     from jaxvision.files import replace_text
     from jaxvision.train import sharding
+    from jaxvision.train.metrics import in_top_k
     from tools.shared.load_data import open_source
     from tools.shared.load_model import load
 
@@ -74,9 +75,7 @@ def run(args: argparse.Namespace) -> int:
     def step(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
         logits = model(settings.normalise(batch["image"], jnp.dtype(args.dtype)))
         label = jnp.asarray(table)[batch["label"]]
-        # Classes that are not clearly below: ties count against the model, and so do logits that are not finite.
-        better = jnp.sum(~(logits < jnp.take_along_axis(logits, label[:, None], 1)), 1) - 1
-        return jnp.stack([jnp.sum((better < k) & batch["mask"]) for k in (1, 5)])
+        return jnp.stack([jnp.sum((in_top_k(logits, label, k) > 0) & batch["mask"]) for k in (1, 5)])
 
     model = sharding.replicate(mesh, model)
     right, start = np.zeros(2, np.int64), time.perf_counter()

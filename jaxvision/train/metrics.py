@@ -25,9 +25,14 @@ Sums = dict[str, dict[str, jax.Array]]
 
 
 def in_top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
-    """1.0 where fewer than ``k`` logits exceed the label's, else 0.0: float32 (B,). A NaN logit counts as exceeding."""
+    """1.0 where all but fewer than ``k`` other logits are below the label's, else 0.0: float32 (B,) of (B, K) and (B,).
+
+    A tie counts against the label, so constant logits are never right (where K > k), and so does a NaN. This is the one
+    rule of training metrics, evaluation and tools/validate.py.
+    """
     own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-    return (jnp.sum(~(logits <= own), axis=1) < k).astype(jnp.float32)
+    others = jnp.sum(~(logits < own), axis=1) - 1  # the label's logit is not below itself
+    return ((others < k) & ~jnp.isnan(own[:, 0])).astype(jnp.float32)
 
 
 class Metric(NamedTuple):

@@ -75,11 +75,12 @@ def test_a_run_is_validated_as_it_evaluated_itself(photos, monkeypatch, tmp_path
     assert "centre crop of the short side (crop 0.9), resized to 96 px (tf_bicubic)" in str(settings)
 
 
-def test_validate_does_not_reward_nan(photos, data, tmp_path, capsys):
+@pytest.mark.parametrize("factor", [float("nan"), 0.0])
+def test_validate_does_not_reward_nan_and_ties(factor, photos, data, tmp_path, capsys):
     state = dict(torch.load(photos[0] / "w.pth", weights_only=True))
-    state["fc.bias"] = state["fc.bias"] * float("nan")
-    torch.save(state, tmp_path / "nan.pth")
-    args = ["--model", "resnet18", "--weights", tmp_path / "nan.pth", *data, "--image-size", 64]
+    state |= {name: state[name] * factor for name in ("fc.weight", "fc.bias")}
+    torch.save(state, tmp_path / "w.pth")
+    args = ["--model", "resnet18", "--weights", tmp_path / "w.pth", *data, "--image-size", 64]
     assert run(validate, *args) == 0
     assert "top-1 0.000 %, top-5 0.000 %" in capsys.readouterr().out
 
