@@ -2,7 +2,7 @@
 
   python -m jaxvision.main --config configs/convnext_finetune.py --config.model.weights=runs/convnext_b \
       --workdir runs/convnext_b_384
-  # also :l, b,digits, b,folder=PATH; the weights: .safetensors, .pth or a run's workdir
+  # also :l, b,digits, b,folder=PATH, b,tfds=NAME; the weights: .safetensors, .pth or a run's workdir
 
 Source: facebookresearch/ConvNeXt TRAINING.md, main.py, optim_factory.py. Published top-1 (README.md), from the
 weights of 300 epochs at 224 px (the averaged ones, it says for L): B 85.1, L 85.5. Hardware: 16 GPUs x 32.

@@ -1,7 +1,7 @@
 """ConvNeXt-T, -S, -B from scratch: Liu et al. 2022, arXiv 2201.03545.
 
   python -m jaxvision.main --config configs/convnext_t.py --workdir runs/convnext_t
-  # also :s :b, s,digits, s,folder=PATH
+  # also :s :b, s,digits, s,folder=PATH, tfds=NAME
 
 Source: facebookresearch/ConvNeXt TRAINING.md, main.py, optim_factory.py. Published top-1 at 224 px, averaged
 weights: T 82.1, S 83.1, B 83.8 on 32 GPUs; timm's evaluation 82.066, 83.144, 83.838.

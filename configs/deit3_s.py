@@ -1,6 +1,7 @@
 """DeiT-III-S, -B from scratch: Touvron et al. 2022, arXiv 2204.07118.
 
-  python -m jaxvision.main --config configs/deit3_s.py --workdir runs/deit3_s  # also :b, b,digits, b,folder=PATH
+  python -m jaxvision.main --config configs/deit3_s.py --workdir runs/deit3_s
+  # also :b, b,digits, b,folder=PATH, tfds=NAME
 
 Source: facebookresearch/deit README_revenge.md, models_v2.py, augment.py, main.py. Published top-1 (its table and its
 log): S 81.4 at 224 px; B 82.8 after these 800 epochs at 192 px, and 83.8 after 20 more at 224 px

@@ -1,7 +1,7 @@
 """DeiT-S, -Ti, -B from scratch: Touvron et al. 2020, arXiv 2012.12877.
 
   python -m jaxvision.main --config configs/deit_s.py --workdir runs/deit_s
-  # also :ti :b, ti,digits, ti,folder=PATH
+  # also :ti :b, ti,digits, ti,folder=PATH, tfds=NAME
 
 Source: facebookresearch/deit main.py, README_deit.md, samplers.py. Published top-1 at 224 px (README_deit.md): Ti
 72.2, S 79.9, B 81.8; timm's evaluation (crop 0.9) 72.190, 79.856, 81.980. Hardware: Ti and S 4 GPUs x 256, B 16 x 64.

@@ -1,7 +1,7 @@
 """EfficientNet-B0 to B7: Tan & Le 2019, arXiv 1905.11946, with AutoAugment.
 
   python -m jaxvision.main --config configs/efficientnet_b0.py --workdir runs/b0
-  # also :b1 ... :b7, b3,digits, b3,folder=PATH
+  # also :b1 ... :b7, b3,digits, b3,folder=PATH, tfds=NAME
 
 Source: tensorflow/tpu models/official/efficientnet. Published top-1, B0 to B7: 77.1, 79.1, 80.1, 81.6, 82.9, 83.6,
 84.0, 84.3 on TPUs; timm's evaluation 76.882, 78.840, 80.074, 81.648, 83.040, 83.696, 84.124, 84.424.

@@ -1,7 +1,7 @@
 """EfficientNetV2-B0 to B3, -S, -M, -L with progressive learning: Tan & Le 2021, arXiv 2104.00298.
 
   python -m jaxvision.main --config configs/efficientnetv2_b0.py --workdir runs/v2b0
-  # also :b1 :b2 :b3 :s :m :l, s,digits, s,folder=PATH
+  # also :b1 :b2 :b3 :s :m :l, s,digits, s,folder=PATH, tfds=NAME
 
 Source: google/automl efficientnetv2 (the released code, which differs from the paper's Table 6). Published top-1, B0 to
 B3, S, M, L: 78.7, 79.8, 80.5, 82.1, 83.9, 85.2, 85.7 on TPUs; timm's evaluation of the ImageNet-1k weights 78.386,

@@ -16,15 +16,14 @@ Really run here: `:resnet10t,digits` for a few steps in CI.
 from jaxvision.config import REQUIRED, base_config
 from jaxvision.errors import UserError
 from jaxvision.models.registry import lookup, model_spec
-from jaxvision.recipes import decay_all_but, use_data
+from jaxvision.recipes import decay_all_but, names_data, use_data
 
 NOT_DECAYED = r".*(:[01]d|pos_embed:3d|_token:3d)"
 
 
 def get_config(arg=""):
     model, _, data = arg.partition(",")
-    name, _, value = data.partition("=")
-    if not model or not (data == "digits" or (name in ("folder", "tfds") and value)):
+    if not model or not names_data(data):
         raise UserError("name a model and data: configs/finetune.py:MODEL,folder=PATH or MODEL,tfds=NAME, MODEL,digits")
     lookup(model)
     spec = model_spec(model)
@@ -51,9 +50,5 @@ def get_config(arg=""):
     c.eval.crop_pct = spec.crop_pct
     c.eval.crop_mode = spec.crop_mode
     c.eval.interpolation = spec.interpolation
-    if name == "tfds":
-        c.data.name = value
-        c.data.eval_split = "test"
-    else:
-        use_data(c, data)
+    use_data(c, data)
     return c

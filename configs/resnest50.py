@@ -1,7 +1,7 @@
 """ResNeSt-50, -101, -200, -269: Zhang et al. 2020, arXiv 2004.08955.
 
   python -m jaxvision.main --config configs/resnest50.py --workdir runs/resnest50
-  # also :101 :200 :269, 101,digits, 101,folder=PATH
+  # also :101 :200 :269, 101,digits, 101,folder=PATH, tfds=NAME
 
 Source: zhanghang1989/ResNeSt scripts/gluon/train.py (the runs behind the weights). Published top-1 on 64 GPUs: 81.03
 at 224 px, 82.83 at 256, 83.84 at 320, 84.54 at 416; timm's evaluation 80.958, 82.916, 83.880, 84.542.

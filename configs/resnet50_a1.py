@@ -1,6 +1,7 @@
 """ResNet-50 "strikes back" A1: Wightman et al. 2021, arXiv 2110.00476. 600 epochs at 224 px.
 
-  python -m jaxvision.main --config configs/resnet50_a1.py --workdir runs/a1  # also :hard, digits, folder=PATH
+  python -m jaxvision.main --config configs/resnet50_a1.py --workdir runs/a1
+  # also :hard, digits, folder=PATH, tfds=NAME
 
 Published: 80.4 % top-1 at 224 px (the paper's abstract), timm's evaluation of its weights 80.382
 (results-imagenet.csv). Hardware: 4 V100, 512 images each. It has no average: report top1, not ema_top1.

@@ -1,6 +1,7 @@
 """ResNet-50 "strikes back" A2: Wightman et al. 2021, arXiv 2110.00476. 300 epochs at 224 px.
 
-  python -m jaxvision.main --config configs/resnet50_a2.py --workdir runs/a2  # also :soft, digits, folder=PATH
+  python -m jaxvision.main --config configs/resnet50_a2.py --workdir runs/a2
+  # also :soft, digits, folder=PATH, tfds=NAME
 
 Published: 79.8 % top-1 at 224 px (79.72 +- 0.1 over 100 seeds), timm's evaluation of its weights 79.828
 (results-imagenet.csv). Hardware: 4 V100, 512 images each. It has no average: report top1, not ema_top1.

@@ -1,6 +1,7 @@
 """ResNet-50 "strikes back" A3: Wightman et al. 2021, arXiv 2110.00476. 100 epochs at 160 px: the cheapest anchor.
 
-  python -m jaxvision.main --config configs/resnet50_a3.py --workdir runs/a3  # also :soft, digits, folder=PATH
+  python -m jaxvision.main --config configs/resnet50_a3.py --workdir runs/a3
+  # also :soft, digits, folder=PATH, tfds=NAME
 
 Published: 78.1 % top-1 at 224 px, timm's evaluation of its weights 78.052, at 160 px 75.994 (results-imagenet.csv).
 Hardware: 4 V100, 512 images each. It has no average: report top1, not ema_top1.

@@ -1,6 +1,6 @@
 """ResNet-50 IMAGENET1K_V2: torchvision's "new recipe with FixRes".
 
-  python -m jaxvision.main --config configs/resnet50_tv2.py         # also :digits, :folder=PATH
+  python -m jaxvision.main --config configs/resnet50_tv2.py         # also :digits, :folder=PATH, :tfds=NAME
 
 Source: pytorch/vision issue 3995 and PR 6433, references/classification. Published: 80.858 % top-1 (train 176,
 test 224 px) on 8 GPUs; timm's evaluation 80.846.

@@ -1,6 +1,7 @@
 """ResNet-50-D with the A1 recipe of "ResNet strikes back": Wightman et al. 2021, arXiv 2110.00476. 600 epochs.
 
-  python -m jaxvision.main --config configs/resnet50d_a1.py --workdir runs/50d  # also :hard, digits, folder=PATH
+  python -m jaxvision.main --config configs/resnet50d_a1.py --workdir runs/50d
+  # also :hard, digits, folder=PATH, tfds=NAME
 
 Published: timm's evaluation of its weights gives 80.730 % top-1 at 224 px, 81.466 at 288 (results-imagenet.csv); the
 values are those of A1 for ResNet-50. Hardware: 4 V100, 512 images each, as A1. It has no average: report top1, not

@@ -2,7 +2,7 @@
 
   python -m jaxvision.main --config configs/resnet_rs50.py --workdir runs/rs50
   python -m jaxvision.main --config configs/resnet_rs50.py:digits        # the same program, no download
-  # also :101 :152 :200 :270 :350 :420, 152,digits, 152,folder=PATH
+  # also :101 :152 :200 :270 :350 :420, 152,digits, 152,folder=PATH, tfds=NAME
 
 Published top-1 (tensorflow/tpu, ReLU), 350 epochs at batch 4096 on TPUs: 50 at 160 px 78.8, 101 at 192 px 81.2,
 152 at 256 px 83.0, 200 at 256 px 83.4, 270 at 256 px 83.8, 350 at 320 px 84.2, 420 at 320 px 84.4. Model Garden's

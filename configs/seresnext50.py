@@ -1,6 +1,7 @@
 """SE-ResNeXt-50 32x4d with timm's documented ResNeXt-50 command.
 
-  python -m jaxvision.main --config configs/seresnext50.py --workdir runs/seresnext50  # also :digits, :folder=PATH
+  python -m jaxvision.main --config configs/seresnext50.py --workdir runs/seresnext50
+  # also :digits, :folder=PATH, :tfds=NAME
 
 Source: timm hfdocs/source/training_script.mdx, the command for resnext50_32x4d (79.762 % top-1, on 8 GPUs), which it
 says suits SE-ResNeXt-50. The article's weights, seresnext50_32x4d.racm_in1k, have 81.268 at 224 px and 82.186 at 288,

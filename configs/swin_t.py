@@ -1,7 +1,7 @@
 """Swin-T, -S, -B from scratch: Liu et al. 2021, arXiv 2103.14030.
 
   python -m jaxvision.main --config configs/swin_t.py --workdir runs/swin_t
-  # also :s :b, s,digits, s,folder=PATH
+  # also :s :b, s,digits, s,folder=PATH, tfds=NAME
 
 Source: microsoft/Swin-Transformer config.py, lr_scheduler.py, optimizer.py. Published top-1 at 224 px: T 81.2
 (paper 81.3), S 83.2 (83.0), B 83.5 on 8 GPUs; timm's evaluation 81.388, 83.228, 83.604.

@@ -1,6 +1,7 @@
 """ViT-S/16, the plain baseline of big_vision: Beyer et al. 2022, arXiv 2205.01580.
 
-  python -m jaxvision.main --config configs/vit_s16.py --workdir runs/vit_s16  # also :300, 300,digits, folder=PATH
+  python -m jaxvision.main --config configs/vit_s16.py --workdir runs/vit_s16
+  # also :300, 300,digits, folder=PATH, tfds=NAME
 
 Source: google-research/big_vision configs/vit_s16_i1k.py. Published top-1 at 224 px: 76.5 after 90 epochs (the
 default), 80.0 after 300, on 8 TPU cores, train[:99%], without label smoothing, average, stochastic depth and dropout.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from jaxvision.augment import make_normalise
 from jaxvision.data import decode
+from jaxvision.data.classes import imagenet_classes as imagenet_classes
 from jaxvision.data.resizing import PIL_FILTERS
 from jaxvision.errors import UserError
 from jaxvision.models.registry import ModelSpec
@@ -90,9 +90,3 @@ def preprocessing(
             raise UserError(f"{spec.name}.{spec.tag} has no other test setting than {spec.input_size} px")
         own, own_crop = spec.test_input_size or own, spec.test_crop_pct or own_crop
     return Preprocessing(size or own, crop_pct or own_crop, spec.crop_mode, spec.interpolation, spec.mean, spec.std)
-
-
-def imagenet_classes() -> list[tuple[str, str]]:
-    """ImageNet's 1000 classes, each as (WordNet id, name), in the order of every published classifier."""
-    text = importlib.resources.files("jaxvision.data").joinpath("imagenet_classes.txt").read_text()
-    return [(line[:9], line[10:]) for line in text.splitlines()]

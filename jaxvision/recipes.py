@@ -10,9 +10,11 @@ from jaxvision.config import base_config
 from jaxvision.errors import UserError, did_you_mean
 from jaxvision.optim.rules import decay_all_but as decay_all_but
 
+DATA = ("digits", "folder=PATH", "tfds=NAME")  # instead of ImageNet; see use_data
+
 
 def parse_argument(argument: str, models: Sequence[str], recipe: str) -> tuple[str, str]:
-    """Splits a config's argument into model and data: "", "s", "digits", "s,digits", "s,folder=PATH".
+    """Splits a config's argument into model and data: "", "s", "digits", "s,digits", "s,folder=PATH", "tfds=NAME".
 
     Args:
       argument: the text after the colon.
@@ -20,7 +22,7 @@ def parse_argument(argument: str, models: Sequence[str], recipe: str) -> tuple[s
       recipe: its name, for messages.
 
     Returns:
-      The variant, and "", "digits" or "folder=PATH".
+      The variant, and "", "digits", "folder=PATH" or "tfds=NAME".
 
     Raises:
       UserError: an unknown part.
@@ -29,27 +31,34 @@ def parse_argument(argument: str, models: Sequence[str], recipe: str) -> tuple[s
     for part in filter(None, argument.split(",")):
         if part in models:
             model = part
-        elif part == "digits" or (part.startswith("folder=") and len(part) > 7):
+        elif names_data(part):
             data = part
         else:
-            known = [*filter(None, models), "digits", "folder=PATH"]
+            known = [*filter(None, models), *DATA]
             near = did_you_mean(part, known)
             raise UserError(f"unknown variant {part!r} of {recipe}.{near} Known: {', '.join(known)}")
     return model, data
 
 
+def names_data(part: str) -> bool:
+    """Whether part of a config's argument names data, in one of the ways of :data:`DATA`."""
+    name, _, value = part.partition("=")
+    return part == "digits" or (name in ("folder", "tfds") and value != "")
+
+
 def use_data(config: ConfigDict, data: str) -> None:
     """Points a recipe at other data than ImageNet; see :func:`parse_argument`.
 
-    Both keep the recipe's model, optimizer, augmentation and loss, and train on a whole split.
+    All keep the recipe's model, optimizer, augmentation and loss, and train on a whole split.
     "digits" makes a run of minutes on a CPU of it: 32 px, batch 64, a few epochs, the learning rate
     scaled to the batch (by the root for AdamW and LAMB). "folder=PATH" has PATH/train/CLASS/*.jpg
-    and PATH/val/CLASS/*.jpg.
+    and PATH/val/CLASS/*.jpg. "tfds=NAME" is a data set that tfds prepared, with splits train and test.
     """
-    if data.startswith("folder="):
-        config.data.name = "folder"
-        config.data.dir = data.removeprefix("folder=")
-        config.data.train_split = "train"
+    name, _, value = data.partition("=")
+    if name == "folder":
+        config.data.name, config.data.dir, config.data.train_split = "folder", value, "train"
+    elif name == "tfds":
+        config.data.name, config.data.train_split, config.data.eval_split = value, "train", "test"
     elif data == "digits":
         share = 64 / config.batch_size
         factor = share**0.5 if config.optimizer.name in ("adamw", "lamb") else share

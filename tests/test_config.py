@@ -254,7 +254,9 @@ def test_changes_against_a_checkpoint_s_config():
 
 
 def test_arguments_of_recipes_are_named_without_gaps():
-    with pytest.raises(UserError, match=r"unknown variant 'cifar10' of seresnext50\. Known: digits, folder=PATH$"):
+    with pytest.raises(
+        UserError, match=r"unknown variant 'cifar10' of seresnext50\. Known: digits, folder=PATH, tfds=NAME$"
+    ):
         load_config("configs/seresnext50.py:cifar10", [])
 
 

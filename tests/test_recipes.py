@@ -70,6 +70,34 @@ def test_every_config_is_valid_and_its_rules_fit_its_model(name, argument):
         assert (c.data.name, c.data.dir) == ("folder", "/data/x")
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_takes_other_data(name):
+    """The model and its training stay; data and splits change, also where ImageNet's is a part."""
+    model = "resnet50," if name == "finetune" else ""
+    for argument, expected in {
+        "folder=/data/x": ("folder", "/data/x", "train", "validation"),
+        "tfds=imagenette/320px-v2:1.0.0": ("imagenette/320px-v2:1.0.0", "~/tensorflow_datasets", "train", "test"),
+    }.items():
+        c = load(name, model + argument)
+        assert (c.data.name, c.data.dir, c.data.train_split, c.data.eval_split) == expected
+        if name != "finetune":
+            own = config_lib.flatten(load(name))
+            changed = {field for field, value in config_lib.flatten(c).items() if value != own[field]}
+            assert changed <= {"data.name", "data.dir", "data.train_split", "data.eval_split"}
+    for argument in ("folder=", "tfds=", "tfd=x"):
+        with pytest.raises(UserError, match=r"folder=PATH.*tfds=NAME"):
+            load(name, model + argument)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "finetune"])
+def test_every_recipe_states_its_devices_and_the_digits_none(name):
+    c, digits = load(name), load(name, "digits")
+    c.model.weights = digits.model.weights = ""
+    c, digits = config_lib.resolve(c), config_lib.resolve(digits)
+    assert c.replicas > 1 and c.batch_size % c.replicas == 0
+    assert digits.replicas == 0 and digits.grouped() == ()
+
+
 def test_decay_scopes_are_the_papers():
     def decayed(name, argument=""):
         c = load(name, argument)
@@ -95,7 +123,7 @@ def test_decay_scopes_are_the_papers():
 def test_unknown_variants_are_named():
     with pytest.raises(UserError, match=r'unknown variant .digit. of convnext_t. Did you mean "digits"'):
         load("convnext_t", "digit")
-    with pytest.raises(UserError, match="Known: s, b, digits, folder=PATH"):
+    with pytest.raises(UserError, match="Known: s, b, digits, folder=PATH, tfds=NAME"):
         load("deit3_s", "x4")
     for argument in ("", "resnet50", "resnet50,folder=", ",digits"):
         with pytest.raises(UserError, match="name a model and data"):

@@ -30,18 +30,17 @@ if TYPE_CHECKING:
     from jaxvision.data.sources import Source
 
 
-def class_table(source: Source, num_classes: int) -> np.ndarray:
+def label_table(source: Source, num_classes: int) -> np.ndarray:
     """The model's class of each label of the data, int32 (classes of the data,).
 
     Raises:
       UserError: the data has more classes than the model.
     """
-    from jaxvision.preprocessing import imagenet_classes
+    from jaxvision.data.classes import class_table, imagenet_ids
 
-    ids = [wnid for wnid, _ in imagenet_classes()]
-    names = list(source.class_names or [])
-    if num_classes == 1000 and names and set(names) <= set(ids):
-        return np.array([ids.index(name) for name in names], np.int32)
+    ids = imagenet_ids()
+    if num_classes == len(ids) and source.class_names and set(source.class_names) <= set(ids):
+        return class_table(source.class_names, ids, "ImageNet")
     if source.num_classes > num_classes:
         command_line.fail(f"the data has {source.num_classes} classes, the model only {num_classes}")
     return np.arange(source.num_classes, dtype=np.int32)
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     model, settings, identity = load(args)
     source = open_source(args)
-    table = class_table(source, model.num_classes)
+    table = label_table(source, model.num_classes)
     mesh = sharding.make_mesh()
     batch_size = -(-args.batch_size // jax.device_count()) * jax.device_count()
     plan = Plan(len(source), batch_size, seed=0, train=False, shard=0, shards=1)

@@ -45,6 +45,11 @@ class DataConfig:
     dir: str = option("~/tensorflow_datasets", "tfds's data_dir; of folder: the folder; of npz: the file")
     train_split: str = option("train", 'split to train on; of tfds also a slice such as "train[:99%]"')
     eval_split: str = option("validation", "split to evaluate on")
+    class_map: str = option(
+        "",
+        "classes in the order that labels count, such as a pretrained classifier's: a file with one name per line, or "
+        '"imagenet" for its 1000 WordNet ids; empty: as in the data',
+    )
     fold: str = option(
         "",
         '"k/n": train on the training split without its k-th of n parts and evaluate on that part; empty: no',

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxvision.data import digits
+from jaxvision.data.classes import class_table, read_class_map
 from jaxvision.data.config import DataConfig
 from jaxvision.data.tfds import tfds_source
 from jaxvision.data.tfrecord import DataError
@@ -74,6 +75,31 @@ def _shuffled(source: Source, n: int) -> np.ndarray:
     if len(source) < 2 * n:
         raise UserError(f"{len(source)} examples are too few for {n} folds")
     return np.random.default_rng(0).permutation(len(source))
+
+
+class Relabelled:
+    """Another source with the labels of a classifier: ``classes`` in its order, of which the data may lack some.
+
+    Raises:
+      UserError: classes of the data that are not among them, all at once.
+    """
+
+    def __init__(self, source: Source, classes: Sequence[str], *, where: str) -> None:
+        self.source, self.class_names, self.num_classes = source, list(classes), len(classes)
+        self.table = class_table(source.class_names, classes, where)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, index: int) -> tuple[Raw, int]:
+        raw, label = self.source.read(index)
+        return raw, int(self.table[label])
+
+    def where(self, index: int) -> str:
+        return self.source.where(index)
+
+    def verify(self, index: int) -> str | None:
+        return self.source.verify(index)
 
 
 class ArraySource:
@@ -228,11 +254,34 @@ def open_source(config: DataConfig, split: str, *, image_size: int, seed: int) -
       seed: of synthetic images.
 
     Raises:
-      UserError: it is missing (with the commands that get it), damaged, or has no such split.
+      UserError: it is missing (with the commands that get it), damaged, or has no such split; or its classes are not
+        those of ``config.class_map``.
     """
     if config.name in SOURCES:
-        return SOURCES[config.name](config, split, image_size, seed)
-    return tfds_source(config.name, _path(config), split, others=SOURCES)
+        source = SOURCES[config.name](config, split, image_size, seed)
+    else:
+        source = tfds_source(config.name, _path(config), split, others=SOURCES)
+    if config.class_map:
+        classes = read_class_map(config.class_map)
+        return Relabelled(source, classes, where=f"config.data.class_map = {config.class_map!r}")
+    return source
+
+
+def check_same_classes(train: Source, evaluation: Source) -> None:
+    """Checks that a label means the same in both.
+
+    Raises:
+      UserError: they have different classes; the message names each that only one of them has.
+    """
+    ours, theirs = list(train.class_names), list(evaluation.class_names)
+    if ours[: len(theirs)] == theirs:  # also without the last ones
+        return
+    only = {"training": set(ours) - set(theirs), "evaluation": set(theirs) - set(ours)}
+    found = "; ".join(f"only in the {name} data: {', '.join(sorted(names))}" for name, names in only.items() if names)
+    raise UserError(
+        f"training and evaluation data have different classes, so their labels do not agree: "
+        f"{found or 'the same in another order'}. Name them all, one a line, in a file: --config.data.class_map=FILE"
+    )
 
 
 def _path(config: DataConfig) -> Path:

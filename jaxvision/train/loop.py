@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxvision.config import Config, changed_fields
+from jaxvision.data import sources
 from jaxvision.data.loader import Interrupted
 from jaxvision.data.plan import Plan
 from jaxvision.errors import DivergedError, OutOfMemoryError, UserError
@@ -57,6 +58,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     preemption, watchdog = Preemption(), Watchdog(config.watchdog_seconds)
     watchdog.feed()
     train_source, eval_source = inputs.open_train(config), inputs.open_eval(config)
+    sources.check_same_classes(train_source, eval_source)
     eval_loader = inputs.eval_loader(config, eval_source, preemption.stopped)
     length = build.lengths(config, len(train_source))
 

@@ -45,6 +45,10 @@ def add_data_arguments(parser: argparse.ArgumentParser, split: str) -> None:
         "--data-dir", "--dir", metavar="DIR", type=Path, default=Path("~/tensorflow_datasets"),
         help="where it is (%(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--class-map", metavar="FILE", default="",
+        help='order of the classes: a file with one name per line, or "imagenet"; see config.data.class_map',
+    )  # fmt: skip
     parser.add_argument("--split", default=split, help='as in a config, such as train or "train[:99%%]" (%(default)s)')
 
 

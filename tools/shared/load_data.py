@@ -15,5 +15,5 @@ def open_source(args: argparse.Namespace) -> Source:
     Raises:
       UserError: it is missing or damaged, or has no such split.
     """
-    config = DataConfig(name=args.data_name, dir=str(args.data_dir))
+    config = DataConfig(name=args.data_name, dir=str(args.data_dir), class_map=args.class_map)
     return sources.open_source(config, args.split, image_size=224, seed=0)
