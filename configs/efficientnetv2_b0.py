@@ -3,16 +3,19 @@
   python -m jaxvision.main --config configs/efficientnetv2_b0.py --workdir runs/v2b0
   # also :b1 :b2 :b3 :s :m :l, s,digits, s,folder=PATH, tfds=NAME
 
-Source: google/automl efficientnetv2 (the released code, which differs from the paper's Table 6). Published top-1, B0 to
-B3, S, M, L: 78.7, 79.8, 80.5, 82.1, 83.9, 85.2, 85.7 on TPUs; timm's evaluation of the ImageNet-1k weights 78.386,
-79.518, 80.226, 81.960, 83.900, 85.208, 85.660.
+Source: google/automl efficientnetv2 (the released code, which differs from the paper's Table 6). Published top-1, B0
+to B3, S, M, L (README.md): 78.7, 79.8, 80.5, 82.1, 83.9, 85.2, 85.7; timm's evaluation of the ImageNet-1k weights
+78.386, 79.518, 80.226, 81.960, 83.900, 85.208, 85.660.
+Hardware: TPUs; 32 cores x 128 are assumed, their number is not published.
 
-What follows it: TensorFlow's RMSProp, batch 4096, rate 0.256 times 0.97 every 2.4 epochs, 5 epochs of warm-up over that
-staircase, 350 epochs, decay 1e-5 on kernels, stochastic depth 0.2, smoothing 0.1, average 0.9999 with warm-up, BN with
-epsilon 1e-3 and decay 0.9 (the paper: 0.99) over 8 of 32 TPU cores, so in 4 groups of 1024 images. Four equal stages of
-rising image size. B: AutoAugment v0, crops and TF1's bicubic filter as EfficientNet. S, M, L: RandAugment of rising
-magnitude, TF's crop sampling with areas from 5 %, TF2's bilinear filter, Mixup for one half of the batch and CutMix for
-the other with rising alpha, a lambda for each example, and evaluation of the whole image squashed to a square.
+What follows it: 1,256,144 training images (of these it drops the first 20 of 1024 shards, here as many of tfds'
+order), TensorFlow's RMSProp, batch 4096, rate 0.256 times 0.97 every 2.4 epochs, 5 epochs of warm-up over that
+staircase, 350 epochs, decay 1e-5 on kernels, stochastic depth 0.2, smoothing 0.1, average 0.9999 with warm-up, which
+is what is reported, BN with epsilon 1e-3 and decay 0.9 (the paper: 0.99) over 8 of 32 TPU cores, so in 4 groups of
+1024 images. Four equal stages of rising image size. B: AutoAugment v0, crops and TF1's bicubic filter as
+EfficientNet. S, M, L: RandAugment of rising magnitude, TF's crop sampling with areas from 5 %, TF2's bilinear filter,
+Mixup for one half of the batch and CutMix for the other with rising alpha, a lambda for each example, and evaluation
+of the whole image squashed to a square.
 What differs: S, M, L are normalised with mean and deviation 127.5, there 128.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
@@ -21,6 +24,7 @@ Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 from jaxvision.config import KERNELS_ONLY, base_config
 from jaxvision.recipes import parse_argument, use_data
 
+TRAIN_IMAGES = 1_256_144
 # sizes of the stages, pixels of evaluation, dropout, magnitudes, alphas
 MODELS = {
     "b0": ((144, 160, 176, 192), 224, 0.2, (), ()),
@@ -39,6 +43,7 @@ def get_config(arg=""):
     c = base_config()
     c.batch_size = 4096
     c.epochs = 350.0
+    c.data.train_split = f"train[{1_281_167 - TRAIN_IMAGES}:]"
     c.batch_norm = "per_device"
     c.replicas = 4
     c.model.name = f"tf_efficientnetv2_{variant}.in1k"  # the tag chooses mean and deviation

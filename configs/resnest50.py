@@ -3,16 +3,22 @@
   python -m jaxvision.main --config configs/resnest50.py --workdir runs/resnest50
   # also :101 :200 :269, 101,digits, 101,folder=PATH, tfds=NAME
 
-Source: zhanghang1989/ResNeSt scripts/gluon/train.py (the runs behind the weights). Published top-1 on 64 GPUs: 81.03
-at 224 px, 82.83 at 256, 83.84 at 320, 84.54 at 416; timm's evaluation 80.958, 82.916, 83.880, 84.542.
+Source: zhanghang1989/ResNeSt scripts/gluon/train.py, resnest/gluon (the runs behind the weights). Published top-1
+(README.md, Gluon's weights): 81.04 at 224 px, 82.81 at 256, 83.88 at 320, 84.53 at 416; converted to PyTorch 81.03,
+82.83, 83.84, 84.54, and timm's evaluation of these 80.958, 82.916, 83.880, 84.542.
+Hardware: 64 GPUs x 128 for 50 (scripts/gluon/README.md). Of the others the repository has no commands: their batches,
+4096 / 2048 / 2048, are the paper's, and 64 GPUs are assumed.
 
-What follows it: Nesterov SGD, batch 8192 / 4096 / 2048 / 2048, rate 0.1 per 256, 270 epochs, cosine with 5 of
-warm-up, decay 1e-4 on kernels, smoothing 0.1, Mixup 0.2 of the whole batch, ResNeSt's own AutoAugment, color jitter
-0.4, lighting 0.1, DropBlock of its code, three per block of the last two stages, with a rate that rises to 0.1, last
-scale 0, dropout 0.2 in 200 and 269, BN per device. 50 and 101: torchvision's crop, MXNet's bilinear filter without
-antialiasing and its saturation, which blends with blue. 200 and 269: EfficientNet's crop of 10 % at least, Pillow's
-bicubic, evaluation of size / (size + 32).
-What differs: AutoAugment runs on the crop, there on the full image before it.
+What follows it: Nesterov SGD, batch 8192 for 50, rate 0.1 per 256, 270 epochs, cosine with 5 of warm-up, decay 1e-4
+on kernels, smoothing 0.1, Mixup 0.2 of each GPU's batch, ResNeSt's own AutoAugment, color jitter 0.4, lighting 0.1,
+DropBlock of its code, three per block of the last two stages with a mask for the images of a GPU and a rate that
+rises by the epoch to 0.1, last scale 0, dropout 0.2 in 200 and 269, BN per device. 50 and 101: torchvision's crop,
+MXNet's bilinear filter without antialiasing and its saturation, which blends with blue. 200 and 269: EfficientNet's
+crop of 10 % at least, Pillow's bicubic, evaluation of size / (size + 32). It has no average: report top1, not
+ema_top1.
+What differs: AutoAugment runs on the crop, there on the full image before it; convolutions and classifier start as in
+timm (He's rule by fan-out; uniform), there by fan-in; the last batch of each GPU's epoch, which is dropped there,
+counts.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """

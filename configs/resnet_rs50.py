@@ -4,19 +4,20 @@
   python -m jaxvision.main --config configs/resnet_rs50.py:digits        # the same program, no download
   # also :101 :152 :200 :270 :350 :420, 152,digits, 152,folder=PATH, tfds=NAME
 
-Published top-1 (tensorflow/tpu, ReLU), 350 epochs at batch 4096 on TPUs: 50 at 160 px 78.8, 101 at 192 px 81.2,
-152 at 256 px 83.0, 200 at 256 px 83.4, 270 at 256 px 83.8, 350 at 320 px 84.2, 420 at 320 px 84.4. Model Garden's
-swish variants: 79.1 for 50. timm's evaluation of the published RS-50 weights gives 77.858 at 160 px.
+Source: tensorflow/tpu models/official/resnet/resnet_rs, and tensorflow/models (Model Garden). Published top-1
+(README.md of resnet_rs, ReLU), 350 epochs: 50 at 160 px 78.8, 101 at 192 px 81.2, 152 at 256 px 83.0, 200 at 256 px
+83.4, 270 at 256 px 83.8, 350 at 320 px 84.2, 420 at 320 px 84.4. Model Garden's swish variants: 79.1 for 50. timm's
+evaluation of the published RS-50 weights gives 77.858 at 160 px.
+Hardware: TPUs; 32 cores x 128 are assumed, their number is not published.
 
-What follows the paper and tensorflow/tpu: stem, SE 0.25, zero-initialised last scale,
-stochastic depth per stage, dropout, RandAugment with TensorFlow's semantics (N 2, M 10),
-TF's crop sampling, TF1's bicubic filter, label smoothing, EMA of parameters and BN statistics with TF's warm-up,
-Nesterov momentum, BN running statistics that are those of the last batch (the EMA over
-them is what is evaluated), per-device BN. Cosine from the paper (the public TF1 code has
-steps only), warm-up of 5 epochs and decay of kernels only from Model Garden.
-How many TPU cores ran is not published: replicas = 32, 128 images each, is assumed.
-Evaluation cuts 0.875 of the short side, as tensorflow/tpu since 22d5cab (2021-11-15) and Model Garden; when the paper
-appeared it was size / (size + 32): --config.eval.crop_pct=0.8333 for 160 px.
+What follows the paper and tensorflow/tpu: batch 4096, rate 1.6, stem, SE 0.25, zero-initialised last scale,
+stochastic depth per stage, dropout, RandAugment with TensorFlow's semantics (N 2, M 10 or 15), TF's crop sampling,
+TF1's bicubic filter, label smoothing, EMA of parameters and BN statistics with TF's warm-up, which is what is
+reported, Nesterov momentum, BN running statistics that are those of the last batch (the EMA over them is what is
+evaluated), per-device BN. Cosine from the paper (the public TF1 code has steps only), warm-up of 5 epochs and decay
+of kernels only from Model Garden (tensorflow/tpu: of all but BN). Evaluation cuts 0.875 of the short side, as
+tensorflow/tpu since 22d5cab (2021-11-15) and Model Garden; when the paper appeared it was size / (size + 32):
+--config.eval.crop_pct=0.8333 for 160 px.
 
 Really run here: `:digits` only: 99.44 % top-1 on its 360 test images, raw and EMA (2 CPU cores,
 benchmarks/results/digits_resnetrs50_cpu2_2026-11-26.jsonl). No ImageNet run yet.

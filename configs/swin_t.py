@@ -3,13 +3,15 @@
   python -m jaxvision.main --config configs/swin_t.py --workdir runs/swin_t
   # also :s :b, s,digits, s,folder=PATH, tfds=NAME
 
-Source: microsoft/Swin-Transformer config.py, lr_scheduler.py, optimizer.py. Published top-1 at 224 px: T 81.2
-(paper 81.3), S 83.2 (83.0), B 83.5 on 8 GPUs; timm's evaluation 81.388, 83.228, 83.604.
+Source: microsoft/Swin-Transformer config.py, lr_scheduler.py, optimizer.py, get_started.md. Published top-1 at 224 px
+(README.md): T 81.2 (paper 81.3), S 83.2 (83.0), B 83.5; timm's evaluation 81.388, 83.228, 83.604.
+Hardware: 8 GPUs x 128; B 8 x 64 in two accumulated steps.
 
-What follows it: AdamW, batch 1024, rate 1e-3, 300 epochs, 20 of warm-up from 1e-6, cosine per step to 1e-5,
-decay 0.05 on kernels (not on the position bias tables), gradient norm at most 5, RandAugment m9 mstd0.5 inc1,
-erasing 0.25, Mixup 0.8 and CutMix 1.0, smoothing 0.1, stochastic depth 0.2 / 0.3 / 0.5. It has no average:
-report top1, not ema_top1.
+What follows it: AdamW, batch 1024, rate 1e-3, 300 epochs, 20 of warm-up from 1e-6, cosine per step to 1e-5, decay
+0.05 on kernels (not on the position bias tables), gradient norm at most 5, RandAugment m9 mstd0.5 inc1, erasing 0.25,
+Mixup 0.8 and CutMix 1.0, smoothing 0.1, stochastic depth 0.2 / 0.3 / 0.5. It has no average: report top1, not
+ema_top1.
+What differs: each step has the rate of its own number; there that of the step before, which is set after it.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """

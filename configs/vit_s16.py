@@ -4,13 +4,16 @@
   # also :300, 300,digits, folder=PATH, tfds=NAME
 
 Source: google-research/big_vision configs/vit_s16_i1k.py. Published top-1 at 224 px: 76.5 after 90 epochs (the
-default), 80.0 after 300, on 8 TPU cores, train[:99%], without label smoothing, average, stochastic depth and dropout.
+default; that file), 80.0 after 300 (the paper).
+Hardware: 8 TPU v3 cores x 128.
 
-What follows it: Adam with a first moment in bfloat16, batch 1024, rate 1e-3, 10,000 steps of warm-up, cosine to 0,
-gradient norm at most 1, decay 1e-4 that is scaled by the schedule but not by the rate (0.1 here, where it is), on
-kernels, TF's crop sampling with areas from 5 % and TF2's bilinear filter, RandAugment 2 x 10 as TensorFlow computes it,
-Mixup 0.2 with max(lambda, 1 - lambda) and a rolled partner, sine-cosine positions, mean pooling, tanh layer, zero
-classifier, evaluation resized by area. The raw weights are reported.
+What follows it: train[:99%], Adam with a first moment in bfloat16, batch 1024, rate 1e-3, 10,000 steps of warm-up,
+cosine to 0, gradient norm at most 1, decay 1e-4 that is scaled by the schedule but not by the rate (0.1 here, where
+it is), on kernels, TF's crop sampling with areas from 5 % and TF2's bilinear filter, RandAugment 2 x 10 as TensorFlow
+computes it, Mixup 0.2 with max(lambda, 1 - lambda) and a rolled partner, no label smoothing, stochastic depth and
+dropout, sine-cosine positions, mean pooling, tanh layer, zero classifier, evaluation resized by area. It has no
+average: report top1, not ema_top1.
+What differs: the partner of an image is of the whole batch, there of the same device.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """

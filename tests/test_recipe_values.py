@@ -15,6 +15,7 @@ from jaxvision.models.registry import build_module
 from jaxvision.models.stochastic_depth import DROP_PATH_RULES
 from jaxvision.optim.groups import choose_groups, layer_ids
 from jaxvision.optim.losses import TeacherConfig, make_loss, smoothed_one_hot
+from jaxvision.train import build
 
 
 def load(recipe):
@@ -96,3 +97,12 @@ def test_deit3_fine_tunes_with_a_constant_depth_and_convnext_by_its_own_groups()
 def test_distillation_is_at_deits_temperature_by_default():
     """main.py of facebookresearch/deit: --distillation-tau 1.0, --distillation-alpha 0.5."""
     assert (TeacherConfig().temperature, TeacherConfig().alpha) == (1.0, 0.5)
+
+
+def test_efficientnetv2_trains_on_the_images_and_steps_of_its_code():
+    """datasets.py and main.py of google/automl efficientnetv2: 1,256,144 images, 350 epochs of them at 4096."""
+    c = config_lib.resolve(load("efficientnetv2_b0.py"))
+    assert c.data.train_split == "train[25023:]"
+    assert 350 * (1_281_167 - 25_023) // 4096 == 107_336
+    assert build.lengths(c, 1_281_167 - 25_023).total == 107_336 + 1  # the last one is not a whole one
+    assert load("efficientnetv2_b0.py:digits").data.train_split == "train"
