@@ -49,6 +49,7 @@ def get_config(arg=""):
     c.model.drop_path_rate = 0.2
     c.model.bn_momentum = 0.01
     c.data.crop = "tf"
+    c.data.dct_method = "fast"
     c.data.resize = "tf_bicubic"
     c.augment.policy = "tf-v0"
     c.optimizer.name = "rmsprop_tf"

@@ -52,6 +52,7 @@ def get_config(arg=""):
     c.model.drop_path_rate = 0.2
     c.model.bn_momentum = 0.1
     c.data.crop = "tf"
+    c.data.dct_method = "fast"
     c.progressive.image_size = sizes
     if magnitudes:
         c.data.crop_area = (0.05, 1.0)

@@ -52,6 +52,7 @@ def get_config(arg=""):
     c.model.drop_path_rate = depth
     c.model.bn_momentum = 1.0
     c.data.crop = "tf"
+    c.data.dct_method = "fast"
     c.data.resize = "tf_bicubic"
     c.augment.flip = True
     c.augment.randaugment_layers = 2

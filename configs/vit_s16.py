@@ -35,6 +35,7 @@ def get_config(arg=""):
     c.model.image_size = 224
     c.data.train_split = "train[:99%]"
     c.data.crop = "tf"
+    c.data.dct_method = "fast"
     c.data.crop_area = (0.05, 1.0)
     c.data.crop_ratio = (0.75, 1.33)
     c.data.min_object_covered = 0.0

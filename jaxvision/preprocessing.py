@@ -26,6 +26,7 @@ class Preprocessing:
       size: pixels of a side of the network's input.
       crop_pct, crop_mode, interpolation: see :func:`jaxvision.data.decode.eval_image`.
       mean, std: of red, green and blue in [0, 1], for the normalisation.
+      dct_method: of JPEGs; see :func:`jaxvision.data.decode.decode`.
     """
 
     size: int
@@ -34,6 +35,7 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    dct_method: str = "accurate"
 
     @property
     def transform(self) -> decode.Transform:
@@ -49,7 +51,7 @@ class Preprocessing:
           OSError, ValueError: it cannot be read or decoded.
         """
         out = np.empty((self.size, self.size, 3), np.uint8)
-        self.transform(decode.decode(path.read_bytes()), None, out)
+        self.transform(decode.decode(path.read_bytes(), dct_method=self.dct_method), None, out)
         return out
 
     def normalise(self, images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:

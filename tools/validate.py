@@ -66,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
     mesh = sharding.make_mesh()
     batch_size = -(-args.batch_size // jax.device_count()) * jax.device_count()
     plan = Plan(len(source), batch_size, seed=0, train=False, shard=0, shards=1)
-    loader = Loader(source, plan, settings.transform, size=settings.size, threads=args.threads)
+    loader = Loader(
+        source, plan, settings.transform, size=settings.size, dct_method=settings.dct_method, threads=args.threads
+    )
     print(f"{args.model} ({identity}{', fused' if args.fuse else ''}, {args.dtype})")
     print(f"{len(source)} images of {args.data_name} {args.split}: {settings}", flush=True)
 

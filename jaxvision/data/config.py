@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from jaxvision.data.decode import CROP_MODES, CROPS
+from jaxvision.data.decode import CROP_MODES, CROPS, DCT_METHODS
 from jaxvision.data.resizing import EVAL_RESIZES, RESIZES
 from jaxvision.errors import UserError
 from jaxvision.options import option, ordered
@@ -66,6 +66,11 @@ class DataConfig:
     )
     crop_ratio: tuple[float, float] = option(
         (3 / 4, 4 / 3), "smallest and largest width over height of a crop", above=0, check=ordered
+    )
+    dct_method: str = option(
+        "accurate",
+        'JPEG decoding, in training and evaluation: "accurate": as Pillow; "fast": as TensorFlow by default',
+        choices=DCT_METHODS,
     )
     min_object_covered: float = option(
         0.1, 'of the crop "tf": crops that cover a smaller share of the image are drawn again', low=0, high=1

@@ -1,7 +1,8 @@
 """From encoded bytes to a cropped and resized uint8 image.
 
-JPEGs are decoded by simplejpeg with accurate DCT and smooth upsampling, which is bit-identical to Pillow, and other
-formats by Pillow. Evaluation with Pillow's filters is bit-identical to timm's preprocessing.
+JPEGs are decoded by simplejpeg with smooth upsampling, either with accurate DCT, bit-identical to Pillow, or with fast
+DCT, bit-identical to TensorFlow's default; other formats by Pillow. Evaluation with Pillow's filters is bit-identical
+to timm's preprocessing.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ ATTEMPTS = 10
 # Which filter "random" takes. Only the tenth attempt, which one image in millions reaches, has another use for it.
 FILTER_UNIFORM = UNIFORMS - 1
 CROPS = ("torch", "tf", "none")
+DCT_METHODS = ("accurate", "fast")
 CROP_MODES = ("center", "crop_first", "squash")
 
 
@@ -46,12 +48,13 @@ class Scratch(threading.local):
         return self.buffer
 
 
-def decode(data: bytes | memoryview, scratch: Scratch | None = None) -> np.ndarray:
+def decode(data: bytes | memoryview, scratch: Scratch | None = None, *, dct_method: str = "accurate") -> np.ndarray:
     """RGB uint8 (H, W, 3) of a JPEG, PNG or any format Pillow reads.
 
     Args:
       data: the encoded image.
       scratch: if given, the result may be in its buffer, which is valid until this thread decodes again.
+      dct_method: of JPEGs, "accurate" as Pillow or "fast" as TensorFlow by default; without simplejpeg always accurate.
 
     Raises:
       ValueError: the bytes are not a complete image.
@@ -62,7 +65,9 @@ def decode(data: bytes | memoryview, scratch: Scratch | None = None) -> np.ndarr
             height, width, space, _ = simplejpeg.decode_jpeg_header(data)
             if space in ("YCbCr", "Gray"):
                 buffer = scratch.take(height * width * 3) if scratch else None
-                return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, buffer=buffer)
+                return simplejpeg.decode_jpeg(
+                    data, "RGB", fastdct=dct_method == "fast", fastupsample=False, buffer=buffer
+                )
         except ValueError:
             pass  # Pillow may be able to read it
     try:

@@ -32,6 +32,7 @@ class Loader:
       source, plan: what to read, and in which order.
       transform: crops and resizes an image into a row of the batch, uint8 (size, size, 3).
       size: side of the images, in pixels.
+      dct_method: of JPEGs; see :func:`jaxvision.data.decode.decode`.
       threads: number of decoding threads; None for one per CPU core.
       ahead: number of batches that are prepared ahead.
       on_corrupt: what an example that cannot be read does. "fail": raise a :class:`DataError` that names it; "skip":
@@ -50,6 +51,7 @@ class Loader:
         transform: Transform,
         *,
         size: int,
+        dct_method: str = "accurate",
         threads: int | None = None,
         ahead: int = 2,
         on_corrupt: str = "fail",
@@ -59,6 +61,7 @@ class Loader:
         if on_corrupt not in ("fail", "skip"):
             raise ValueError(f'on_corrupt must be "fail" or "skip", got {on_corrupt!r}')
         self.source, self.plan, self.transform, self.size = source, plan, transform, size
+        self.dct_method = dct_method
         self.threads = threads or os.cpu_count() or 1
         self.ahead, self.on_corrupt, self.stopped = ahead, on_corrupt, stopped
         self.skipped: dict[int, str] = {} if skipped is None else skipped
@@ -124,7 +127,7 @@ class Loader:
             chosen = (index + offset) % len(self.source)
             try:
                 raw, label = self.source.read(chosen)
-                image = raw if isinstance(raw, np.ndarray) else decode(raw, self._scratch)
+                image = raw if isinstance(raw, np.ndarray) else decode(raw, self._scratch, dct_method=self.dct_method)
             except Exception as error:  # a damaged record may raise anything; the message names the example
                 message = f"example {chosen} ({self.source.where(chosen)}): {error}"
                 if self.on_corrupt == "fail":

@@ -99,6 +99,7 @@ def _loader(
         plan,
         transform,
         size=config.model.image_size if train else eval_image_size(config),
+        dct_method=config.data.dct_method,
         threads=config.data.threads or None,
         ahead=config.data.ahead,
         on_corrupt=config.data.on_corrupt,

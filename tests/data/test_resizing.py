@@ -1,10 +1,10 @@
-"""Resizing against Pillow, OpenCV's own area average, and TensorFlow."""
+"""Resizing against Pillow and TensorFlow, and decoding against TensorFlow."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from test_decode import photo
+from test_decode import encoded, photo
 
 from jaxvision.data import decode, resizing
 
@@ -30,6 +30,14 @@ def test_tensorflows_resizes_are_tensorflows_to_the_last_bit(shape, size):
         clipped = np.clip(expected, 0, 255)
         np.testing.assert_array_equal(resizing.resize(image, *size, mode, truncate=True), clipped.astype(np.uint8))
         assert np.abs(resizing.resize(image, *size, mode) - clipped).max() <= 0.5
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_fast_decoding_is_tensorflows_default(subsampling):
+    data = encoded(photo(133, 90), "JPEG", quality=90, subsampling=subsampling)
+    theirs = tf.io.decode_jpeg(data, channels=3).numpy()
+    np.testing.assert_array_equal(decode.decode(data, dct_method="fast"), theirs)
+    assert (decode.decode(data) != theirs).mean() > 0.1
 
 
 @pytest.mark.parametrize("shape", [(301, 260), (240, 321), (160, 160)])

@@ -226,6 +226,16 @@ def test_evaluation_pads_and_masks(folder):
     assert not batches[1]["image"][2:].any()
 
 
+def test_the_loader_decodes_as_it_is_told(folder):
+    source, images = sources.FolderSource(folder, "train"), {}
+    for dct_method in decode.DCT_METHODS:
+        images[dct_method] = next(load(source, train=False, dct_method=dct_method).batches(0, 1))["image"]
+        for i, found in enumerate(images[dct_method]):
+            expected = decode.decode(source.read(i)[0], dct_method=dct_method)
+            np.testing.assert_array_equal(found, decode.eval_image(expected, 16, 1.0, "bicubic"))
+    assert (images["accurate"] != images["fast"]).any()
+
+
 def test_corrupt_images_fail_with_a_name_or_are_replaced(folder):
     bad = folder / "train" / "ant" / "2.jpg"
     bad.write_bytes(jpeg(2)[:200])

@@ -64,14 +64,18 @@ def test_validate_counts_what_timm_would(photos, data, tmp_path, capsys, extra):
 
 def test_a_run_is_validated_as_it_evaluated_itself(photos, monkeypatch, tmp_path):
     evaluated = {"image_size": 96, "crop_pct": 0.9, "crop_mode": "crop_first", "interpolation": "tf_bicubic"}
-    config = {"model": {"name": "resnet18.a1_in1k", "image_size": 64}, "eval": evaluated}
+    config = {
+        "model": {"name": "resnet18.a1_in1k", "image_size": 64},
+        "eval": evaluated,
+        "data": {"dct_method": "fast"},
+    }
     state = {name: value.numpy() for name, value in torch.load(photos[0] / "w.pth", weights_only=True).items()}
     monkeypatch.setattr(load_model, "weights_of_run", lambda *args, **kwargs: (state, config, 5))
     parsed = argparse.Namespace(model="resnet18", weights=tmp_path, image_size=None, crop_pct=None, test_size=False,
                                 raw=False, dtype="float32", fuse=False)  # fmt: skip
     _, settings, _ = load_model.load(parsed)
-    own = (settings.size, settings.crop_pct, settings.crop_mode, settings.interpolation)
-    assert own == (96, 0.9, "crop_first", "tf_bicubic")
+    own = (settings.size, settings.crop_pct, settings.crop_mode, settings.interpolation, settings.dct_method)
+    assert own == (96, 0.9, "crop_first", "tf_bicubic", "fast")
     assert "centre crop of the short side (crop 0.9), resized to 96 px (tf_bicubic)" in str(settings)
 
 

@@ -38,6 +38,7 @@ def load(args: argparse.Namespace) -> tuple[jaxvision.Model, Preprocessing, str]
             spec, run = jaxvision.model_spec(config["model"]["name"]), config["eval"]
             size, crop = size or run["image_size"] or config["model"]["image_size"], crop or run["crop_pct"]
             own = {"crop_mode": run["crop_mode"], "interpolation": run["interpolation"]}
+            own["dct_method"] = config["data"].get("dct_method", "accurate")  # a field that older runs do not have
         source: Any = state
         identity = f"step {step}, {'raw' if args.raw else 'EMA'}"
         trained: int | None = config["model"]["image_size"]
