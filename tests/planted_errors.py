@@ -180,6 +180,41 @@ ERRORS = (
         "if False:",
         "tests/run/test_checkpoint.py::test_a_flip_in_the_array_data_names_the_array",
     ),
+    Planted(
+        "pixels: TensorFlow's Posterize to 0 bits is black",
+        "jaxvision/augment/tensorflow_ops.py",
+        "(whole > 0) & (whole <= 8)",
+        "whole <= 8",
+        "tests/augment/test_tensorflow_ops.py::test_every_operation_equals_the_tf_formula[2.0]",
+    ),
+    Planted(
+        "pixels: TensorFlow's crop keeps a tenth whatever the config says",
+        "jaxvision/data/decode.py",
+        "w * h < min_object_covered * height * width",
+        "w * h < 0.1 * height * width",
+        "tests/data/test_decode.py::test_tf_crop_law_has_the_measured_moments",
+    ),
+    Planted(
+        "pixels: the random filter is always the same",
+        "jaxvision/data/decode.py",
+        "uniforms[FILTER_UNIFORM]",
+        "0.0",
+        "tests/data/test_decode.py::test_random_filter_is_timms_choice_from_the_plans_numbers",
+    ),
+    Planted(
+        "pixels: TensorFlow 1's bicubic with the a of TensorFlow 2",
+        "jaxvision/data/resizing.py",
+        "a = -0.75",
+        "a = -0.5",
+        "tests/data/test_resizing.py::test_tensorflows_resizes_are_tensorflows_to_the_last_bit",
+    ),
+    Planted(
+        "pixels: ResNeSt's rotation is interpolated",
+        "jaxvision/augment/resnest_policy.py",
+        'interpolation="bicubic", rotation="nearest"',
+        'interpolation="bicubic"',
+        "tests/augment/test_resnest_policy.py::test_pixels_are_pillows",
+    ),
 )
 
 
