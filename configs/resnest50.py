@@ -10,15 +10,14 @@ Hardware: 64 GPUs x 128 for 50 (scripts/gluon/README.md). Of the others the repo
 4096 / 2048 / 2048, are the paper's, and 64 GPUs are assumed.
 
 What follows it: Nesterov SGD, batch 8192 for 50, rate 0.1 per 256, 270 epochs, cosine with 5 of warm-up, decay 1e-4
-on kernels, smoothing 0.1, Mixup 0.2 of each GPU's batch, ResNeSt's own AutoAugment, color jitter 0.4, lighting 0.1,
-DropBlock of its code, three per block of the last two stages with a mask for the images of a GPU and a rate that
-rises by the epoch to 0.1, last scale 0, dropout 0.2 in 200 and 269, BN per device. 50 and 101: torchvision's crop,
-MXNet's bilinear filter without antialiasing and its saturation, which blends with blue. 200 and 269: EfficientNet's
-crop of 10 % at least, Pillow's bicubic, evaluation of size / (size + 32). It has no average: report top1, not
-ema_top1.
-What differs: AutoAugment runs on the crop, there on the full image before it; convolutions and classifier start as in
-timm (He's rule by fan-out; uniform), there by fan-in; the last batch of each GPU's epoch, which is dropped there,
-counts.
+on kernels, smoothing 0.1, Mixup 0.2 of each GPU's batch, ResNeSt's own AutoAugment on the whole image before the crop,
+color jitter 0.4, lighting 0.1, DropBlock of its code, three per block of the last two stages with a mask for the
+images of a GPU and a rate that rises by the epoch to 0.1, last scale 0, dropout 0.2 in 200 and 269, BN per device. 50
+and 101: torchvision's crop, MXNet's bilinear filter without antialiasing and its saturation, which blends with blue.
+200 and 269: EfficientNet's crop of 10 % at least, Pillow's bicubic, evaluation of size / (size + 32). It has no
+average: report top1, not ema_top1.
+What differs: convolutions and classifier start as in timm (He's rule by fan-out; uniform), there by fan-in; the last
+batch of each GPU's epoch, which is dropped there, counts.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
@@ -54,7 +53,7 @@ def get_config(arg=""):
         c.data.resize = c.eval.interpolation = "bicubic"
         c.eval.crop_mode = "crop_first"
         c.eval.crop_pct = c.model.image_size / (c.model.image_size + 32)
-    c.augment.policy = "resnest"
+    c.data.policy = "resnest"
     c.augment.color_jitter = 0.4
     c.augment.lighting = 0.1
     c.augment.mixup = 0.2

@@ -2,11 +2,13 @@
 
 from jaxvision.augment.config import AugmentConfig
 from jaxvision.augment.mix import Mix
-from jaxvision.augment.policies import POLICIES, make_policy
+from jaxvision.augment.policies import HOST_POLICIES, HOST_UNIFORMS, POLICIES, make_policy
 from jaxvision.augment.program import STAGES, make_augment, make_mix, make_normalise
 from jaxvision.augment.stage import NetworkInput, Stage
 
 __all__ = [
+    "HOST_POLICIES",
+    "HOST_UNIFORMS",
     "POLICIES",
     "STAGES",
     "AugmentConfig",

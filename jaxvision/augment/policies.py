@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
+
 from jaxvision.augment import resnest_policy, tensorflow_policies, timm_policies, torchvision_policies
 from jaxvision.augment.stage import Stage
 from jaxvision.augment.three_augment import three_augment
@@ -63,6 +65,13 @@ POLICIES: dict[str, Policy] = {
     ),
     "3a": Policy("3-Augment of DeiT-III", lambda text, mean, interpolation: three_augment()),
 }
+
+
+# Policies of the host, by their names in ``config.data.policy``: from a uint8 image of any size and its uniforms.
+HOST_POLICIES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "resnest": resnest_policy.autoaugment_on_host
+}
+HOST_UNIFORMS = 5  # random numbers of an image for any of them
 
 
 def policy_names() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from jaxvision.data.decode import CROP_MODES, CROPS, DCT_METHODS
+from jaxvision.data.decode import CROP_MODES, CROPS, DCT_METHODS, HOST_POLICIES
 from jaxvision.data.resizing import EVAL_RESIZES, RESIZES
 from jaxvision.errors import UserError
 from jaxvision.options import option, ordered
@@ -54,6 +54,12 @@ class DataConfig:
         "",
         '"k/n": train on the training split without its k-th of n parts and evaluate on that part; empty: no',
         check=_fold_problem,
+    )
+    policy: str = option(
+        "",
+        'augmentation policy of the host, on the whole image before the crop: "resnest": ResNeSt\'s AutoAugment, by '
+        "Pillow; empty: none. augment.policy is that of the device, on the crop",
+        choices=HOST_POLICIES,
     )
     crop: str = option(
         "torch",

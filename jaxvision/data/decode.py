@@ -32,6 +32,9 @@ ATTEMPTS = 10
 FILTER_UNIFORM = UNIFORMS - 1
 CROPS = ("torch", "tf", "none")
 DCT_METHODS = ("accurate", "fast")
+# A function of the whole image and its own random numbers, before the crop; returns another image.
+HostPolicy = Callable[[np.ndarray, np.ndarray], np.ndarray]
+HOST_POLICIES = ("", "resnest")
 CROP_MODES = ("center", "crop_first", "squash")
 
 
@@ -215,6 +218,7 @@ def train_transform(
     interpolation: str,
     crop_mode: str = "center",
     min_object_covered: float = 0.1,
+    policy: HostPolicy | None = None,
 ) -> Transform:
     """The training transform.
 
@@ -225,10 +229,13 @@ def train_transform(
       resize: one of :data:`resizing.RESIZES`; "random" is one of :data:`resizing.RANDOM_FILTERS` for each image.
       crop_pct, interpolation, crop_mode: of :func:`eval_image`, which "tf" uses where no crop is found.
       min_object_covered: of :func:`tf_crop`.
+      policy: applied to the whole image first; its random numbers follow those of the crop.
     """
 
     def transform(image: np.ndarray, uniforms: np.ndarray | None, out: np.ndarray) -> None:
         assert uniforms is not None
+        if policy is not None:
+            image = policy(image, uniforms[UNIFORMS:])
         height, width = image.shape[:2]
         box: Box | None = (0, 0, height, width)
         if crop == "torch":

@@ -32,6 +32,7 @@ class Loader:
       source, plan: what to read, and in which order.
       transform: crops and resizes an image into a row of the batch, uint8 (size, size, 3).
       size: side of the images, in pixels.
+      uniforms: random numbers that the transform needs for a training image.
       dct_method: of JPEGs; see :func:`jaxvision.data.decode.decode`.
       threads: number of decoding threads; None for one per CPU core.
       ahead: number of batches that are prepared ahead.
@@ -51,6 +52,7 @@ class Loader:
         transform: Transform,
         *,
         size: int,
+        uniforms: int = UNIFORMS,
         dct_method: str = "accurate",
         threads: int | None = None,
         ahead: int = 2,
@@ -61,7 +63,7 @@ class Loader:
         if on_corrupt not in ("fail", "skip"):
             raise ValueError(f'on_corrupt must be "fail" or "skip", got {on_corrupt!r}')
         self.source, self.plan, self.transform, self.size = source, plan, transform, size
-        self.dct_method = dct_method
+        self.uniforms, self.dct_method = uniforms, dct_method
         self.threads = threads or os.cpu_count() or 1
         self.ahead, self.on_corrupt, self.stopped = ahead, on_corrupt, stopped
         self.skipped: dict[int, str] = {} if skipped is None else skipped
@@ -94,7 +96,7 @@ class Loader:
 
     def _submit(self, pool: concurrent.futures.ThreadPoolExecutor, step: int) -> tuple[Batch, list]:
         ids = self.plan.ids(step)
-        uniforms = self.plan.uniforms(step, UNIFORMS) if self.plan.train else None
+        uniforms = self.plan.uniforms(step, self.uniforms) if self.plan.train else None
         # A new array every step, because device_put may use its memory instead of copying.
         batch = {
             "image": np.zeros((len(ids), self.size, self.size, 3), np.uint8),

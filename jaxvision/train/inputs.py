@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import jax
 from jax.sharding import Mesh
 
+from jaxvision import augment
 from jaxvision.config import Config
 from jaxvision.data import decode, sources
 from jaxvision.data.config import parse_fold
@@ -60,6 +61,7 @@ def train_loader(
         interpolation=e.interpolation,
         crop_mode=e.crop_mode,
         min_object_covered=d.min_object_covered,
+        policy=augment.HOST_POLICIES[d.policy] if d.policy else None,
     )
     return _loader(config, source, transform, stopped, train=True, skipped=skipped)
 
@@ -99,6 +101,7 @@ def _loader(
         plan,
         transform,
         size=config.model.image_size if train else eval_image_size(config),
+        uniforms=decode.UNIFORMS + (augment.HOST_UNIFORMS if config.data.policy else 0),
         dct_method=config.data.dct_method,
         threads=config.data.threads or None,
         ahead=config.data.ahead,

@@ -9,7 +9,8 @@ from policy_draws import DRAWS, MEAN, pairs
 from scipy import stats
 from sklearn.datasets import load_sample_images
 
-from jaxvision.augment import make_policy
+from jaxvision.augment import HOST_POLICIES, HOST_UNIFORMS, make_policy
+from jaxvision.data.decode import HOST_POLICIES as NAMES
 
 # (operation, probability, argument), as its code computes them from the magnitudes.
 EQUALIZE, CONTRAST, INVERT = "Equalize", "AutoContrast", "Invert"
@@ -96,3 +97,21 @@ def test_pixels_are_pillows():
         difference = np.abs(ours - np.asarray(image)).max(-1)
         # Pillow's rotation rounds coordinates in fixed point; Equalize after it spreads a difference of one level.
         assert (difference > 1).mean() < 0.01, pair
+
+
+def test_on_the_host_it_is_the_code_itself():
+    """Every pair with both signs, by Pillow, bit for bit; operations are applied with their probabilities."""
+    assert ("", *HOST_POLICIES) == NAMES and HOST_UNIFORMS == 5
+    photo = load_sample_images().images[0][100:164, 200:280]
+    apply, identical = HOST_POLICIES["resnest"], 0
+    for i, pair in enumerate(PAIRS):
+        for u in (0.1, 0.3, 0.5, 0.7, 0.9):
+            for coin in (0.2, 0.8):
+                image = Image.fromarray(photo)
+                for name, prob, value in pair:
+                    value = -value if name in ("Rotate", "ShearX") and coin < 0.5 else value
+                    image = PILLOW[name](image, value) if u < prob else image
+                found = apply(photo, np.array([(i + 0.5) / len(PAIRS), u, coin, u, coin]))
+                np.testing.assert_array_equal(found, np.asarray(image))
+                identical += found is photo
+    assert identical > 50  # nothing is copied where no operation is applied

@@ -136,6 +136,21 @@ def test_random_filter_is_timms_choice_from_the_plans_numbers():
     assert 70 < chosen.count("bilinear") < 130
 
 
+def test_the_hosts_policy_sees_the_whole_image_and_its_own_numbers():
+    image, seen = photo(50, 40), []
+    transform = decode.train_transform(
+        size=16, crop="torch", area=(0.3, 1.0), ratio=(3 / 4, 4 / 3), resize="bilinear", crop_pct=1.0,
+        interpolation="bicubic", policy=lambda x, u: seen.append((x, u)) or 255 - x)  # fmt: skip
+    plain = decode.train_transform(
+        size=16, crop="torch", area=(0.3, 1.0), ratio=(3 / 4, 4 / 3), resize="bilinear", crop_pct=1.0,
+        interpolation="bicubic")  # fmt: skip
+    u, inverted, expected = np.random.default_rng(0).random(45), *np.zeros((2, 16, 16, 3), np.uint8)
+    transform(image, u, inverted)
+    plain(255 - image, u[:40], expected)
+    np.testing.assert_array_equal(inverted, expected)
+    assert seen[0][0] is image and list(seen[0][1]) == list(u[40:])
+
+
 def test_extreme_images_still_crop():
     u = np.random.default_rng(0).random(decode.UNIFORMS)
     assert decode.torch_crop(u, 10, 1000, (0.08, 1.0), (3 / 4, 4 / 3))[2:] == (10, 13)

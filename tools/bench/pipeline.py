@@ -40,7 +40,8 @@ def augment_program() -> Any:
     from jaxvision.main import load_config
     from jaxvision.train import build
 
-    c = resolve(load_config(str(ROOT / "configs" / "resnet50_a2.py"), [f"--config.augment.policy={RAND}"]))
+    fields = [f"--config.augment.policy={RAND}", "--config.augment.interpolation=bicubic"]
+    c = resolve(load_config(str(ROOT / "configs" / "resnet50_a2.py"), fields))
     mesh = build.start_devices(c)
     return build.augment_program(c, build.build_network(c, SyntheticSource(64, 1000, 32, seed=0)), mesh)
 
