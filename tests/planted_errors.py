@@ -215,6 +215,48 @@ ERRORS = (
         'interpolation="bicubic"',
         "tests/augment/test_resnest_policy.py::test_pixels_are_pillows",
     ),
+    Planted(
+        "copies of an image are dealt to the devices in use",
+        "jaxvision/train/replicas.py",
+        "return (config.replicas or devices) if",
+        "return devices if",
+        "tests/train/test_replicas.py::test_the_parts_of_a_run_have_the_groups",
+    ),
+    Planted(
+        "groups of the devices in use, whatever the recipe states",
+        "jaxvision/train/replicas.py",
+        "return config.replicas // config.accumulate if config.replicas else devices",
+        "return devices",
+        "tests/train/test_replicas.py::test_a_step_is_the_same_on_any_number_of_devices",
+    ),
+    Planted(
+        "microbatches that cut groups",
+        "jaxvision/train/replicas.py",
+        "return batch // config.replicas if config.replicas and config.grouped() else 1",
+        "return 1",
+        "tests/train/test_replicas.py::test_accumulation_does_not_change_the_groups",
+    ),
+    Planted(
+        "a gather for the draws of each group",
+        "jaxvision/augment/mix.py",
+        "jnp.repeat(x, size)",
+        "jnp.repeat(x, size, total_repeat_length=batch)",
+        "tests/train/test_replicas.py::test_groups_stay_on_their_device_where_devices_divide_replicas",
+    ),
+    Planted(
+        "ties count for the model",
+        "jaxvision/train/metrics.py",
+        "jnp.sum(~(logits < own), axis=1) - 1",
+        "jnp.sum(logits > own, axis=1)",
+        "tests/train/test_metrics.py::test_constant_logits_are_never_right",
+    ),
+    Planted(
+        "labels in the order of the data",
+        "jaxvision/data/sources.py",
+        "return raw, int(self.table[label])",
+        "return raw, label",
+        "tests/data/test_classes.py::test_labels_are_those_of_imagenet",
+    ),
 )
 
 

@@ -17,12 +17,13 @@ from jaxvision.augment.mix import Mix
 from jaxvision.config import Config, base_config, resolve
 from jaxvision.data.config import DataConfig
 from jaxvision.data.plan import Plan
+from jaxvision.data.sources import SyntheticSource
 from jaxvision.errors import UserError
 from jaxvision.main import load_config
 from jaxvision.models.layers import BatchNorm
 from jaxvision.optim.losses import LossConfig
 from jaxvision.optim.optimizers import OptimizerConfig, make_optimizer
-from jaxvision.train import build, replicas, sharding
+from jaxvision.train import build, inputs, replicas, sharding
 from jaxvision.train.state import create_state
 from jaxvision.train.step import make_train_step
 
@@ -265,6 +266,21 @@ def test_devices_that_cannot_share_the_groups():
     replicas.check_devices(with_fields(replicas=0, accumulate=4), 8 // 4)
     with pytest.raises(UserError, match="a group has 1 image"):
         replicas.check_devices(with_fields(replicas=0), 32)
+
+
+def test_the_parts_of_a_run_have_the_groups():
+    """On the eight devices of the tests: what is dealt, mixed and normalised."""
+    fields = {"batch_size": 32, "batch_norm": "per_device", "augment": MIXED, "data": DataConfig(repeats=4)}
+    fields["model"] = config_lib.ModelConfig(name="resnet10t", image_size=32)
+    source = SyntheticSource(64, 5, 32, seed=0)
+    for stated, expected in ((4, 4), (0, jax.device_count())):
+        config = Config(replicas=stated, **fields)
+        assert build.make_mix(config).groups == expected
+        assert build.build_network(config, source).module.bn_groups == expected
+        assert inputs.train_loader(config, source, lambda: False).plan.deal == expected
+    assert inputs.train_loader(with_fields(config, data=DataConfig()), source, lambda: False).plan.deal == 1
+    with pytest.raises(UserError, match="which 8 devices cannot share equally"):
+        build.start_devices(Config(replicas=3, **fields | {"batch_size": 48}))
 
 
 def test_small_statistics_are_told():
