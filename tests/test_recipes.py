@@ -201,7 +201,10 @@ def test_recipes_train_a_few_steps_on_the_digits(group, tmp_path, digits_dir):
 
 @pytest.mark.program
 def test_recipes_and_fine_tuning_train_on_a_folder(tmp_path, digits_dir):
-    """Photos in PATH/train/CLASS and PATH/val/CLASS; fine-tuning starts from a run of other classes."""
+    """Photos in PATH/train/CLASS and PATH/val/CLASS, with their classes in an order of their own.
+
+    Fine-tuning goes on with the classifier of the same classes, and starts a fresh one for others.
+    """
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -212,13 +215,15 @@ def test_recipes_and_fine_tuning_train_on_a_folder(tmp_path, digits_dir):
             for i in range(count):
                 Image.fromarray(rng.integers(0, 256, (48, 56, 3), np.uint8)).save(folder / f"{i}.jpg")
     small = {"batch_size": 8, "model.image_size": 32, "eval.image_size": 0, "batch_norm": "global"}
+    (tmp_path / "classes.txt").write_text("owl\ncat\nfox\ndog\n")
+    small["data.class_map"] = tmp_path / "classes.txt"
     photos = f"folder={tmp_path / 'photos'}"
     run_all(
         [
             command(f"configs/resnet50_a3.py:{photos}", "resnet10t", tmp_path / "a3", **small),
             command(
                 f"configs/finetune.py:resnet10t,{photos}", "resnet10t", tmp_path / "tuned",
-                **small, **{"model.weights": tmp_path / "a3", "optimizer.freeze": r"(?!fc\.).*"},
+                **small, **{"model.weights": tmp_path / "a3", "optimizer.freeze": r"(?!fc\.).*", "seed": 1},
             ),
             command(
                 "configs/finetune.py:resnet10t,digits", "resnet10t", tmp_path / "digits",
@@ -228,7 +233,9 @@ def test_recipes_and_fine_tuning_train_on_a_folder(tmp_path, digits_dir):
     )  # fmt: skip
     before, _, _ = run_weights(tmp_path / "a3", ema=True)
     after, _, _ = run_weights(tmp_path / "tuned", ema=False)
-    assert before.keys() == after.keys() and after["fc.weight"].shape == (3, 512)
+    assert before.keys() == after.keys() and after["fc.weight"].shape == (4, 512)
+    moved = np.abs(after["fc.weight"] - before["fc.weight"]).max()
+    assert 0 < moved < 0.1 * before["fc.weight"].std()
     for name, value in before.items():
         learned = name.startswith("fc.") or "running" in name
         assert np.array_equal(value, after[name]) != learned, name
