@@ -19,10 +19,11 @@ Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 from jaxvision.config import base_config
 from jaxvision.recipes import decay_all_but, parse_argument, use_data
 
+# model, stochastic depth, GPUs times accumulated steps
 MODELS = {
-    "t": ("swin_tiny_patch4_window7_224", 0.2),
-    "s": ("swin_small_patch4_window7_224", 0.3),
-    "b": ("swin_base_patch4_window7_224", 0.5),
+    "t": ("swin_tiny_patch4_window7_224", 0.2, 8),
+    "s": ("swin_small_patch4_window7_224", 0.3, 8),
+    "b": ("swin_base_patch4_window7_224", 0.5, 16),
 }
 NOT_DECAYED = r".*(:[01]d|relative_position_bias_table:2d)"
 
@@ -31,9 +32,8 @@ def get_config(arg=""):
     variant, data = parse_argument(arg, list(MODELS), "swin_t")
     c = base_config()
     c.batch_size = 1024
-    c.replicas = 8
     c.epochs = 300.0
-    c.model.name, c.model.drop_path_rate = MODELS[variant]
+    c.model.name, c.model.drop_path_rate, c.replicas = MODELS[variant]
     c.model.image_size = 224
     c.data.resize = "bicubic"
     c.augment.policy = "rand-m9-mstd0.5-inc1"

@@ -69,11 +69,12 @@ def check_devices(config: Config, devices: int) -> None:
     shares = devices * accumulate
     if replicas and replicas % shares and (accumulate > 1 or devices % replicas):
         microbatches = f" x {accumulate} microbatches (config.accumulate)" if accumulate > 1 else ""
+        most = replicas // devices  # microbatches of which each device has whole groups
+        fewer = f"; or lower config.accumulate to {most}" + " or a divisor of it" * (most > 1)
         raise UserError(
             f"config.replicas = {replicas}: {' and '.join(grouped)} split the batch into {replicas} groups, which "
             f"{devices} devices{microbatches} cannot share equally. Set config.replicas to a multiple of {shares}, or "
-            f"to 0 for a group per device, which changes the recipe"
-            + (f"; or lower config.accumulate to a divisor of {replicas // devices}" if not replicas % devices else "")
+            f"to 0 for a group per device, which changes the recipe" + (fewer if replicas % devices == 0 else "")
         )
     if not replicas and (problem := config.group_problem(config.batch_size // shares)):
         raise UserError(problem)
