@@ -40,16 +40,47 @@ def depthwise_avg_pool(x: jax.Array) -> jax.Array:
 
 @global_avg_pool.register("cpu")
 def matmul_avg_pool(x: jax.Array) -> jax.Array:
-    """Means over height and width as a matmul with 1 / (height width).
+    """Means over height and width by matmuls with ones, each over a few pixels.
+
+    Levels of sums: a matmul adds its pixels one after the other, and over the 12,544 of a 112x112 map that loses 30
+    times as much as torch's sum, which a squeeze-and-excitation passes on.
 
     Replaces: XLA's reduction over inner axes.
-    Gain: five times as fast.
+    Gain: 1.4 to 5 times as fast in inference; none in training, where YNNPACK computes reductions.
     Chosen: always.
     """
+    return _means(x)
+
+
+@jax.custom_vjp
+def _means(x: jax.Array) -> jax.Array:
     n, height, width, channels = x.shape
-    share = jnp.full((n, 1, height * width), 1 / (height * width), accumulator(x.dtype))
-    pixels = x.reshape(n, height * width, channels).astype(share.dtype)
-    return lax.dot_general(share, pixels, (((2,), (1,)), ((0,), (0,))))[:, 0].astype(x.dtype)
+    left, sums = height * width, x.astype(accumulator(x.dtype))
+    while left > 1:
+        pixels = _pixels_at_once(left)
+        left //= pixels
+        ones = jnp.ones((n * left, 1, pixels), sums.dtype)
+        sums = lax.dot_general(ones, sums.reshape(n * left, pixels, channels), (((2,), (1,)), ((0,), (0,))))
+    return (sums.reshape(n, channels) * (1 / (height * width))).astype(x.dtype)
+
+
+def _pixels_at_once(count: int) -> int:
+    """The largest divisor of ``count``, two or more, that is at most 32; the smallest where all are larger."""
+    divisors = [i for i in range(2, count + 1) if count % i == 0]
+    return max([i for i in divisors if i <= 32], default=divisors[0])
+
+
+def _means_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _means(x), x
+
+
+def _means_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
+    """Equal shares; through the sums, level by level, it would take up to 1.7 times as long."""
+    share = (g.astype(accumulator(g.dtype)) * (1 / (x.shape[1] * x.shape[2]))).astype(x.dtype)
+    return (jnp.broadcast_to(share[:, None, None], x.shape),)
+
+
+_means.defvjp(_means_forward, _means_backward)
 
 
 @max_pool_3x3.register("cpu")
