@@ -13,7 +13,7 @@ from reference import random_images, relative_error, trained_like
 import jaxvision
 from tools.parity import compare_models, compare_steps, models, steps
 from tools.parity.equality import NotFiniteError, largest
-from tools.parity.reference import CLASSES, torch
+from tools.parity.reference import CLASSES, LARGE, ill_conditioned, nchw, torch
 
 BAD = [math.nan, math.inf, -math.inf]
 
@@ -86,6 +86,30 @@ def test_a_nan_in_one_map_of_a_model_fails_its_comparison(pair, side):
         compare_models.gradient_error(reference, model, (64, 64), tries=2)
 
 
+def test_both_sides_rounding_is_measured_with_weights_that_magnify_it(pair, monkeypatch):
+    reference, model = pair
+    x = random_images((64, 64), 0)
+    before = {key: value.clone() for key, value in reference.state_dict().items()}
+    magnifying = ill_conditioned(reference, x)
+    with torch.no_grad():
+        assert 100 < magnifying(nchw(x)).abs().max() < 3 * LARGE
+    errors = compare_models.rounding(reference, model, x)
+    assert set(errors) == {"rounding", "timm's rounding"} < set(models.COLUMNS)
+    assert all(1e-8 < error < 1e-5 for error in errors.values()), errors
+    assert all(torch.equal(value, before[key]) for key, value in reference.state_dict().items())
+    # Only the side that is less exact shows it.
+    outputs = compare_models.module_outputs
+    monkeypatch.setattr(compare_models, "module_outputs", lambda *args: [y * (1 + 1e-4) for y in outputs(*args)[:1]])
+    noisy = compare_models.rounding(reference, model, x)
+    assert noisy["rounding"] > 9e-5 and noisy["timm's rounding"] == errors["timm's rounding"]
+    for broken in ((theirs_with(reference, math.nan), model), (reference, ours_with(model, math.nan))):
+        monkeypatch.setattr(compare_models, "ill_conditioned", lambda reference, x: reference)
+        monkeypatch.setattr(compare_models, "module_outputs", outputs)
+        monkeypatch.setattr(jaxvision, "load_weights", lambda model, state: model)
+        with pytest.raises(NotFiniteError):
+            compare_models.rounding(*broken, x)
+
+
 def test_a_gradient_that_is_nan_for_one_input_only_is_not_forgotten(pair, monkeypatch):
     """Each tensor's best of several inputs counts, but not where one of them gives no number."""
     original, calls = compare_models.torch_gradients, []
@@ -108,7 +132,16 @@ def test_the_command_calls_a_model_of_nans_different_and_goes_on(tmp_path, monke
     def compare(name, size, *, gradients):
         if name == "resnet18":
             relative_error([math.nan], [math.nan])
-        return {"name": name, "size": "9x9", "logits": 1e-7, "round_trip": True, "equal": True, "seconds": 0.1}
+        return {
+            "name": name,
+            "size": "9x9",
+            "logits": 1e-7,
+            "rounding": 2e-6,
+            "timm's rounding": 3e-6,
+            "round_trip": True,
+            "equal": True,
+            "seconds": 0.1,
+        }
 
     monkeypatch.setattr(compare_models, "compare", compare)
     out = tmp_path / "parity.md"
@@ -117,6 +150,7 @@ def test_the_command_calls_a_model_of_nans_different_and_goes_on(tmp_path, monke
     assert "resnet18 75x75:  NOT EQUAL NotFiniteError" in printed and "1 of 2 equal ; not: resnet18" in printed
     written = out.read_text()
     assert "| NO |" in written and "| resnet34 | 9x9 | 1.0e-07 |" in written and f"--out {out}`" in written
+    assert "| rounding | timm's rounding |" in written and "| 2.0e-06 | 3.0e-06 | bit-exact | yes |" in written
     assert [row["equal"] for row in json.loads(out.with_suffix(".json").read_text())] == [False, True]
     # The same models again, from the written rows.
     assert models.main(["--again", str(out.with_suffix(".json"))]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import time
@@ -15,7 +16,16 @@ import jaxvision
 from jaxvision.models.registry import build_module
 from jaxvision.weights.state_dict import torch_layout
 from tools.parity.equality import largest, relative_error
-from tools.parity.reference import CLASSES, nchw, random_images, timm, torch, torch_gradients, trained_like
+from tools.parity.reference import (
+    CLASSES,
+    ill_conditioned,
+    nchw,
+    random_images,
+    timm,
+    torch,
+    torch_gradients,
+    trained_like,
+)
 
 FORWARD, GRADIENT = 1e-4, 1e-3  # relative errors below which two sides are equal
 LIMITS = {"logits": FORWARD, "embed": FORWARD, "features": FORWARD, "gradients": GRADIENT, "fused": FORWARD}
@@ -82,6 +92,26 @@ def forward_errors(reference: torch.nn.Module, model: jaxvision.Model, x: np.nda
     if model.variables["batch_stats"]:
         errors["fused"] = relative_error(jaxvision.fuse(model)(x), logits)
     return errors
+
+
+def rounding(reference: torch.nn.Module, model: jaxvision.Model, x: np.ndarray) -> dict[str, float]:
+    """How far our and timm's float32 logits are from timm's float64 ones, in evaluation mode.
+
+    With batch normalisation the weights are those of :func:`ill_conditioned`, otherwise as given. Both sides' errors
+    vary from one set of weights to the next, by up to a factor of 10 and independently of each other: of one reading
+    only the order of magnitude counts.
+
+    Raises:
+      NotFiniteError: one side holds NaN or infinity.
+    """
+    if model.variables["batch_stats"]:
+        reference = ill_conditioned(reference, x)
+        model = jaxvision.load_weights(model, {key: value.clone() for key, value in reference.state_dict().items()})
+    ours = module_outputs(model.module, model.variables, x)[0]
+    with torch.no_grad():
+        theirs = reference.eval()(nchw(x)).numpy()
+        exact = copy.deepcopy(reference).double()(nchw(x.astype(np.float64))).numpy()
+    return {"rounding": relative_error(ours, exact), "timm's rounding": relative_error(theirs, exact)}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -161,6 +191,7 @@ def compare_pair(
       NotFiniteError: one side holds NaN or infinity.
     """
     row: dict[str, Any] = forward_errors(reference, model, random_images(size, 1))
+    row |= rounding(reference, model, random_images(size, 1))
     if gradients:
         row["gradients"] = gradient_error(reference, model, size)
     row["round_trip"] = round_trip(reference, model)

@@ -6,6 +6,7 @@ torchvision's operators may be missing, as in CPU builds for another torch; timm
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import re
 import warnings
@@ -22,9 +23,21 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import timm
 
-__all__ = ["CLASSES", "nchw", "random_images", "timm", "torch", "torch_gradients", "trained_like"]
+__all__ = [
+    "CLASSES",
+    "ill_conditioned",
+    "nchw",
+    "random_images",
+    "timm",
+    "torch",
+    "torch_gradients",
+    "trained_like",
+]
 
 CLASSES = 11
+LARGE = (
+    300.0  # a logit at which gates are far from 1/2 and pass on the rounding of their means, and float32 still works
+)
 
 
 def trained_like(name: str, seed: int = 0, **kwargs: Any) -> torch.nn.Module:
@@ -59,6 +72,29 @@ def trained_like(name: str, seed: int = 0, **kwargs: Any) -> torch.nn.Module:
             elif tensor.ndim == 1 and tensor.is_floating_point():
                 tensor.normal_(0, 0.1)
     return model
+
+
+def ill_conditioned(reference: torch.nn.Module, x: np.ndarray, seed: int = 0) -> torch.nn.Module:
+    """A copy whose convolutions and batch normalisations let maps grow, for images (N, H, W, C): it magnifies rounding.
+
+    Normalisations have scales of 1 +- 0.1, convolutions a variance of gain / inputs, with the smallest gain, from 2 in
+    steps of 5 %, of which the largest logit reaches ``LARGE``, or 4.
+    """
+    torch.manual_seed(seed)
+    reference = copy.deepcopy(reference).eval()
+    state = reference.state_dict()
+    kernels = [value for value in state.values() if value.ndim == 4]
+    with torch.no_grad():
+        for key in [key for key in state if key.endswith("running_mean")]:
+            state[key.replace("running_mean", "weight")].normal_(1, 0.1)
+        for kernel in kernels:
+            kernel.normal_(0, math.sqrt(2 / kernel[0].numel()))
+        for _ in range(14):
+            if not reference(nchw(x)).abs().max() < LARGE:  # NaN is for the caller to find
+                break
+            for kernel in kernels:
+                kernel.mul_(math.sqrt(1.05))
+    return reference
 
 
 def random_images(size: tuple[int, int], seed: int, count: int = 2) -> np.ndarray:
