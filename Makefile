@@ -56,9 +56,11 @@ format: install-test
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-# The table of config fields, from the code that uses them; a test fails when it is stale.
+# The table of config fields, from the code that uses them, and that of the recipes' sources; tests fail when they are
+# stale.
 docs: install
 	$(PY) -m jaxvision.config > docs/config.md
+	$(PY) tools/parity/recipes/make_page.py > docs/recipe_sources.md
 
 # Every model compared with timm's: logits, features, gradients, export. About 40 s a model; ARGS="convnext_* --native"
 # selects some.

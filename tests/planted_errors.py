@@ -264,6 +264,62 @@ ERRORS = (
         "return raw, label",
         "tests/data/test_classes.py::test_labels_are_those_of_imagenet",
     ),
+    Planted(
+        "stochastic depth of DeiT-III halved",
+        "jaxvision/models/stochastic_depth.py",
+        "return tuple((rate,) * depth for depth in depths)",
+        "return tuple((rate / 2,) * depth for depth in depths)",
+        "tests/test_recipe_sources.py::test_recipe_is_its_sources[deit3_s:b stochastic depth]",
+    ),
+    Planted(
+        "a floor under the crops of big_vision",
+        "configs/vit_s16.py",
+        "c.data.min_object_covered = 0.0",
+        "c.data.min_object_covered = 0.1",
+        "tests/test_recipe_sources.py::test_recipe_is_its_sources[vit_s16:90 crop]",
+    ),
+    Planted(
+        "TensorFlow's Posterize to 0 bits all black",
+        "jaxvision/augment/tensorflow_ops.py",
+        "jnp.where((whole > 0) & (whole <= 8), 8 - whole, 7)",
+        "jnp.where(whole <= 8, 8 - whole, 7)",
+        "tests/test_recipe_sources.py::test_recipe_is_its_sources[efficientnet_b0:b0 policy]",
+    ),
+    Planted(
+        "the next image as the partner, not the previous",
+        "jaxvision/augment/mix.py",
+        "jnp.roll(grouped, 1, 1)",
+        "jnp.roll(grouped, -1, 1)",
+        "tests/test_recipe_sources.py::test_recipe_is_its_sources[resnet50_tv2 mixing]",
+    ),
+    Planted(
+        "DeiT's schedule one epoch early",
+        "configs/deit_s.py",
+        "c.schedule.delay_epochs = 1.0",
+        "c.schedule.delay_epochs = 0.0",
+        "tests/test_recipe_sources.py::test_recipe_is_its_sources[deit_s:s learning rate]",
+    ),
+    Planted(
+        "Swin's tables of position bias decayed",
+        "configs/swin_t.py",
+        "|relative_position_bias_table:2d)",
+        "|relative_position_bias:2d)",
+        "tests/test_recipe_sources.py::test_recipe_is_its_sources[swin_t:t decayed parameters]",
+    ),
+    Planted(
+        "ConvNeXt's label smoothing doubled",
+        "configs/convnext_t.py",
+        "c.loss.label_smoothing = 0.1",
+        "c.loss.label_smoothing = 0.2",
+        "tests/test_recipe_sources.py::test_recipe_is_its_sources[convnext_t:t loss]",
+    ),
+    Planted(
+        "an evaluation that keeps less of the image",
+        "configs/swin_t.py",
+        "c.eval.crop_pct = 224 / 256",
+        "c.eval.crop_pct = 0.85",
+        "tests/test_recipe_sources.py::test_recipe_is_its_sources[swin_t:t evaluation crop]",
+    ),
 )
 
 

@@ -4,9 +4,11 @@ The values were computed from the sources' own formulas by tools/parity/recipes;
 TensorFlow. A difference that is meant is stated in tools/parity/recipes/differences.py, and has to be one.
 """
 
+from pathlib import Path
+
 import pytest
 
-from tools.parity.recipes import compare, differences
+from tools.parity.recipes import compare, differences, table
 
 FACTS = compare.fixtures()
 CASES = [(recipe, field) for recipe in FACTS for field, _ in compare.compared(recipe)]
@@ -33,3 +35,7 @@ def test_every_published_recipe_has_facts():
 
     stated = {recipe.partition(":")[0] for recipe in FACTS}
     assert stated == set(RECIPES) - {"finetune"}
+
+
+def test_the_page_of_the_sources_is_current():
+    assert Path("docs/recipe_sources.md").read_text() == table.page(), "make docs writes it anew"

@@ -1,6 +1,4 @@
-"""Writes docs/recipe_sources.md: what each recipe's source states, where, and whether jaxvision does the same.
-
-    python tools/parity/recipes/table.py > docs/recipe_sources.md    # part of make docs
+"""The page docs/recipe_sources.md: what each recipe's source states, where, and whether jaxvision does the same.
 
 "equal" is what tests/test_recipe_sources.py shows; a difference has to be stated in differences.py.
 """
@@ -8,11 +6,7 @@
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from tools.parity.recipes import compare, differences
 
@@ -147,7 +141,8 @@ def section(config: str, facts: dict[str, dict[str, Any]]) -> list[str]:
         for text in (
             lambda variant, fact: words(field, fact["value"]),  # noqa: B023
             lambda variant, fact: verdict(f"{config}:{variant}" if variant else config, field, fact),  # noqa: B023
-            lambda variant, fact: fact["where"],
+            # A colon before folders that have the names of ours, so that they do not read as files of this repository.
+            lambda variant, fact: re.sub(r"(?<![\w./:-])(configs|docs|tools|tests)/", r":\1/", fact["where"]),
         ):
             cells.append(merged({variant: text(variant, found[field]) for variant, found in facts.items()}))
         rows.append("| " + " | ".join([field, *cells]) + " |")
@@ -164,7 +159,3 @@ def page() -> str:
     for config, facts in configs.items():
         lines += section(config, facts)
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())
