@@ -15,7 +15,7 @@ to a square. Color jitter is configured there and has no effect. It has no avera
 What differs: a classifier for other classes starts as in training from scratch, there with a thousandth of its
 values.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Really run here: its train step is traced in the tests, no more. No ImageNet run yet.
 """
 
 from jaxvision.config import REQUIRED, base_config

@@ -17,7 +17,7 @@ erasing, no repeated augmentation, the same stochastic depth in every block, 0.2
 raw weights are reported.
 What differs: the position table is resampled by Pillow's cubic kernel (a = -0.5), there by torch's (a = -0.75).
 
-Really run here: `:s384,digits` for a few steps in CI. No ImageNet run yet.
+Really run here: its train step is traced in the tests, no more. No ImageNet run yet.
 """
 
 from jaxvision.config import REQUIRED, base_config

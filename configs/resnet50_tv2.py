@@ -9,10 +9,10 @@ Hardware: 8 GPUs x 128.
 What follows it: SGD 0.9 without Nesterov, batch 1024, 600 epochs, warm-up of 5 epochs from 0.01 of the rate and a
 cosine, both set per epoch, weight decay 2e-5 on everything but norms (biases are decayed), smoothing 0.1, Pillow's
 bilinear filter, TrivialAugmentWide (bilinear, black), random erasing 0.1 with the mean color, Mixup 0.2 and CutMix
-1.0, one of them per batch with a rolled partner, four repeated augmentations, evaluation of the average.
+1.0, one of them per batch with a rolled partner, four repeated augmentations, evaluation of the average. The last BN
+scale of a block starts at 1.
 What differs: its EMA moves every 32 steps by 0.00109 and follows the raw weights through the warm-up; here every step
-by the same rate per step (0.999966), from the start. The last BN scale of a block starts at 1 there and at 0 here
-(timm's default).
+by the same rate per step (0.999966), from the start.
 
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
@@ -31,6 +31,7 @@ def get_config(arg=""):
     c.batch_norm = "per_device"
     c.replicas = 8
     c.model.name = "resnet50"
+    c.model.zero_last_scale = False
     c.model.image_size = 176
     c.data.resize = "bilinear"
     c.data.repeats = 4

@@ -80,6 +80,9 @@ class ModelConfig:
         choices=KINDS,
     )
     layer_scale: float = option(0.0, "initial layer scale of networks that have one; 0: the model's own", low=0, high=1)
+    zero_last_scale: bool = option(
+        True, "of ResNets: the last normalisation of a block starts with a scale of 0; false: with 1, as torchvision's"
+    )
     weights: str = option("", "weights to start from: a .safetensors or .pth file, or the workdir of a run")
     weights_ema: bool = option(True, "of a run's workdir: start from its EMA; false: from its raw weights")
     remat: bool = option(False, "recompute activations in the backward pass: less memory, more time")

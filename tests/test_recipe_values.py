@@ -1,6 +1,9 @@
 """Values of recipes that their sources state in a command line or in code: each is wrong if it changes."""
 
+import types
+
 import cli
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from jaxvision import config as config_lib
 from jaxvision.main import load_config
 from jaxvision.models.registry import build_module
 from jaxvision.models.stochastic_depth import DROP_PATH_RULES
+from jaxvision.models.variables import init_variables
 from jaxvision.optim.groups import choose_groups, layer_ids
 from jaxvision.optim.losses import TeacherConfig, make_loss, smoothed_one_hot
 from jaxvision.train import build
@@ -97,6 +101,21 @@ def test_deit3_fine_tunes_with_a_constant_depth_and_convnext_by_its_own_groups()
 def test_distillation_is_at_deits_temperature_by_default():
     """main.py of facebookresearch/deit: --distillation-tau 1.0, --distillation-alpha 0.5."""
     assert (TeacherConfig().temperature, TeacherConfig().alpha) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "start"), [("resnet50_tv2.py", 1.0), ("resnet50_a2.py", 0.0), ("resnest50.py", 0.0)]
+)
+def test_where_the_last_scale_of_a_block_starts(recipe, start):
+    """torchvision's resnet.py: zero_init_residual=False, which its references do not change; timm and ResNeSt: 0."""
+    c = load(recipe)
+    c.model.name = "resnest14d" if "resnest" in recipe else "resnet14t"
+    module = build.build_network(config_lib.resolve(c), types.SimpleNamespace(num_classes=2)).module
+    params = init_variables(module, jax.random.key(0))["params"]
+    scales = [value["bn3"]["weight"] for name, value in params.items() if name.startswith("layer")]
+    assert len(scales) == 4 and all((np.asarray(scale) == start).all() for scale in scales)
+    first = [value["bn1"]["weight"] for name, value in params.items() if name.startswith("layer")]
+    assert all((np.asarray(scale) == 1.0).all() for scale in first)
 
 
 def test_efficientnetv2_trains_on_the_images_and_steps_of_its_code():

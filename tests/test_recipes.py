@@ -144,7 +144,8 @@ SMALL = [
 TRACED = {
     "resnet_rs50": "resnet10t", "resnet50_a1": "resnet10t", "resnet50_a2": "resnet10t", "resnet50_a3": "resnet10t",
     "resnet50d_a1": "resnet18d", "resnest50": "resnest14d", "swin_t": "swin_tiny_patch4_window7_224",
-    "deit_s": "deit_tiny_patch16_224",
+    "deit_s": "deit_tiny_patch16_224", "deit3_finetune": "deit3_small_patch16_224",
+    "convnext_finetune": "convnext_atto",
 }  # fmt: skip
 
 
@@ -170,7 +171,7 @@ def run_all(commands):
 def test_the_other_recipes_programs_can_be_built(name, digits_dir):
     """Augmentation and train step on the digits, traced alone: compiling is most of a short run."""
     c = load(name, "digits")
-    c.data.dir, c.model.name, c.steps = str(digits_dir), TRACED[name], 3
+    c.data.dir, c.model.name, c.model.weights, c.steps = str(digits_dir), TRACED[name], "", 3
     c = config_lib.resolve(c)
     source, mesh = inputs.open_train(c), sharding.make_mesh()
     length, network = build.lengths(c, len(source)), build.build_network(c, source)

@@ -98,7 +98,7 @@ class Classifier(nn.Module, kw_only=True):
         """The stochastic depth of each block, stage by stage, of stages with so many blocks."""
         return DROP_PATH_RULES[self.drop_path_rule](self.drop_path_rate, depths)
 
-    # A family that has one of these three declares a field of this name, with a default.
+    # A family that has one of these declares a field of this name, with a default.
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -108,6 +108,11 @@ class Classifier(nn.Module, kw_only=True):
     @property
     def layer_scale(self) -> float | None:
         """Initial value of the residual branches' learned scales; None for networks without."""
+        return None
+
+    @property
+    def zero_last_scale(self) -> bool | None:
+        """Whether the last normalisation of a residual branch starts with a scale of 0; None for networks without."""
         return None
 
     @property

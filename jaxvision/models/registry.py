@@ -95,6 +95,7 @@ def build_module(
     bn_groups: int = 1,
     remat: bool = False,
     layer_scale: float | None = None,
+    zero_last_scale: bool | None = None,
 ) -> Classifier:
     """The flax.linen module of a model name.
 
@@ -106,6 +107,7 @@ def build_module(
       dtype, drop_rate, drop_path_rate, bn_groups, remat: see :class:`Classifier`.
       drop_path_rule, bn_momentum: see :class:`Classifier`; by default the model's own.
       layer_scale: initial value of the layer scale, for networks that have one; by default the model's own.
+      zero_last_scale: see :class:`~jaxvision.models.resnet.ResNet`, for those; by default the model's own.
 
     Raises:
       UserError: an unknown name, or values that make no sense, all of them in one message.
@@ -141,6 +143,10 @@ def build_module(
         changes["layer_scale"] = layer_scale
         if module.layer_scale is None:
             problems.append(f"layer_scale = {layer_scale}: {name} has no layer scale, leave it out")
+    if zero_last_scale is not None:
+        changes["zero_last_scale"] = zero_last_scale
+        if module.zero_last_scale is None:
+            problems.append(f"zero_last_scale = {zero_last_scale}: only ResNets have it, leave it out for {name}")
     if problems:
         raise UserError(f"cannot build {name}:\n  " + "\n  ".join(problems))
     return module.clone(**changes)

@@ -69,6 +69,7 @@ class Block(nn.Module):
     drop_path_rate: float
     drop_block_kind: str
     drop_block_groups: int
+    last_scale_init: init.Initializer
     conv: Callable[..., Conv]
     norm: Norm
 
@@ -91,7 +92,7 @@ class Block(nn.Module):
         y = dropped(attention(y, train)) if shared else attention(y, train, drop_rate)
         if self.stride > 1 and not self.pool_first:
             y = avg_pool_3x3(y)
-        last = self.conv(out, 1, name="conv3"), self.norm(scale_init=init.zeros, name="bn3")
+        last = self.conv(out, 1, name="conv3"), self.norm(scale_init=self.last_scale_init, name="bn3")
         skip = shortcut(x, out, self.stride, True, self.conv, self.norm, train)
         if not shared and not (train and self.drop_path_rate):
             return unit(y, *last, add=skip, activation=nn.relu)
@@ -129,6 +130,7 @@ class ResNeSt(ResNet):
             "pool_first": self.pool_first,
             "drop_block_kind": self.drop_block_kind,
             "drop_block_groups": self.bn_groups,
+            "last_scale_init": self._last_scale_init,
             "conv": conv,
             "norm": norm,
         }

@@ -47,6 +47,7 @@ class Block(nn.Module):
     eca: bool
     avg_down: bool
     drop_path_rate: float
+    last_scale_init: init.Initializer
     conv: Callable[..., Conv]
     norm: Norm
     weight_init: init.Initializer
@@ -61,11 +62,11 @@ class Block(nn.Module):
             y = unit(x, self.conv(self.inner, 1, name="conv1"), self.norm(name="bn1"), activation=nn.relu)
             spatial = self.conv(self.inner, 3, stride=self.stride, padding=1, groups=self.groups, name="conv2")
             y = unit(y, spatial, self.norm(name="bn2"), activation=nn.relu)
-            last = self.conv(out, 1, name="conv3"), self.norm(scale_init=init.zeros, name="bn3")
+            last = self.conv(out, 1, name="conv3"), self.norm(scale_init=self.last_scale_init, name="bn3")
         else:
             first = self.conv(out, 3, stride=self.stride, padding=1, name="conv1")
             y = unit(x, first, self.norm(name="bn1"), activation=nn.relu)
-            last = self.conv(out, 3, padding=1, name="conv2"), self.norm(scale_init=init.zeros, name="bn2")
+            last = self.conv(out, 3, padding=1, name="conv2"), self.norm(scale_init=self.last_scale_init, name="bn2")
         skip = shortcut(x, out, self.stride, self.avg_down, self.conv, self.norm, train)
         gate = self._gate(out)
         if train and self.drop_path_rate:
@@ -116,6 +117,8 @@ class ResNet(Classifier):
       eca: efficient channel attention instead.
       num_groups: group normalisation with this many groups instead of batch normalisation.
       init_scheme: "torch" (timm) or "tf" (tensorflow/tpu, for ResNet-RS).
+      zero_last_scale: whether the last normalisation of a block starts with a scale of 0 (timm, Goyal et al. 2017,
+        arXiv 1706.02677), so that the block starts as the identity, or with 1 (torchvision).
     """
 
     layer_groups = LayerGroups(stem=r"conv1|bn1|maxpool", block=r"layer(\d+)\.(\d+)")
@@ -132,6 +135,7 @@ class ResNet(Classifier):
     eca: bool = False
     num_groups: int = 0
     init_scheme: str = "torch"
+    zero_last_scale: bool = True
 
     @property
     def num_features(self) -> int:
@@ -200,12 +204,17 @@ class ResNet(Classifier):
             "se_ratio": self.se_ratio,
             "eca": self.eca,
             "avg_down": self.avg_down,
+            "last_scale_init": self._last_scale_init,
             "conv": conv,
             "norm": norm,
             "weight_init": weight_init,
             "bias_init": bias_init,
             "dtype": self.dtype,
         }
+
+    @property
+    def _last_scale_init(self) -> init.Initializer:
+        return init.zeros if self.zero_last_scale else init.ones
 
     def _stem(self, x: jax.Array, conv: Callable[..., Conv], norm: Norm, train: bool) -> jax.Array:
         unit = functools.partial(conv_norm, train=train, activation=nn.relu)

@@ -156,6 +156,7 @@ def build_network(config: Config, source: sources.Source) -> Network:
         bn_groups=replicas.group_count(config, jax.device_count()) if config.batch_norm == "per_device" else 1,
         remat=m.remat,
         layer_scale=m.layer_scale or None,
+        zero_last_scale=None if m.zero_last_scale else False,
     )
     if m.drop_block_rate and not module.takes_drop_block:
         raise UserError(f"config.model.drop_block_rate = {m.drop_block_rate}: {m.name} has no DropBlock, set it to 0")

@@ -16,6 +16,7 @@ from timm.models.resnest import ResNestBottleneck
 
 from jaxvision import config as config_lib
 from jaxvision.main import load_config
+from jaxvision.models import initializers as init
 from jaxvision.models import resnest
 from jaxvision.models.drop_block import shared_drop_block
 from jaxvision.models.layers import BatchNorm, Conv
@@ -66,7 +67,8 @@ def test_a_block_drops_where_the_source_does(monkeypatch):
     dtype = {"dtype": jnp.float64}
     block = resnest.Block(
         width=8, inner=8, stride=2, radix=2, groups=1, pool_first=False, drop_path_rate=0.0, drop_block_kind="resnest",
-        drop_block_groups=1, conv=functools.partial(Conv, **dtype), norm=functools.partial(BatchNorm, **dtype),
+        drop_block_groups=1, last_scale_init=init.zeros, conv=functools.partial(Conv, **dtype),
+        norm=functools.partial(BatchNorm, **dtype),
     )  # fmt: skip
     downsample = torch.nn.Sequential(
         torch.nn.AvgPool2d(2, 2), torch.nn.Conv2d(16, 32, 1, bias=False), torch.nn.BatchNorm2d(32)
