@@ -22,6 +22,8 @@ batch of each GPU's epoch, which is dropped there, counts.
 Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
+import math
+
 from jaxvision.config import base_config
 from jaxvision.recipes import parse_argument, use_data
 
@@ -46,7 +48,7 @@ def get_config(arg=""):
     if c.model.image_size < 320:
         c.augment.mxnet_saturation = True
         c.data.resize = c.eval.interpolation = "linear"
-        c.eval.crop_pct = 0.875
+        c.eval.crop_pct = c.model.image_size / math.ceil(c.model.image_size / 0.875)  # 224 / 256, 256 / 293
     else:
         c.data.crop = "tf"
         c.data.crop_area = (0.1, 1.0)

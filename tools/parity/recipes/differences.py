@@ -69,15 +69,9 @@ DIFFERENCES = (
         "every step by the same rate per step, from the start; there every 32 steps, after the warm-up",
     ),
     Difference(
-        ("efficientnetv2_b0:[sm]",), "policy", "the magnitudes of the middle stages are written with three digits"
-    ),
-    Difference(
         ("efficientnetv2_b0:[ml]",),
         "mixing",
         "a label of CutMix has the share of its own box; the source gives all labels the mean share of the half batch",
-    ),
-    Difference(
-        ("resnest50:101",), "evaluation crop", "the resized side is rounded down to 292 pixels, there up to 293"
     ),
     Difference(
         ("resnet_rs50:*",), "evaluation crop", "0.875 itself; there the padding around the crop is a whole number"
