@@ -31,8 +31,8 @@ def test_a_process_that_keeps_its_memory_asks_for_none_anew():
 @pytest.mark.program
 def test_one_process_runs_one_program_at_a_time():
     program = (
-        "import jax; from jaxvision import main; from jaxvision.train import build\n"
-        "build.start_devices(main.load_config('configs/resnet_rs50.py:digits', []))\n"
+        "import jax; from jaxvision import config, main; from jaxvision.train import build\n"
+        "build.start_devices(config.resolve(main.load_config('configs/resnet_rs50.py:digits', [])))\n"
         "print(jax.config.read('jax_cpu_enable_async_dispatch'), jax.jit(lambda x: x + 1)(1))"
     )
     run = subprocess.run(
