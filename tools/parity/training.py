@@ -99,7 +99,8 @@ def ours(model: str, folder: Path, workdir: Path, seed: int) -> dict[str, float]
         "schedule.warmup_epochs": float(WARMUP), "schedule.per_epoch": False, "schedule.start_learning_rate": 0.0,
         "schedule.end_learning_rate": 0.0, "loss.label_smoothing": SMOOTHING, "ema.decay": EMA, "ema.warmup": False,
         "eval.image_size": 0, "eval.crop_pct": 1.0, "eval.every_epochs": float(r.epochs), "checkpoint.every_steps": 0,
-        "dtype": "float32",
+        "dtype": "float32", "replicas": 0, "augment.mix_groups": "global", "augment.interpolation": "bicubic",
+        "augment.erase_max_count": 1, "schedule.delay_epochs": 0.0, "schedule.cooldown_epochs": 0.0,
     }  # fmt: skip
     if EPS[r.optimizer] is not None:
         fields["optimizer.eps"] = EPS[r.optimizer]
