@@ -21,7 +21,7 @@ Really run here: its train step is traced in the tests, no more. No ImageNet run
 """
 
 from jaxvision.config import REQUIRED, base_config
-from jaxvision.recipes import decay_all_but, parse_argument, use_data
+from jaxvision.recipes import VECTORS_POSITIONS_TOKENS, decay_all_but, parse_argument, use_data
 
 # model, pixels, stochastic depth, GPUs
 MODELS = {
@@ -31,7 +31,6 @@ MODELS = {
     "b384": ("deit3_base_patch16_384", 384, 0.15, 16),
     "l384": ("deit3_large_patch16_384", 384, 0.4, 32),
 }
-NOT_DECAYED = r".*(:[01]d|pos_embed:3d|_token:3d)"
 
 
 def get_config(arg=""):
@@ -49,7 +48,7 @@ def get_config(arg=""):
     c.optimizer.name = "adamw"
     c.optimizer.learning_rate = 1e-5
     c.optimizer.weight_decay = 0.1
-    c.optimizer.decay_rules = decay_all_but(NOT_DECAYED)
+    c.optimizer.decay_rules = decay_all_but(VECTORS_POSITIONS_TOKENS)
     c.schedule.warmup = "under"
     c.schedule.warmup_epochs = 5.0
     c.schedule.per_epoch = True

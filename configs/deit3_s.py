@@ -19,14 +19,13 @@ Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config
-from jaxvision.recipes import decay_all_but, parse_argument, use_data
+from jaxvision.recipes import VECTORS_POSITIONS_TOKENS, decay_all_but, parse_argument, use_data
 
 # model, pixels, rate, stochastic depth
 MODELS = {
     "s": ("deit3_small_patch16_224", 224, 4e-3, 0.05),
     "b": ("deit3_base_patch16_224", 192, 3e-3, 0.2),
 }
-NOT_DECAYED = r".*(:[01]d|pos_embed:3d|_token:3d)"
 
 
 def get_config(arg=""):
@@ -47,7 +46,7 @@ def get_config(arg=""):
     c.optimizer.name = "lamb"
     c.optimizer.eps = 1e-8
     c.optimizer.weight_decay = 0.05
-    c.optimizer.decay_rules = decay_all_but(NOT_DECAYED)
+    c.optimizer.decay_rules = decay_all_but(VECTORS_POSITIONS_TOKENS)
     c.schedule.warmup = "under"
     c.schedule.warmup_epochs = 5.0
     c.schedule.per_epoch = True

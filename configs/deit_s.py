@@ -16,7 +16,7 @@ Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config
-from jaxvision.recipes import decay_all_but, parse_argument, use_data
+from jaxvision.recipes import VECTORS_POSITIONS_TOKENS, decay_all_but, parse_argument, use_data
 
 # model, GPUs
 MODELS = {
@@ -24,7 +24,6 @@ MODELS = {
     "ti": ("deit_tiny_patch16_224", 4),
     "b": ("deit_base_patch16_224", 16),
 }
-NOT_DECAYED = r".*(:[01]d|pos_embed:3d|_token:3d)"
 
 
 def get_config(arg=""):
@@ -44,7 +43,7 @@ def get_config(arg=""):
     c.optimizer.name = "adamw"
     c.optimizer.learning_rate = 1e-3
     c.optimizer.weight_decay = 0.05
-    c.optimizer.decay_rules = decay_all_but(NOT_DECAYED)
+    c.optimizer.decay_rules = decay_all_but(VECTORS_POSITIONS_TOKENS)
     c.schedule.warmup = "under"
     c.schedule.warmup_epochs = 5.0
     c.schedule.per_epoch = True

@@ -16,9 +16,7 @@ Really run here: `:resnet10t,digits` for a few steps in CI.
 from jaxvision.config import REQUIRED, base_config
 from jaxvision.errors import UserError
 from jaxvision.models.registry import lookup, model_spec
-from jaxvision.recipes import decay_all_but, names_data, use_data
-
-NOT_DECAYED = r".*(:[01]d|pos_embed:3d|_token:3d)"
+from jaxvision.recipes import VECTORS_POSITIONS_TOKENS, decay_all_but, names_data, use_data
 
 
 def get_config(arg=""):
@@ -42,7 +40,7 @@ def get_config(arg=""):
     c.optimizer.learning_rate = 5e-4
     c.optimizer.clip_norm = 1.0
     c.optimizer.weight_decay = 0.05
-    c.optimizer.decay_rules = decay_all_but(NOT_DECAYED)
+    c.optimizer.decay_rules = decay_all_but(VECTORS_POSITIONS_TOKENS)
     c.optimizer.layer_decay = 0.75
     c.schedule.warmup_epochs = 3.0
     c.loss.label_smoothing = 0.1

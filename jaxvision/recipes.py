@@ -10,6 +10,8 @@ from jaxvision.config import base_config
 from jaxvision.errors import UserError, did_you_mean
 from jaxvision.optim.rules import decay_all_but as decay_all_but
 
+# What DeiT's code does not decay: vectors, position tables, and class and distillation tokens.
+VECTORS_POSITIONS_TOKENS = r".*(:[01]d|pos_embed:3d|_token:3d)"
 DATA = ("digits", "folder=PATH", "tfds=NAME")  # instead of ImageNet; see use_data
 
 
