@@ -35,9 +35,8 @@ __all__ = [
 ]
 
 CLASSES = 11
-LARGE = (
-    300.0  # a logit at which gates are far from 1/2 and pass on the rounding of their means, and float32 still works
-)
+# A logit at which gates are far from 1/2 and pass on the rounding of their means, and float32 still works.
+LARGE = 300.0
 
 
 def trained_like(name: str, seed: int = 0, **kwargs: Any) -> torch.nn.Module:

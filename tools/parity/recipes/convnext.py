@@ -21,11 +21,16 @@ TUNED = {"b": ("convnext_base", 0.8, "TRAINING.md:300-309"), "l": ("convnext_lar
 IMAGES, BATCH, EPOCHS, WARMUP, PEAK, END = 1_281_167, 4096, 300, 20, 4e-3, 1e-6
 
 
-def rate(per_epoch: int) -> np.ndarray:
+def rate(peak: float, epochs: int, warmup: int, per_epoch: int) -> np.ndarray:
     """The whole schedule: a warm-up that reaches the peak with its last step, then a cosine."""
-    steps = EPOCHS * per_epoch - WARMUP * per_epoch
-    cosine = END + 0.5 * (PEAK - END) * (1 + np.cos(np.pi * np.arange(steps) / steps))
-    return np.concatenate([np.linspace(0, PEAK, WARMUP * per_epoch), cosine])
+    steps = (epochs - warmup) * per_epoch
+    cosine = END + 0.5 * (peak - END) * (1 + np.cos(np.pi * np.arange(steps) / steps))
+    return np.concatenate([np.linspace(0, peak, warmup * per_epoch), cosine])
+
+
+def decays(name: str, ndim: int, _norm: bool) -> bool:
+    """optim_factory.py's rule."""
+    return ndim > 1 and not name.endswith(".bias")
 
 
 def training(variant: str) -> Facts:
@@ -33,7 +38,7 @@ def training(variant: str) -> Facts:
     model, depths, depth, command = MODELS[variant]
     at = REPOSITORY.at
     per_epoch = IMAGES // BATCH
-    whole = rate(per_epoch)
+    whole = rate(PEAK, EPOCHS, WARMUP, per_epoch)
     return {
         "batch": Fact(BATCH, at(command)),
         "image size": Fact(224, at("main.py:58")),
@@ -45,10 +50,7 @@ def training(variant: str) -> Facts:
             at("utils.py:428-445", "main.py:90-96,358"),
         ),
         "weight decay": Fact({"form": "decoupled", "share at the peak": PEAK * 0.05}, at("main.py:84-89,363-366")),
-        "decayed parameters": Fact(
-            laws.decay_groups(model, lambda name, ndim, norm: ndim > 1 and not name.endswith(".bias")),
-            at("optim_factory.py:80-85"),
-        ),
+        "decayed parameters": Fact(laws.decay_groups(model, decays), at("optim_factory.py:80-85")),
         "optimizer": Fact(ADAMW, at("main.py:74-79", "optim_factory.py:150-152")),
         "gradient clipping": Fact(0.0, at("main.py:80")),
         "ema": Fact(average(lambda _: 0.9999), at("main.py:69", "engine.py:72-75", command)),
@@ -93,22 +95,18 @@ def tuning(variant: str) -> Facts:
     """At 384 px, from the weights of 300 epochs at 224 px."""
     model, depth, command = TUNED[variant]
     at, per_epoch, peak, epochs = REPOSITORY.at, IMAGES // 512, 5e-5, 30
-    total = epochs * per_epoch
-    cosine = END + 0.5 * (peak - END) * (1 + np.cos(np.pi * np.arange(total) / total))
+    whole = rate(peak, epochs, 0, per_epoch)
     return training("b") | {
         "batch": Fact(512, at(command)),
         "image size": Fact(384, at(command)),
-        "steps": Fact(total, at("main.py:328,358", "utils.py:431-444", command)),
+        "steps": Fact(len(whole), at("main.py:328,358", "utils.py:431-444", command)),
         "stochastic depth": Fact(laws.linspace(depth, 36), at("models/convnext.py:86-90", command)),
         "learning rate": Fact(
-            sequence(lambda steps: cosine[steps], total, per_epoch, 0, epochs),
+            sequence(lambda steps: whole[steps], len(whole), per_epoch, 0, epochs),
             at("utils.py:428-445", "main.py:93", command),
         ),
         "weight decay": Fact({"form": "decoupled", "share at the peak": peak * 1e-8}, at(command)),
-        "decayed parameters": Fact(
-            laws.decay_groups(model, lambda name, ndim, norm: ndim > 1 and not name.endswith(".bias")),
-            at("optim_factory.py:80-85"),
-        ),
+        "decayed parameters": Fact(laws.decay_groups(model, decays), at("optim_factory.py:80-85")),
         "layer rates": Fact(layer_rates(), at("optim_factory.py:32-70", "main.py:335-341", command)),
         "ema": Fact("none", at("main.py:68", command)),
         "erasing": Fact(laws.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 384), at("main.py:114-122")),

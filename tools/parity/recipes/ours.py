@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import types
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -82,13 +83,7 @@ def steps(config: Config, _fact: int) -> int:
 
 def stochastic_depth(config: Config, _fact: list[float | None]) -> list[float]:
     """The rate of each block, as the network computes it from the config."""
-    m = config.model
-    module = build_module(
-        m.name,
-        image_size=m.image_size,
-        drop_path_rate=m.drop_path_rate,
-        drop_path_rule=None if m.drop_path_rule == "auto" else m.drop_path_rule,
-    )
+    module = build.build_network(config, types.SimpleNamespace(num_classes=1000)).module
     own = module._depths() if isinstance(module, EfficientNet) else getattr(module, "depths", None)
     depths = own or [module.depth]
     return [rate for stage in module.block_rates(depths) for rate in stage]

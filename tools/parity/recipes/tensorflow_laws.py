@@ -1,4 +1,4 @@
-"""Laws that TensorFlow's own operations compute: crops, the tables of colour operations, the decay of the EMA."""
+"""What TensorFlow's own operations compute: crops, the tables of colour operations, the decay of the EMA."""
 
 from __future__ import annotations
 

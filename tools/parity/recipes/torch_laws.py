@@ -1,4 +1,4 @@
-"""Laws that torch, torchvision and timm compute themselves: crops, erasing, mixing, losses, parameters of a model."""
+"""What torch, torchvision and timm compute themselves: crops, erasing, mixing, losses, parameters of a model."""
 
 from __future__ import annotations
 
