@@ -39,6 +39,7 @@ class Recipe:
       optimizer, rate, decay: timm's name of the optimizer, highest learning rate, weight decay.
       drop_path: stochastic depth of the last block.
       drop: dropout before the classifier.
+      eps: of the optimizer; None where it has none.
       patches: whether the network has to be told the size.
     """
 
@@ -50,17 +51,17 @@ class Recipe:
     decay: float
     drop_path: float = 0.0
     drop: float = 0.0
+    eps: float | None = None
     patches: bool = False
 
 
 RECIPES = {
     "resnet10t": Recipe("seresnext50", 32, 12, "sgd", 0.02, 1e-4),
-    "convnext_atto": Recipe("convnext_t", 32, 20, "adamw", 1e-3, 0.05, drop_path=0.1),
-    "deit_tiny_patch16_224": Recipe("deit_s", 48, 20, "adamw", 5e-4, 0.05, drop_path=0.1, patches=True),
-    "tf_efficientnet_b0": Recipe("seresnext50", 32, 20, "rmsproptf", 5e-3, 1e-5, drop_path=0.1, drop=0.2),
+    "convnext_atto": Recipe("convnext_t", 32, 20, "adamw", 1e-3, 0.05, drop_path=0.1, eps=1e-8),
+    "deit_tiny_patch16_224": Recipe("deit_s", 48, 20, "adamw", 5e-4, 0.05, drop_path=0.1, eps=1e-8, patches=True),
+    "tf_efficientnet_b0": Recipe("seresnext50", 32, 20, "rmsproptf", 5e-3, 1e-5, drop_path=0.1, drop=0.2, eps=1e-3),
 }
 NAMES = {"rmsproptf": "rmsprop_tf"}  # jaxvision's name where it is not timm's
-EPS = {"sgd": None, "adamw": 1e-8, "rmsproptf": 1e-3}
 BATCH, WARMUP, AUGMENT, SCALE = 64, 2, "rand-m5-mstd0.5-inc1", (0.6, 1.0)
 MIXUP, CUTMIX, ERASE, SMOOTHING, EMA = 0.2, 0.2, 0.1, 0.1, 0.98
 
@@ -102,8 +103,8 @@ def ours(model: str, folder: Path, workdir: Path, seed: int) -> dict[str, float]
         "dtype": "float32", "replicas": 0, "augment.mix_groups": "global", "augment.interpolation": "bicubic",
         "augment.erase_max_count": 1, "schedule.delay_epochs": 0.0, "schedule.cooldown_epochs": 0.0,
     }  # fmt: skip
-    if EPS[r.optimizer] is not None:
-        fields["optimizer.eps"] = EPS[r.optimizer]
+    if r.eps is not None:
+        fields["optimizer.eps"] = r.eps
     command = [sys.executable, "-m", "jaxvision.main", "--config", f"configs/{r.config}.py:folder={folder}"]
     command += ["--workdir", str(workdir), *(f"--config.{key}={value}" for key, value in fields.items())]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -123,7 +124,7 @@ def theirs(model: str, folder: Path, seed: int) -> dict[str, float]:
     r = RECIPES[model]
     sized = {"img_size": r.size} if r.patches else {}
     network = timm.create_model(model, num_classes=10, drop_rate=r.drop, drop_path_rate=r.drop_path, **sized)
-    eps = {} if EPS[r.optimizer] is None else {"eps": EPS[r.optimizer]}
+    eps = {} if r.eps is None else {"eps": r.eps}
     optimizer = timm_optim.create_optimizer_v2(
         network, r.optimizer, lr=r.rate, weight_decay=r.decay, momentum=0.9, **eps
     )
@@ -160,6 +161,18 @@ def theirs(model: str, folder: Path, seed: int) -> dict[str, float]:
             right = sum(int((evaluated(images).argmax(1) == labels).sum()) for images, labels in evaluation)
         result[name] = 100 * right / len(val_set)
     return result
+
+
+def measure(side: str, model: str, folder: Path, seed: int) -> dict[str, Any]:
+    """One training of one side: its accuracies and how long it took. timm's has a process of its own, too."""
+    began = time.perf_counter()
+    if side == "jaxvision":
+        scores = ours(model, folder, folder / f"run{seed}", seed)
+    else:
+        command = [sys.executable, __file__, "--timm", model, str(folder), str(seed)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        scores = json.loads(done.stdout.strip().splitlines()[-1])
+    return {"seed": seed, **scores, "seconds": time.perf_counter() - began}
 
 
 def table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
@@ -207,17 +220,11 @@ def main() -> int:
             document["results"][model] = results
             for seed in range(args.seeds):
                 for side, rows in results.items():
-                    began = time.perf_counter()
-                    if side == "jaxvision":
-                        scores = ours(model, folder, folder / f"run{seed}", seed)
-                    else:
-                        command = [sys.executable, __file__, "--timm", model, str(folder), str(seed)]
-                        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                        scores = json.loads(done.stdout.strip().splitlines()[-1])
-                    rows.append({"seed": seed, **scores, "seconds": time.perf_counter() - began})
+                    row = measure(side, model, folder, seed)
+                    rows.append(row)
                     print(
-                        f"{model} {side} seed {seed}: top-1 {scores['top1']:.2f}, EMA {scores['ema_top1']:.2f}, "
-                        f"{rows[-1]['seconds']:.0f} s",
+                        f"{model} {side} seed {seed}: top-1 {row['top1']:.2f}, EMA {row['ema_top1']:.2f}, "
+                        f"{row['seconds']:.0f} s",
                         flush=True,
                     )
                     document["table"] = table({m: r for m, r in document["results"].items() if all(r.values())})
