@@ -8,11 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# The time of most tests is compilation, so LLVM's optimisation is left out, and code is generated the older way, in
-# one module a program: together 2.5 times as fast.
-QUICK = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-)
+from tools.shared.compile_flags import QUICK
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "configs/resnet_rs50.py:digits"
 # Small enough to start, train and evaluate in seconds: a quarter of the digits in a quarter of the batch.
