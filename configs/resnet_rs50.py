@@ -14,10 +14,10 @@ What follows the paper and tensorflow/tpu: batch 4096, rate 1.6, stem, SE 0.25, 
 stochastic depth per stage, dropout, RandAugment with TensorFlow's semantics (N 2, M 10 or 15), TF's crop sampling,
 TF1's bicubic filter, label smoothing, EMA of parameters and BN statistics with TF's warm-up, which is what is
 reported, Nesterov momentum, BN running statistics that are those of the last batch (the EMA over them is what is
-evaluated), per-device BN. Cosine from the paper (the public TF1 code has steps only), warm-up of 5 epochs and decay
-of kernels only from Model Garden (tensorflow/tpu: of all but BN). Evaluation cuts 0.875 of the short side, as
-tensorflow/tpu since 22d5cab (2021-11-15) and Model Garden; when the paper appeared it was size / (size + 32):
---config.eval.crop_pct=0.8333 for 160 px.
+evaluated), per-device BN. From Model Garden: the cosine (the paper names it, the public TF1 code has steps only),
+which runs from the first step, the warm-up of 5 epochs that leads to it, and decay of kernels only (tensorflow/tpu:
+of all but BN). Evaluation cuts 0.875 of the short side, as tensorflow/tpu since 22d5cab (2021-11-15) and Model
+Garden; when the paper appeared it was size / (size + 32): --config.eval.crop_pct=0.8333 for 160 px.
 
 Really run here: `:digits` only: 99.44 % top-1 on its 360 test images, raw and EMA (2 CPU cores,
 benchmarks/results/digits_resnetrs50_cpu2_2026-11-26.jsonl). No ImageNet run yet.
@@ -60,6 +60,7 @@ def get_config(arg=""):
     c.optimizer.learning_rate = 1.6
     c.optimizer.weight_decay = 4e-5
     c.optimizer.decay_rules = KERNELS_ONLY
+    c.schedule.warmup = "joined"
     c.loss.label_smoothing = 0.1
     c.eval.interpolation = "tf_bicubic"
     c.eval.crop_mode = "crop_first"

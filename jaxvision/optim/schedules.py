@@ -64,7 +64,7 @@ SCHEDULES: dict[str, Callable[[ScheduleConfig, float, Clock], jax.Array]] = {
     "step": step,
     "constant": constant,
 }
-WARMUPS = ("after", "linspace", "under")
+WARMUPS = ("after", "linspace", "under", "joined")
 
 
 def _boundaries_problem(epochs: tuple[float, ...]) -> str | None:
@@ -84,7 +84,8 @@ class ScheduleConfig:
     warmup: str = option(
         "after",
         'where the decay starts. "after": at the end of the warm-up; "linspace": the same, but the last step of the '
-        'warm-up has the peak already; "under": with the run, hidden while the warm-up lasts',
+        'warm-up has the peak already; "under": with the run, hidden while the warm-up lasts; "joined": the same, and '
+        "the warm-up rises to the value that the decay has at its end, not to the peak",
         choices=WARMUPS,
     )
     per_epoch: bool = option(False, "change the rate between epochs only")
@@ -109,10 +110,11 @@ def make_schedule(
     The warm-up is ``start + (peak - start) * step / warmup_steps``. The decay's clock:
 
     * "after": starts at the end of the warm-up and spans the rest of the steps
-      (tensorflow/models, Swin, torchvision);
+      (Swin, torchvision);
     * "linspace": the same, but the last warm-up step has already the peak (ConvNeXt);
     * "under": runs from step 0 over all steps, hidden while the warm-up lasts (timm without
-      ``--warmup-prefix``, DeiT; TensorFlow's EfficientNets).
+      ``--warmup-prefix``, DeiT; TensorFlow's EfficientNets);
+    * "joined": the same, and the warm-up rises to the decay's value at its end (tensorflow/models).
 
     With ``per_epoch`` (timm's default, torchvision) the clock is the number of finished epochs, and all lengths count
     whole epochs. ``delay_epochs`` starts the clock later, without moving the decay's end: DeiT's loop sets the rate
@@ -134,10 +136,13 @@ def make_schedule(
     unit = steps_per_epoch if config.per_epoch else 1.0
     delay, cooldown = (epochs * steps_per_epoch / unit for epochs in (config.delay_epochs, config.cooldown_epochs))
     rise, total = warmup_steps / unit, total_steps / unit - cooldown
-    offset = 0.0 if config.warmup == "under" else rise
+    offset = 0.0 if config.warmup in ("under", "joined") else rise
     span = max(total - offset, 1e-9)
     top = max(rise - 1, 1) if config.warmup == "linspace" else max(rise, 1e-9)
     start = config.start_learning_rate
+
+    def decay(time: jax.Array) -> jax.Array:
+        return SCHEDULES[config.name](config, peak, Clock(time, span, unit, steps_per_epoch))
 
     def schedule(step: int | jnp.ndarray) -> jnp.ndarray:
         clock = jnp.asarray(step, jnp.float32) / unit
@@ -145,8 +150,8 @@ def make_schedule(
         clock = jnp.floor(clock + 1e-4) if config.per_epoch else clock
         clock = jnp.maximum(clock - delay, 0.0) if delay else clock
         t = jnp.clip(clock - offset, 0.0, span)
-        value = SCHEDULES[config.name](config, peak, Clock(t, span, unit, steps_per_epoch))
-        rising = start + (peak - start) * clock / top
-        return jnp.where(clock < rise, jnp.minimum(rising, max(peak, start)), value)
+        summit = decay(jnp.float32(rise)) if config.warmup == "joined" else peak
+        rising = start + (summit - start) * clock / top
+        return jnp.where(clock < rise, jnp.minimum(rising, jnp.maximum(summit, start)), decay(t))
 
     return schedule

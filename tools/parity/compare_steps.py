@@ -152,7 +152,7 @@ def timm_steps(name: str, c: Config, size: int, rates: Sequence[float], dtype: t
         for group in optimizer.param_groups:
             group["lr"] = rates[i]
         optimizer.step()
-        decay = min(c.ema.decay, (1 + i) / (10 + i)) if c.ema.warmup else c.ema.decay
+        decay = min(c.ema.decay, (2 + i) / (11 + i)) if c.ema.warmup else c.ema.decay
         for key, value in model.state_dict().items():
             if value.is_floating_point():
                 average[key] = decay * average[key] + (1 - decay) * value

@@ -41,11 +41,6 @@ DIFFERENCES = (
         "epoch to be one batch longer than it is",
     ),
     Difference(
-        ("resnet_rs50:*",),
-        "learning rate",
-        "the cosine starts after the warm-up; in Model Garden it runs from the first step, under the warm-up",
-    ),
-    Difference(
         ("efficientnet_b0:*", "efficientnetv2_b0:*"),
         "learning rate",
         "the length of the warm-up is rounded, there cut to whole steps, and a stair that ends within 1e-4 of a stair "
@@ -57,11 +52,6 @@ DIFFERENCES = (
         ),
         "ema",
         "an EMA is tracked and reported beside the raw weights, which are the recipe's result",
-    ),
-    Difference(
-        ("resnet_rs50:*", "efficientnet_b0:*", "efficientnetv2_b0:*"),
-        "ema",
-        "the warm-up counts updates from 0; TensorFlow reads the step after it was counted, so from 1",
     ),
     Difference(
         ("resnet50_tv2",),
