@@ -238,7 +238,7 @@ class EfficientNet(Classifier):
             x.astype(self.dtype), conv(self._scaled(self.stem_width), 3, stride=2, name="conv_stem"), norm(name="bn1")
         )
         maps = []
-        depths = self._depths()
+        depths = self.depths
         rates = self.block_rates(depths)
         for s, stage in enumerate(self.stages):
             for b in range(depths[s]):
@@ -271,7 +271,9 @@ class EfficientNet(Classifier):
             name="classifier",
         )(x)
 
-    def _depths(self) -> list[int]:
+    @property
+    def depths(self) -> list[int]:
+        """Number of blocks of each stage."""
         factors = self.depth if isinstance(self.depth, tuple) else (self.depth,) * len(self.stages)
         return [math.ceil(stage.repeats * factor) for stage, factor in zip(self.stages, factors, strict=True)]
 

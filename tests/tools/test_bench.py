@@ -14,6 +14,8 @@ from tools.bench import main as bench
 from tools.bench import pipeline as bench_pipeline
 from tools.bench import plot as plot_tradeoff
 from tools.bench import startup as bench_startup
+from tools.bench.rounds import out_of_memory
+from tools.bench.summary import interval
 from tools.bench.table import bench_table
 
 HLO = """HloModule jit_f, is_scheduled=true
@@ -90,10 +92,10 @@ def test_bench_writes_its_files_and_a_failing_side_is_a_row(tmp_path):
 
 
 def test_intervals_and_out_of_memory():
-    assert bench.interval([1.0] * 5, [2.0] * 5) == (2.0, 2.0)
-    low, high = bench.interval([1.0, 1.1, 0.9, 1.0, 1.05], [2.0, 2.2, 1.8, 2.1, 1.9])
+    assert interval([1.0] * 5, [2.0] * 5) == (2.0, 2.0)
+    low, high = interval([1.0, 1.1, 0.9, 1.0, 1.05], [2.0, 2.2, 1.8, 2.1, 1.9])
     assert 1.6 < low < 2.0 < high < 2.5
-    assert bench.out_of_memory("RESOURCE_EXHAUSTED: Out of memory") and not bench.out_of_memory("KeyError: x")
+    assert out_of_memory("RESOURCE_EXHAUSTED: Out of memory") and not out_of_memory("KeyError: x")
     with pytest.raises(SystemExit):
         bench.parse_args(["--models", "resnet5"])
 

@@ -22,11 +22,8 @@ import fnmatch
 import json
 import os
 import platform
-import random
-import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.bench.models import COMPARISON
 from tools.bench.processor import processor
+from tools.bench.rounds import Worker, measure
+from tools.bench.summary import summarise
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("XLA_FLAGS", "TORCH_LOGS", "OMP_NUM_THREADS")
@@ -52,190 +51,6 @@ VARIANTS = {
     ("gpu", "train"): {"jaxvision": ["plain"], "timm": ["eager", "compile"]},
 }  # fmt: skip
 BATCHES = {("cpu", "infer"): 32, ("cpu", "train"): 16, ("gpu", "infer"): 32, ("gpu", "train"): 256}
-LEAST_BATCH = 4
-PAUSE = 0.3  # seconds before each sample: the other side's threads may still spin for more work
-
-
-class Worker:
-    """A process of ``tools/bench/worker.py``."""
-
-    def __init__(self, side: str, *, timeout: float, **arguments: Any) -> None:
-        self.timeout = timeout
-        flags = [f"--{key}={value}" for key, value in arguments.items()]
-        environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("worker.py")), side, *flags],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
-        )  # fmt: skip
-
-    def ask(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """The answer: {"result": ...} or {"error": text}."""
-        timer = threading.Timer(self.timeout, self.process.kill)
-        timer.start()
-        try:
-            self.process.stdin.write(json.dumps({"op": operation} | arguments) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except OSError:
-            line = ""
-        finally:
-            late = not timer.is_alive()
-            timer.cancel()
-        if line:
-            return json.loads(line)
-        self.process.wait()
-        reason = f"no answer in {self.timeout:.0f} s" if late else f"ended with status {self.process.returncode}"
-        return {"error": reason}
-
-    def close(self) -> None:
-        """Ends the process."""
-        self.process.stdin.close()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-@dataclasses.dataclass
-class Row:
-    """What was measured of a model in a mode; ``variants`` has a dict for each variant of each side."""
-
-    model: str
-    mode: str
-    batch: int
-    size: int
-    dtype: str
-    variants: dict[str, dict[str, Any]]
-
-
-def measure(model: str, mode: str, batch: int, chosen: dict[str, list[str]], args: argparse.Namespace) -> Row:
-    """One row; where one side runs out of memory, both get half the batch."""
-    row = Row(model, mode, batch, args.size, args.dtype, {})
-    workers: dict[str, Worker] = {}
-    try:
-        for side, variants in chosen.items():
-            for variant in variants:
-                key = f"{side} {variant}"
-                worker = Worker(
-                    side, timeout=args.timeout, model=model, mode=mode, variant=variant, batch=batch, size=args.size,
-                    dtype=args.dtype,
-                )  # fmt: skip
-                answer = worker.ask("setup")
-                row.variants[key] = answer.get("result", answer)
-                if "error" in answer:
-                    worker.close()
-                    if out_of_memory(answer["error"]) and batch // 2 >= LEAST_BATCH:
-                        for other in workers.values():
-                            other.close()
-                        workers = {}
-                        return measure(model, mode, batch // 2, chosen, args)
-                else:
-                    workers[key] = worker
-        run_rounds(row, workers, args)
-    finally:
-        for worker in workers.values():
-            worker.close()
-    return row
-
-
-def out_of_memory(message: str) -> bool:
-    """Whether a worker's error says so."""
-    return any(text in message.lower() for text in ("resource_exhausted", "out of memory", "outofmemory", "status -9"))
-
-
-def run_rounds(row: Row, workers: dict[str, Worker], args: argparse.Namespace) -> None:
-    """Warms up, then lets the workers run in turn; one that fails is left out, and the others go on."""
-    calls: dict[str, int] = {}
-
-    def ask(key: str, operation: str, **arguments: Any) -> Any:
-        answer = workers[key].ask(operation, **arguments)
-        if "error" in answer:
-            row.variants[key]["error"] = answer["error"]
-            workers.pop(key).close()
-        return answer.get("result")
-
-    for key in list(workers):
-        ask(key, "run", calls=2)
-        if key in workers and (seconds := ask(key, "run", calls=1)):
-            calls[key] = max(1, round(args.seconds / seconds))
-            row.variants[key]["seconds_per_call"] = []
-    for i in range(args.rounds):
-        # Every second round the other way round: what runs first is not always the same.
-        for key in list(workers) if i % 2 == 0 else list(workers)[::-1]:
-            time.sleep(PAUSE)
-            # The other side's data fills the caches: a call that does not count.
-            if ask(key, "run", calls=1) is not None and (seconds := ask(key, "run", calls=calls[key])) is not None:
-                row.variants[key]["seconds_per_call"].append(seconds / calls[key])
-    for key in list(workers):
-        row.variants[key]["memory"] = ask(key, "memory")
-
-
-def interval(a: Sequence[float], b: Sequence[float], count: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of median(b) / median(a)."""
-    rng = random.Random(0)
-    ratios = sorted(
-        statistics.median(rng.choices(b, k=len(b))) / statistics.median(rng.choices(a, k=len(a))) for _ in range(count)
-    )
-    return ratios[int(0.025 * count)], ratios[int(0.975 * count)]
-
-
-def summarise(row: Row, rates: dict[str, Any]) -> dict[str, Any]:
-    """What the table and the plots show: images per second, ratios, memory, shares of the device's rates."""
-    spec = weights_of(row.model)
-    speed = {
-        key: row.batch / statistics.median(v["seconds_per_call"])
-        for key, v in row.variants.items()
-        if v.get("seconds_per_call")
-    }
-    result: dict[str, Any] = {
-        "model": row.model, "mode": row.mode, "batch": row.batch, "size": row.size, "dtype": row.dtype,
-        "top1": top1_at(spec, row.size), "images_per_s": speed,
-        "errors": {key: v["error"] for key, v in row.variants.items() if "error" in v},
-    }  # fmt: skip
-    best = {
-        side: max((key for key in speed if key.startswith(side)), key=speed.get, default=None)
-        for side in ("jaxvision", "timm")
-    }
-    default = {side: next((key for key in row.variants if key.startswith(side)), "") for side in best}
-    for name, pair in (("best", best), ("default", default)):
-        if all(key in speed for key in pair.values()):
-            ours, theirs = (row.variants[key]["seconds_per_call"] for key in pair.values())
-            ratio = statistics.median(theirs) / statistics.median(ours)
-            result[name] = {"ratio": ratio, "interval": interval(ours, theirs), "pair": list(pair.values())}
-    for side, key in best.items():
-        if key:
-            memory, compiled = row.variants[key]["memory"] or {}, row.variants[key]["compile_s"]
-            peak = memory.get("device_peak") or memory.get("host_peak")
-            result[side] = {"variant": key.partition(" ")[2], "memory": peak, "compile_s": compiled}
-    ours = row.variants.get(best["jaxvision"] or "", {})
-    if ours.get("flops"):
-        per_second = 1 / statistics.median(ours["seconds_per_call"])
-        published = 2e9 * spec.gmacs * (row.size / spec.gmacs_at) ** 2
-        passes = 3 if row.mode == "train" else 1
-        result["roofline"] = {
-            "flops_per_image": ours["flops"] / row.batch, "published_flops": published,
-            "bytes_per_image": ours["bytes"] / row.batch,
-            "share_of_products": passes * published * row.batch * per_second / rates["flops_per_s"],
-            "share_of_copies": ours["bytes"] * per_second / rates["bytes_per_s"],
-        }  # fmt: skip
-    return result
-
-
-def weights_of(model: str) -> Any:
-    """The spec of the comparison's weights, ImageNet-1k only, where the default ones are others."""
-    tags = {
-        "convnext_tiny": "fb_in1k", "swin_tiny_patch4_window7_224": "ms_in1k", "resnet50": "a1_in1k",
-        "tf_efficientnet_b0": "aa_in1k",
-    }  # fmt: skip
-    from jaxvision import model_spec
-
-    return model_spec(f"{model}.{tags[model]}" if model in tags else model)
-
-
-def top1_at(spec: Any, size: int) -> float | None:
-    """Published top-1 at this size where there is one, else at the weights' own."""
-    return spec.top1_at_test if spec.test_input_size == size and spec.top1_at_test else spec.top1
 
 
 def measured_top1(models: Sequence[str], args: argparse.Namespace) -> dict[str, float]:

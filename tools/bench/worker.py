@@ -1,4 +1,4 @@
-"""One side of ``tools/bench/main.py``: a process that builds one model one way and runs it on request.
+"""One side of a measurement of ``tools/bench/main.py``: a process that builds one model one way and runs it on request.
 
 Commands are JSON lines on stdin: {"op": "setup"}, {"op": "run", "calls": n}, {"op": "memory"}; each is answered with a
 line on stdout. Each side and model has a process to itself, so that neither framework holds the other's memory.

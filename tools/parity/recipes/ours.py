@@ -25,7 +25,6 @@ from jaxvision.main import load_config
 from jaxvision.models import resnest
 from jaxvision.models.drop_block import drop_block as one_drop_block
 from jaxvision.models.drop_block import shared_drop_block
-from jaxvision.models.efficientnet import EfficientNet
 from jaxvision.models.registry import build_module, model_spec
 from jaxvision.optim import groups as optim_groups
 from jaxvision.optim import losses
@@ -84,8 +83,7 @@ def steps(config: Config, _fact: int) -> int:
 def stochastic_depth(config: Config, _fact: list[float | None]) -> list[float]:
     """The rate of each block, as the network computes it from the config."""
     module = build.build_network(config, types.SimpleNamespace(num_classes=1000)).module
-    own = module._depths() if isinstance(module, EfficientNet) else getattr(module, "depths", None)
-    depths = own or [module.depth]
+    depths = getattr(module, "depths", None) or [module.depth]  # a ViT's blocks are one stage
     return [rate for stage in module.block_rates(depths) for rate in stage]
 
 
