@@ -169,6 +169,13 @@ def policies(source: list[str], config: Config, stated: dict[str, Any]) -> Probl
     """The policies of all parts of a run."""
     if source == ["none"]:
         return None if not config.augment.policy else f"none there, {config.augment.policy} here"
+    if config.data.policy:
+        (name,) = source
+        law = stated[name]["value"]
+        geometry = {key: law[key] for key in ("fill", "rotation")}
+        return compare(geometry, policy.host_geometry()) or chances(
+            policy.expand(law["sub-policies"]), policy.host_outcomes()
+        )
     parts = ours.policies(config)
     if len(parts) != len(source):
         return f"{len(source)} stages there, {len(parts)} here"
@@ -209,10 +216,8 @@ def difference(recipe: str, field: str, fact: dict[str, Any]) -> Problem:
 
 
 def is_compared(recipe: str, field: str, fact: dict[str, Any]) -> bool:
-    """Whether the source states a field that can be compared here; policies of the host are not."""
-    if fact["value"] is None or (field == "policy" and config_of(recipe).data.policy):
-        return False
-    return field in ours.FIELDS or field in ("policy", "crop")
+    """Whether the source states a field that can be compared here."""
+    return fact["value"] is not None and (field in ours.FIELDS or field in ("policy", "crop"))
 
 
 def compared(recipe: str) -> Iterator[tuple[str, dict[str, Any]]]:

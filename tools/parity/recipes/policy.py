@@ -13,8 +13,17 @@ from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
-from jaxvision.augment import pillow_ops, program, tensorflow_ops, three_augment, timm_policies
+from jaxvision.augment import (
+    HOST_UNIFORMS,
+    pillow_ops,
+    program,
+    resnest_policy,
+    tensorflow_ops,
+    three_augment,
+    timm_policies,
+)
 from jaxvision.augment.config import AugmentConfig
 from jaxvision.augment.stage import NetworkInput
 from tools.parity.recipes.draws import distribution
@@ -174,6 +183,35 @@ def outcomes(config: AugmentConfig, mean: tuple[float, ...]) -> dict[str, float]
                 steps.append(outcome(name, _argument(found, name, float(value)), value))
         result[" + ".join(steps) or "nothing"] += count / DRAWS
     return dict(result)
+
+
+@functools.cache
+def host_outcomes() -> dict[str, float]:
+    """:func:`outcomes` of ResNeSt's policy, which the host applies to the whole image."""
+    steps: list[str] = []
+
+    def record(name: str, image: Any, value: float) -> Any:
+        kind = NAMES.get(name, {"Posterize": "bits", "Solarize": "threshold"}.get(name))
+        steps.append(outcome(name, {kind: abs(value)} if kind else {}, value))
+        return image
+
+    recorders = {name: functools.partial(record, name) for name in resnest_policy.PILLOW}
+    image, result = np.zeros((1, 1, 3), np.uint8), Counter[str]()
+    with mock.patch.dict(resnest_policy.PILLOW, recorders):
+        for uniforms in np.random.default_rng(0).random((DRAWS, HOST_UNIFORMS)):
+            steps.clear()
+            resnest_policy.autoaugment_on_host(image, uniforms)
+            result[" + ".join(steps) or "nothing"] += 1 / DRAWS
+    return dict(result)
+
+
+def host_geometry() -> dict[str, Any]:
+    """What ResNeSt's policy on the host fills with, and whether its rotation takes the nearest pixel."""
+    white = np.full((9, 9, 3), 255, np.uint8)
+    white[4:] = 100
+    turned = np.asarray(resnest_policy.PILLOW["Rotate"](Image.fromarray(white), 30.0))
+    levels = np.unique(turned[..., 0]).tolist()
+    return {"fill": turned[0, 0].tolist(), "rotation": "nearest" if levels == [0, 100, 255] else "interpolated"}
 
 
 def outcome(name: str, argument: dict[str, Any], sign: float = 1.0) -> str:
