@@ -12,6 +12,7 @@ from reference import random_images, relative_error, trained_like
 
 import jaxvision
 from tools.parity import compare_models, compare_steps, models, steps
+from tools.parity import reference as parity_reference
 from tools.parity.equality import NotFiniteError, largest
 from tools.parity.reference import CLASSES, LARGE, ill_conditioned, nchw, torch
 
@@ -108,6 +109,15 @@ def test_both_sides_rounding_is_measured_with_weights_that_magnify_it(pair, monk
         monkeypatch.setattr(jaxvision, "load_weights", lambda model, state: model)
         with pytest.raises(NotFiniteError):
             compare_models.rounding(*broken, x)
+
+
+@pytest.mark.parametrize("large", [0.5, 30.0, 150.0])
+def test_magnifying_weights_meet_the_logits_asked_for(pair, monkeypatch, large):
+    """From either side: deep networks have far larger logits than wanted, in which each rounding changes the result."""
+    monkeypatch.setattr(parity_reference, "LARGE", large)
+    x = random_images((64, 64), 0)
+    with torch.no_grad():
+        assert large / 3 < ill_conditioned(pair[0], x)(nchw(x)).abs().max() < 3 * large
 
 
 def test_a_gradient_that_is_nan_for_one_input_only_is_not_forgotten(pair, monkeypatch):

@@ -76,8 +76,9 @@ def trained_like(name: str, seed: int = 0, **kwargs: Any) -> torch.nn.Module:
 def ill_conditioned(reference: torch.nn.Module, x: np.ndarray, seed: int = 0) -> torch.nn.Module:
     """A copy whose convolutions and batch normalisations let maps grow, for images (N, H, W, C): it magnifies rounding.
 
-    Normalisations have scales of 1 +- 0.1, convolutions a variance of gain / inputs, with the smallest gain, from 2 in
-    steps of 5 %, of which the largest logit reaches ``LARGE``, or 4.
+    Normalisations have scales of 1 +- 0.1, convolutions a variance of gain / inputs. The gain moves from 2 in steps of
+    5 %, up to 4 or down to 0.5, until the largest logit passes ``LARGE``: with gates far beyond it every rounding
+    turns into another result.
     """
     torch.manual_seed(seed)
     reference = copy.deepcopy(reference).eval()
@@ -88,11 +89,12 @@ def ill_conditioned(reference: torch.nn.Module, x: np.ndarray, seed: int = 0) ->
             state[key.replace("running_mean", "weight")].normal_(1, 0.1)
         for kernel in kernels:
             kernel.normal_(0, math.sqrt(2 / kernel[0].numel()))
-        for _ in range(14):
-            if not reference(nchw(x)).abs().max() < LARGE:  # NaN is for the caller to find
-                break
+        small = bool(reference(nchw(x)).abs().max() < LARGE)
+        for _ in range(14 if small else 28):
             for kernel in kernels:
-                kernel.mul_(math.sqrt(1.05))
+                kernel.mul_(math.sqrt(1.05 if small else 1 / 1.05))
+            if bool(reference(nchw(x)).abs().max() < LARGE) != small:  # NaN is for the caller to find
+                break
     return reference
 
 
