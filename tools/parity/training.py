@@ -5,7 +5,8 @@
 
 The images are the digits as PNG files in class folders, which both sides read. timm's side does in short what its
 training script does, which is not in the wheel: its dataset, loader, transforms, RandAugment, random erasing, Mixup,
-model, optimizer, scheduler, loss and EMA, in that script's order. The two sides take turns, seed by seed.
+model, optimizer, scheduler, loss and EMA, in that script's order. The two sides take turns, seed by seed. Written are
+a JSON file and a picture of the accuracies over the epochs.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Recipe:
     Attributes:
       config: the config file that is started from; it has the rules of what decays.
       size: pixels of a side.
-      epochs: of which WARMUP are warm-up.
+      epochs: of which WARMUP are warm-up; a multiple of EVALUATIONS.
       optimizer, rate, decay: timm's name of the optimizer, highest learning rate, weight decay.
       drop_path: stochastic depth of the last block.
       drop: dropout before the classifier.
@@ -56,14 +57,17 @@ class Recipe:
 
 
 RECIPES = {
-    "resnet10t": Recipe("seresnext50", 32, 12, "sgd", 0.02, 1e-4),
+    "resnet10t": Recipe("seresnext50", 32, 20, "sgd", 0.02, 1e-4),
     "convnext_atto": Recipe("convnext_t", 32, 20, "adamw", 1e-3, 0.05, drop_path=0.1, eps=1e-8),
-    "deit_tiny_patch16_224": Recipe("deit_s", 48, 20, "adamw", 5e-4, 0.05, drop_path=0.1, eps=1e-8, patches=True),
+    "deit_tiny_patch16_224": Recipe("deit_s", 48, 40, "adamw", 5e-4, 0.05, drop_path=0.1, eps=1e-8, patches=True),
     "tf_efficientnet_b0": Recipe("seresnext50", 32, 20, "rmsproptf", 5e-3, 1e-5, drop_path=0.1, drop=0.2, eps=1e-3),
 }
 NAMES = {"rmsproptf": "rmsprop_tf"}  # jaxvision's name where it is not timm's
 BATCH, WARMUP, AUGMENT, SCALE = 64, 2, "rand-m5-mstd0.5-inc1", (0.6, 1.0)
 MIXUP, CUTMIX, ERASE, SMOOTHING, EMA = 0.2, 0.2, 0.1, 0.1, 0.98
+EVALUATIONS = 10  # of a run, at equal distances
+COLORS = {"jaxvision": "tab:blue", "timm": "tab:orange"}
+Curve = list[tuple[int, float, float]]  # epoch, top-1 of the raw weights and of the EMA, in percent
 
 
 def make_folder(folder: Path, size: int) -> None:
@@ -85,8 +89,8 @@ def make_folder(folder: Path, size: int) -> None:
             enlarged.save(target / f"{i}.png")
 
 
-def ours(model: str, folder: Path, workdir: Path, seed: int) -> dict[str, float]:
-    """The result of ``jaxvision.main``."""
+def ours(model: str, folder: Path, workdir: Path, seed: int) -> Curve:
+    """The evaluations of a run of ``jaxvision.main``."""
     from jaxvision.run.records import read_records
 
     r = RECIPES[model]
@@ -99,21 +103,24 @@ def ours(model: str, folder: Path, workdir: Path, seed: int) -> dict[str, float]
         "optimizer.learning_rate": r.rate, "optimizer.weight_decay": r.decay, "schedule.warmup": "after",
         "schedule.warmup_epochs": float(WARMUP), "schedule.per_epoch": False, "schedule.start_learning_rate": 0.0,
         "schedule.end_learning_rate": 0.0, "loss.label_smoothing": SMOOTHING, "ema.decay": EMA, "ema.warmup": False,
-        "eval.image_size": 0, "eval.crop_pct": 1.0, "eval.every_epochs": float(r.epochs), "checkpoint.every_steps": 0,
-        "dtype": "float32", "replicas": 0, "augment.mix_groups": "global", "augment.interpolation": "bicubic",
-        "augment.erase_max_count": 1, "schedule.delay_epochs": 0.0, "schedule.cooldown_epochs": 0.0,
+        "eval.image_size": 0, "eval.crop_pct": 1.0, "eval.every_epochs": r.epochs / EVALUATIONS,
+        "checkpoint.every_steps": 0, "dtype": "float32", "replicas": 0, "augment.mix_groups": "global",
+        "augment.interpolation": "bicubic", "augment.erase_max_count": 1, "schedule.delay_epochs": 0.0,
+        "schedule.cooldown_epochs": 0.0,
     }  # fmt: skip
     if r.eps is not None:
         fields["optimizer.eps"] = r.eps
     command = [sys.executable, "-m", "jaxvision.main", "--config", f"configs/{r.config}.py:folder={folder}"]
     command += ["--workdir", str(workdir), *(f"--config.{key}={value}" for key, value in fields.items())]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    last = [record for record in read_records(workdir) if record["kind"] == "eval"][-1]
-    return {"top1": last["top1"], "ema_top1": last["ema_top1"]}
+    records = [record for record in read_records(workdir) if record["kind"] == "eval"]
+    assert len(records) == EVALUATIONS, f"{len(records)} evaluations"
+    every = r.epochs // EVALUATIONS
+    return [((i + 1) * every, record["top1"], record["ema_top1"]) for i, record in enumerate(records)]
 
 
-def theirs(model: str, folder: Path, seed: int) -> dict[str, float]:
-    """The result of timm's parts with the same recipe, on a CPU."""
+def theirs(model: str, folder: Path, seed: int) -> Curve:
+    """The evaluations of timm's parts with the same recipe, on a CPU."""
     from tools.parity.reference import timm, torch
 
     from timm import data, loss, scheduler, utils  # isort: skip  (importable after tools.parity.reference)
@@ -143,7 +150,15 @@ def theirs(model: str, folder: Path, seed: int) -> dict[str, float]:
         warmup_prefix=True, t_in_epochs=False,
     )  # fmt: skip
     criterion, update = loss.SoftTargetCrossEntropy(), 0
-    for _ in range(r.epochs):
+
+    def top1(evaluated: torch.nn.Module) -> float:
+        evaluated.eval()
+        with torch.no_grad():
+            right = sum(int((evaluated(images).argmax(1) == labels).sum()) for images, labels in evaluation)
+        return 100 * right / len(val_set)
+
+    curve = []
+    for epoch in range(1, r.epochs + 1):
         network.train()
         for images, labels in batches:
             images, targets = mixup(images, labels)
@@ -154,25 +169,29 @@ def theirs(model: str, folder: Path, seed: int) -> dict[str, float]:
             ema.update(network)
             update += 1
             schedule.step_update(update)
-    result = {}
-    for name, evaluated in (("top1", network), ("ema_top1", ema.module)):
-        evaluated.eval()
-        with torch.no_grad():
-            right = sum(int((evaluated(images).argmax(1) == labels).sum()) for images, labels in evaluation)
-        result[name] = 100 * right / len(val_set)
-    return result
+        if epoch % (r.epochs // EVALUATIONS) == 0:
+            curve.append((epoch, top1(network), top1(ema.module)))
+    return curve
 
 
 def measure(side: str, model: str, folder: Path, seed: int) -> dict[str, Any]:
     """One training of one side: its accuracies and how long it took. timm's has a process of its own, too."""
     began = time.perf_counter()
     if side == "jaxvision":
-        scores = ours(model, folder, folder / f"run{seed}", seed)
+        curve = ours(model, folder, folder / f"run{seed}", seed)
     else:
         command = [sys.executable, __file__, "--timm", model, str(folder), str(seed)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        scores = json.loads(done.stdout.strip().splitlines()[-1])
-    return {"seed": seed, **scores, "seconds": time.perf_counter() - began}
+        curve = json.loads(done.stdout.strip().splitlines()[-1])
+    _, top1, ema_top1 = curve[-1]
+    seconds = round(time.perf_counter() - began, 1)
+    return {"seed": seed, "top1": top1, "ema_top1": ema_top1, "seconds": seconds, "curve": curve}
+
+
+def mean_and_deviation(rows: list[dict[str, Any]], key: str) -> str:
+    """In percent, of the seeds."""
+    values = [row[key] for row in rows]
+    return f"{statistics.fmean(values):.2f} ± {statistics.stdev(values) if len(values) > 1 else 0.0:.2f}"
 
 
 def table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
@@ -183,11 +202,26 @@ def table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
         for side, rows in sides.items():
             cells = []
             for key in ("top1", "ema_top1"):
-                values = [row[key] for row in rows]
-                spread = statistics.stdev(values) if len(values) > 1 else 0.0
-                cells += [", ".join(f"{v:.2f}" for v in values), f"{statistics.fmean(values):.2f} ± {spread:.2f}"]
+                cells += [", ".join(f"{row[key]:.2f}" for row in rows), mean_and_deviation(rows, key)]
             lines.append(f"| {model} | {side} | " + " | ".join(cells) + " |")
     return lines
+
+
+def draw(results: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
+    """A picture with a panel for each model: the EMA's top-1 over the epochs, a line for each seed and side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((4.2 * len(results), 3.6), layout="constrained")
+    for panel, (model, sides) in zip(figure.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True):
+        for side, rows in sides.items():
+            for row in rows:
+                epochs, _, ema = zip(*row["curve"], strict=True)
+                panel.plot(epochs, ema, color=COLORS[side], marker="o", markersize=3, linewidth=1, alpha=0.8)
+            panel.plot([], [], color=COLORS[side], label=f"{side}: {mean_and_deviation(rows, 'ema_top1')} %")
+        panel.set(title=model, xlabel="epoch", ylabel="top-1 of the EMA, %")
+        panel.grid(alpha=0.3)
+        panel.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
 
 
 def main() -> int:
@@ -229,8 +263,9 @@ def main() -> int:
                     )
                     document["table"] = table({m: r for m, r in document["results"].items() if all(r.values())})
                     replace_text(path, json.dumps(document, indent=1) + "\n")
+            draw(document["results"], path.with_suffix(".png"))
     print("\n".join(document["table"]))
-    print(f"written to {path}")
+    print(f"written to {path} and {path.with_suffix('.png')}")
     return 0
 
 
