@@ -87,6 +87,7 @@ def facts(_config: str, variant: str) -> Facts:
     mixed = Fact(mixing(alpha, size), at("datasets.py:191-301", "main.py:465-480", values)) if alpha else None
     return {
         "batch": Fact(batch, at("hparams.py:262")),
+        "replicas": Fact(None, at("hparams.py:262") + "; the number of TPU cores is not published"),
         "image size": Fact(stage_sizes(size), at("main.py:468-474", values, "hparams.py:284")),
         "steps": Fact(total, at("main.py:381-383", "datasets.py:85")),
         "stochastic depth": Fact(rates, at("effnetv2_model.py:266-274,623-628", "hparams.py:234", values)),
@@ -117,6 +118,7 @@ def facts(_config: str, variant: str) -> Facts:
             at(values, "main.py:464,478", "preprocessing.py:46-55"),
         ),
         "color jitter": Fact(0.0, at("preprocessing.py:22-55")),
+        "flip": Fact(0.5, at("preprocess_legacy.py:132" if legacy else "preprocessing.py:43-44")),
         "erasing": Fact("none", at("preprocessing.py:22-55")),
         "mixing": mixed or Fact("none", at(values)),
         "loss": Fact(

@@ -93,6 +93,7 @@ def facts(_config: str, variant: str) -> Facts:
 
     return {
         "batch": Fact(BATCH, at(config="47")),
+        "replicas": Fact(8, at(config="18")),
         "image size": Fact(224, at(config="57")),
         "steps": Fact(total, at("big_vision/utils.py:1043-1053", config="38,45,47")),
         "stochastic depth": Fact([0.0] * 12, at("big_vision/models/vit.py:80-110")),
@@ -116,6 +117,7 @@ def facts(_config: str, variant: str) -> Facts:
         "repeated augmentation": Fact(1, at(config="42-58")),
         "policy": Fact([POLICY], at(config="57")),
         "color jitter": Fact(0.0, at(config="57")),
+        "flip": Fact(0.5, at("big_vision/pp/ops_image.py:295-303", config="57")),
         "erasing": Fact("none", at(config="57")),
         "mixing": Fact(mixing(), at("big_vision/utils.py:1146-1154", config="86")),
         "loss": Fact(laws.losses(loss), at("big_vision/utils.py:276-281", config="40")),

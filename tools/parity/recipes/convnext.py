@@ -41,6 +41,7 @@ def training(variant: str) -> Facts:
     whole = rate(PEAK, EPOCHS, WARMUP, per_epoch)
     return {
         "batch": Fact(BATCH, at(command)),
+        "replicas": Fact(4 * 8, at(command)),
         "image size": Fact(224, at("main.py:58")),
         "steps": Fact(len(whole), at("main.py:328,358", "utils.py:431-444")),
         "stochastic depth": Fact(laws.linspace(depth, sum(depths)), at("models/convnext.py:86-90", command)),
@@ -59,7 +60,9 @@ def training(variant: str) -> Facts:
         "repeated augmentation": Fact(1, at("main.py:240-262")),
         "policy": Fact([RANDAUGMENT_9], at("main.py:103")),
         "color jitter": Fact(0.0, at("datasets.py:61-62", "main.py:101-103")),
+        "flip": Fact(laws.timm_flip(), at("datasets.py:58-69")),
         "erasing": Fact(laws.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 224), at("main.py:114-122")),
+        "erased values": Fact("pixel", at("main.py:116")),
         "mixing": Fact(
             {"partner": "mirrored", "drawn per": "batch"} | laws.timm_mixing(0.8, 1.0, 224), at("main.py:124-135")
         ),
@@ -98,6 +101,7 @@ def tuning(variant: str) -> Facts:
     whole = rate(peak, epochs, 0, per_epoch)
     return training("b") | {
         "batch": Fact(512, at(command)),
+        "replicas": Fact(2 * 8, at(command)),
         "image size": Fact(384, at(command)),
         "steps": Fact(len(whole), at("main.py:328,358", "utils.py:431-444", command)),
         "stochastic depth": Fact(laws.linspace(depth, 36), at("models/convnext.py:86-90", command)),

@@ -81,6 +81,7 @@ def common(model: str, size: int, epochs: int, peak: float, decay: float, per_ep
         ),
         "ema": Fact(average(lambda _: 0.99996), at("main.py:49-52,334-341", "engine.py:71-72")),
         "crop": Fact(CROP, at("datasets.py:82-91", "augment.py:104-107")),
+        "flip": Fact(laws.timm_flip(), at("datasets.py:82-91", "augment.py:101,107")),
         "train filter": Fact("bicubic antialiased", at("main.py:102", "augment.py:96")),
         "repeated augmentation": Fact(3, at("main.py:105-107", "samplers.py:16")),
         "mixing": Fact(
@@ -98,6 +99,7 @@ def first(variant: str) -> Facts:
     peak, per_epoch = 5e-4 * 1024 / 512.0, 1251
     return common(MODELS[variant], 224, 300, peak, 0.05, per_epoch) | {
         "batch": Fact(1024, at("README_deit.md:216-236")),
+        "replicas": Fact(2 * 8 if variant == "b" else 4, at("README_deit.md:212-236")),
         "stochastic depth": Fact(
             laws.linspace(0.1, DEPTH), f"{TIMM.at('timm/models/vision_transformer.py:226')}; {at('main.py:46')}"
         ),
@@ -106,6 +108,7 @@ def first(variant: str) -> Facts:
         "policy": Fact([RANDAUGMENT_9], at("main.py:98")),
         "color jitter": Fact(0.0, at("main.py:96-98", "datasets.py:82-91")),
         "erasing": Fact(laws.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 224), at("main.py:118-122")),
+        "erased values": Fact("pixel", at("main.py:120")),
         "loss": Fact(laws.losses(smoothed_cross_entropy(0.1)), at("main.py:101,359-361")),
         "evaluation crop": Fact(
             {"order": "resize, crop", "kept": 224 / int(224 / 0.875)}, at("datasets.py:101", "main.py:174")
@@ -122,6 +125,7 @@ def third(variant: str) -> Facts:
 
     return common(model, size, 800, peak, 0.05, 625) | {
         "batch": Fact(8 * 256, at()),
+        "replicas": Fact(8, at()),
         "stochastic depth": Fact([depth] * DEPTH, at("models_v2.py:200")),
         "optimizer": Fact(ADAMW | {"rule": "lamb"}, at("main.py:56-61")),
         "gradient clipping": Fact(1.0, "apex FusedLAMB's default max_grad_norm; " + at()),
@@ -143,6 +147,7 @@ def tuned(variant: str) -> Facts:
     # A GPU's share of 1,281,167 images, rounded up, in batches of 64, 32 or 16; the last one is dropped.
     return common(model, size, 20, 1e-5, 0.1, 2502) | {
         "batch": Fact(512, at()),
+        "replicas": Fact({"b384": 2, "l384": 4}.get(variant, 1) * 8, at()),
         "stochastic depth": Fact([depth] * blocks, at("models_v2.py:200")),
         "optimizer": Fact(ADAMW, at("main.py:56-61")),
         "gradient clipping": Fact(0.0, at("main.py:62")),

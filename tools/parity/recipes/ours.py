@@ -338,6 +338,7 @@ def policies(config: Config) -> list[tuple[Any, Any]]:
 
 FIELDS: dict[str, Callable[[Config, Any], Any]] = {
     "batch": lambda config, _: config.batch_size,
+    "replicas": lambda config, _: config.replicas,
     "image size": by_stage(lambda config: config.model.image_size),
     "steps": steps,
     "stochastic depth": stochastic_depth,
@@ -351,10 +352,12 @@ FIELDS: dict[str, Callable[[Config, Any], Any]] = {
     "gradient clipping": gradient_clipping,
     "ema": ema,
     "train filter": lambda config, _: FILTERS[config.data.resize],
+    "flip": lambda config, _: 0.5 if config.augment.flip else 0.0,
     "repeated augmentation": lambda config, _: config.data.repeats,
     "color jitter": lambda config, _: config.augment.color_jitter,
     "lighting": lambda config, _: config.augment.lighting,
     "erasing": erasing,
+    "erased values": lambda config, _: config.augment.erase_fill,
     "mixing": mixing,
     "loss": loss,
     "evaluation size": lambda config, _: inputs.eval_image_size(config),

@@ -145,6 +145,7 @@ def facts(_config: str, variant: str) -> Facts:
     mixing = {"partner": "mirrored", "drawn per": "batch"} | draws.mixing_statistics(mixup, np.empty(0))
     return {
         "batch": Fact(batch, at(COMMAND) if variant == "50" else "arXiv:2004.08955 section 5.1"),
+        "replicas": Fact(64 if variant == "50" else None, at(COMMAND)),
         "image size": Fact(size, at(names, COMMAND)),
         "steps": Fact(steps, at(f"{TRAIN}:183-184,228-230")),
         "stochastic depth": Fact([0.0] * sum(blocks), at("resnest/gluon/resnet.py:85-126")),
@@ -173,6 +174,7 @@ def facts(_config: str, variant: str) -> Facts:
         "policy": Fact([POLICY], at(f"{TRAIN}:197-200", COMMAND)),
         "color jitter": Fact(0.4, at(f"{TRAIN}:207,216")),
         "lighting": Fact(0.1, at(f"{TRAIN}:193,208,218")),
+        "flip": Fact(0.5, at(f"{TRAIN}:206,215")),
         "erasing": Fact("none", at(f"{TRAIN}:202-221")),
         "mixing": Fact(mixing, at(f"{TRAIN}:380-419", COMMAND)),
         "drop block": Fact(

@@ -50,6 +50,7 @@ def facts(_config: str, variant: str) -> Facts:
     at = REPOSITORY.at
     return {
         "batch": Fact(BATCH * WORKERS, at("config.py:26", "README.md")),
+        "replicas": Fact(8 * (2 if variant == "b" else 1), at("get_started.md:174-194") + "; B: accumulated steps"),
         "image size": Fact(224, at("config.py:32")),
         "steps": Fact(EPOCHS * PER_EPOCH, at("lr_scheduler.py:17", "data/build.py:60-75")),
         "stochastic depth": Fact(laws.linspace(depth, sum(depths)), at("models/swin_transformer.py:544,558", yaml)),
@@ -72,7 +73,9 @@ def facts(_config: str, variant: str) -> Facts:
         "repeated augmentation": Fact(1, at("data/build.py:52-58")),
         "policy": Fact([RANDAUGMENT_9], at("config.py:207")),
         "color jitter": Fact(0.0, at("config.py:205", "data/build.py:132-133")),
+        "flip": Fact(laws.timm_flip(), at("data/build.py:129-138")),
         "erasing": Fact(laws.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 224), at("config.py:208-213")),
+        "erased values": Fact("pixel", at("config.py:211")),
         "mixing": Fact(
             {"partner": "mirrored", "drawn per": "batch"} | laws.timm_mixing(0.8, 1.0, 224), at("config.py:214-225")
         ),

@@ -26,6 +26,8 @@ Each recipe's values, read in its source and compared with what jaxvision does. 
   there is no difference any more.
 - "not stated": the source does not say; the recipe's header says what was chosen.
 - Learning rates are compared for the source's number of steps per epoch.
+- "replicas" are the parts into which a batch was split, by devices or by accumulated steps; batch normalisation, mixing
+  and repeated augmentation follow them.
 """
 
 
@@ -113,7 +115,7 @@ def words(field: str, value: Any) -> str:
 def verdict(recipe: str, field: str, fact: dict[str, Any]) -> str:
     """Whether jaxvision does the same, or why not."""
     if not compare.is_compared(recipe, field, fact):
-        return "" if fact["value"] is None else "not compared"
+        return "-" if fact["value"] is None else "not compared"
     reason = differences.reason(recipe, field)
     return "equal" if reason is None else f"{compare.difference(recipe, field, fact)}: {reason}"
 

@@ -123,6 +123,7 @@ def resnet_rs(variant: str) -> Facts:
     garden = GARDEN.at(YAML)
     return {
         "batch": Fact(4096, at()),
+        "replicas": Fact(None, at() + "; the number of TPU cores is not published"),
         "image size": Fact(size, at()),
         "steps": Fact(109_200, garden),
         "stochastic depth": Fact(depth, at("resnet_layers.py:20-25", "resnet_model.py:768-794")),
@@ -144,6 +145,7 @@ def resnet_rs(variant: str) -> Facts:
         "repeated augmentation": Fact(1, at()),
         "policy": Fact([f"tensorflow RandAugment {magnitude}"], at("resnet_preprocessing.py:182-188")),
         "color jitter": Fact(0.0, at("resnet_preprocessing.py:162-191")),
+        "flip": Fact(0.5, at("resnet_preprocessing.py:134-136,163")),
         "erasing": Fact("none", at("resnet_preprocessing.py:162-191")),
         "mixing": Fact("none", at()),
         "loss": Fact(one_label_loss(), at("resnet_main.py:464-468")),
@@ -169,6 +171,7 @@ def efficientnet(variant: str) -> Facts:
     rates = efficientnet_blocks.depth(efficientnet_blocks.V1, width, depth, 0.2, True)
     return {
         "batch": Fact(batch, at("main.py:128")),
+        "replicas": Fact(None, at("main.py:128") + "; the number of TPU cores is not published"),
         "image size": Fact(size, at("efficientnet_builder.py:35-50")),
         "steps": Fact(total, at("main.py:118")),
         "stochastic depth": Fact(rates, at("efficientnet_model.py:387-394,656-662", "efficientnet_builder.py:172-183")),
@@ -189,6 +192,7 @@ def efficientnet(variant: str) -> Facts:
         "repeated augmentation": Fact(1, at("imagenet_input.py")),
         "policy": Fact([V0], at("README.md:74", "preprocessing.py:189-191")),
         "color jitter": Fact(0.0, at("preprocessing.py:173-203")),
+        "flip": Fact(0.5, at("preprocessing.py:142")),
         "erasing": Fact("none", at("preprocessing.py:173-203")),
         "mixing": Fact("none", at("main.py:262-264")),
         "loss": Fact(one_label_loss(), at("main.py:250,412-417")),

@@ -68,6 +68,16 @@ def smoothed_cross_entropy(smoothing: float) -> Callable[[Any, Any, Any, float],
     )
 
 
+def binary_cross_entropy(smoothing: float) -> Callable[[Any, Any, Any, float], Any]:
+    """timm's ``BinaryCrossEntropy`` without a threshold, on the same targets."""
+    from timm.loss import BinaryCrossEntropy
+
+    criterion = BinaryCrossEntropy(smoothing=smoothing)
+    return lambda logits, labels, partners, lam: criterion(
+        logits, laws.timm_targets(labels, partners, lam, smoothing).to(logits.dtype)
+    )
+
+
 def randaugment(magnitude: int) -> dict[str, Any]:
     """timm's own operations with their own arguments: at each level, with both signs, and as its policy draws them."""
     from timm.data.auto_augment import rand_augment_transform
@@ -118,6 +128,7 @@ def strikes_back(model: str, variant: str) -> Facts:
     mixing = {"partner": "mirrored", "drawn per": "batch"} | laws.timm_mixing(mixup, 1.0, size)
     return {
         "batch": Fact(2048, PAPER),
+        "replicas": Fact(4, PAPER),
         "image size": Fact(size, PAPER),
         "steps": Fact(
             epochs * per_epoch, f"{PAPER}; {at('timm/data/loader.py:220-245', 'timm/data/distributed_sampler.py')}"
@@ -139,10 +150,11 @@ def strikes_back(model: str, variant: str) -> Facts:
         "repeated augmentation": Fact(repeats, PAPER),
         "policy": Fact([policy], PAPER),
         "color jitter": Fact(0.0, at("timm/data/transforms_factory.py:97")),
+        "flip": Fact(laws.timm_flip(), at("train.py:177")),
         "erasing": Fact("none", PAPER),
         "mixing": Fact(mixing, f"{PAPER}; {at('timm/data/mixup.py:77-160,195-210')}"),
         "loss": Fact(
-            None,
+            {"one label": laws.losses(binary_cross_entropy(smoothing))["one label"]},
             f"BCE: {PAPER}; smoothing {smoothing}; whether mixed targets become 1 is not stated, the option is of "
             f"2021-09-23: {at('timm/loss/binary_cross_entropy.py', 'train.py:193')}",
         ),
@@ -162,6 +174,7 @@ def seresnext50() -> Facts:
     rates = laws.cosine_epochs(0.6, 1e-5, 1e-4, 5, epochs, total)
     return {
         "batch": Fact(8 * 192, docs),
+        "replicas": Fact(8, docs),
         "image size": Fact(224, docs),
         "steps": Fact(total * per_epoch, f"{docs}; {at('train.py:126', 'timm/scheduler/scheduler_factory.py:38')}"),
         "stochastic depth": Fact([0.0] * BLOCKS, at("train.py:86-88")),
@@ -184,6 +197,8 @@ def seresnext50() -> Facts:
         "repeated augmentation": Fact(1, docs),
         "policy": Fact([RANDAUGMENT_7], docs),
         "color jitter": Fact(0.0, at("timm/data/transforms_factory.py")),
+        "flip": Fact(0.5, at("timm/data/transforms_factory.py:40")),
+        "erased values": Fact("pixel", docs),
         "erasing": Fact(
             laws.erasing(0.4, (0.02, 1 / 3), (0.3, 1 / 0.3), 3, 224),
             f"{docs}; {at('timm/data/random_erasing.py:38-49')}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import random
 from collections.abc import Callable
@@ -33,6 +34,11 @@ def torchvision_crops(scale: tuple[float, float], ratio: tuple[float, float]) ->
         boxes = [RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(DRAWS)]
         found[f"{height}x{width}"] = crop_statistics(np.array(boxes), height, width)
     return found
+
+
+def timm_flip() -> float:
+    """The probability of a horizontal flip that timm's ``create_transform`` takes unless it is told another."""
+    return inspect.signature(timm.data.create_transform).parameters["hflip"].default
 
 
 @functools.cache

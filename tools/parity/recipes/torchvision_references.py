@@ -101,6 +101,7 @@ def facts(_config: str, _variant: str) -> Facts:
     sampler = SAMPLER.at("references/classification/sampler.py")
     return {
         "batch": Fact(8 * 128, COMMAND),
+        "replicas": Fact(8, COMMAND),
         "image size": Fact(176, COMMAND),
         "steps": Fact(EPOCHS * PER_EPOCH, f"{sampler}; {COMMAND}"),
         "stochastic depth": Fact([0.0] * 16, "torchvision/models/resnet.py"),
@@ -118,6 +119,8 @@ def facts(_config: str, _variant: str) -> Facts:
         "repeated augmentation": Fact(4, f"{sampler}; {COMMAND}"),
         "policy": Fact([POLICY], COMMAND),
         "color jitter": Fact(0.0, PRESETS.at("references/classification/presets.py:20-44")),
+        "flip": Fact(0.5, PRESETS.at("references/classification/presets.py:14,21-22")),
+        "erased values": Fact("zero", PRESETS.at("references/classification/presets.py:43-44")),
         "erasing": Fact(erasing(), f"{PRESETS.at('references/classification/presets.py:43-44')}; {COMMAND}"),
         "mixing": Fact(
             mixing(), MIXING.at("references/classification/transforms.py:61-73,134-168") + "; " + at("190-199")
