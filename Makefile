@@ -62,8 +62,8 @@ docs: install
 	$(PY) -m jaxvision.config > docs/config.md
 	$(PY) tools/parity/recipes/make_page.py > docs/recipe_sources.md
 
-# Every model compared with timm's: logits, features, gradients, export. About 40 s a model; ARGS="convnext_* --native"
-# selects some.
+# Every model compared with timm's: logits, features, gradients, export. About 30 s a model; ARGS="convnext_* --native"
+# selects some, ARGS="--jobs 2" takes two at a time (6 GB each).
 parity: install-test
 	$(PY) tools/parity/models.py $(ARGS)
 

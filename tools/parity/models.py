@@ -1,8 +1,8 @@
 """Compares every model with timm's, with the same random weights that look trained: ``make parity``.
 
-  python tools/parity/models.py --jobs 2                      # every model, small inputs, about 40 s of a core each
+  python tools/parity/models.py --jobs 2                      # every model, small inputs, about 30 s of a core each
   python tools/parity/models.py "convnext_*" resnet50 --native --out parity.md
-  python tools/parity/models.py --again benchmarks/results/parity_core_cpu_2026-11-22.json --out parity.md
+  python tools/parity/models.py --again benchmarks/results/parity_core_cpu_2026-11-26.json --out parity.md
 
 For each model: the largest relative difference (largest difference over largest magnitude) of the float32 logits, of
 every map of ``features``, of ``embed``, of the gradients of a loss with respect to every parameter and the input, and
