@@ -126,7 +126,7 @@ def theirs(model: str, folder: Path, seed: int) -> Curve:
     from timm import data, loss, scheduler, utils  # isort: skip  (importable after tools.parity.reference)
     from timm import optim as timm_optim  # isort: skip
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     utils.random_seed(seed, 0)
     r = RECIPES[model]
     sized = {"img_size": r.size} if r.patches else {}
