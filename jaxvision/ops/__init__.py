@@ -5,7 +5,7 @@
     attention      dot_product_attention
     pooling        averages and maxima of windows and of whole maps
     scale_shift    normalisation and channel gates applied to a map
-    activations    gelu
+    activations    gelu, relu6
     materialize    values that are stored before they are used
     dtypes         the dtypes to compute and to sum in
     program        compiler options, and how train steps and inference are traced

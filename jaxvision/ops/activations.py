@@ -1,7 +1,7 @@
-"""The GELU, with a gradient that is computed from its input alone.
+"""The GELU, with a gradient that is computed from its input alone, and ReLU6.
 
-JAX's own keeps a second map from the forward pass, which costs more to write and read than to compute again. SiLU is
-left to JAX: XLA computes its sigmoid again by itself, and with a gradient written like the GELU's, training
+JAX's own GELU keeps a second map from the forward pass, which costs more to write and read than to compute again.
+SiLU is left to JAX: XLA computes its sigmoid again by itself, and with a gradient written like the GELU's, training
 EfficientNets moved a fifth more bytes (benchmarks/results/gpu_activations_h200_2026-11-23.md).
 """
 
@@ -36,3 +36,9 @@ def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
 
 
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
+
+
+def relu6(x: jax.Array) -> jax.Array:
+    """``min(max(x, 0), 6)``, of any float dtype; its gradient is 0 at both ends, as torch's ``ReLU6``."""
+    inside = (x > 0) & (x < 6)
+    return jnp.where(inside, x, lax.stop_gradient(jnp.clip(x, 0, 6)))

@@ -54,6 +54,7 @@ SWITCHES = {
     "efficientnet_b0_gn": False,
     "tf_efficientnet_b0": False,  # SAME padding, BN epsilon 1e-3
     "tf_efficientnetv2_b0": False,  # fused blocks
+    "tf_efficientnet_lite0": True,  # ReLU6
     "convnext_atto": True,  # weights stored as convolutions
     "convnext_zepto_rms_ols": True,  # overlapping stem with activation, simple norm
     "convnext_atto_rms": False,

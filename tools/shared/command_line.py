@@ -22,10 +22,10 @@ def add_model_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", dest="model_option", metavar="MODEL", help="the same, as an option")
 
 
-def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
+def add_weights_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """--weights and how to evaluate them."""
     parser.add_argument(
-        "--weights", type=Path, required=True, help=".safetensors or .pth file, or the workdir of a training run"
+        "--weights", type=Path, required=required, help=".safetensors or .pth file, or the workdir of a training run"
     )
     parser.add_argument("--raw", action="store_true", help="of a training run: the raw weights, not their EMA")
     parser.add_argument("--test-size", action="store_true", help="at timm's larger test setting of these weights")
