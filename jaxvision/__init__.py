@@ -1,6 +1,6 @@
 """Image classification in JAX: ResNets, their modern rivals, and the recipes behind the numbers."""
 
-from jaxvision.model import Model, compile, create_model, fuse, load_weights, to_nnx, to_torch
+from jaxvision.model import Model, compile, create_model, fuse, load_weights, to_nnx, to_torch, value_and_grad
 from jaxvision.models.registry import ModelSpec, list_models, model_spec
 from jaxvision.ops.process import keep_memory
 
@@ -16,4 +16,5 @@ __all__ = [
     "model_spec",
     "to_nnx",
     "to_torch",
+    "value_and_grad",
 ]

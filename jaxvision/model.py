@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,22 @@ from jaxvision.weights import state_dict as _weights
 
 
 class Model(flax.struct.PyTreeNode):
-    """A network and its variables, a pytree for ``jax.jit``, ``jax.grad``, ``jax.device_put`` and the like.
+    """A network and its variables, a pytree for ``jax.jit``, ``jax.vmap``, ``jax.device_put`` and the like.
 
-    Calls compute in evaluation mode. For training use ``module.apply(variables, images, train=True, ...)``.
+    Calls compute in evaluation mode; :meth:`train` computes in training mode. Gradients are those of ``params``: see
+    :func:`value_and_grad`.
 
     Attributes:
-      variables: ``{"params": ..., "batch_stats": ...}``, nested dicts of float32 arrays.
+      params: what is learned, nested dicts of float32 arrays.
+      batch_stats: running means and variances of batch normalisation, nested dicts; empty where there is none.
       module: the network, a flax.linen module.
       spec: preprocessing, size and accuracy published with the weights that the model was named after.
       in_chans: channels of the input images.
       fused: whether :func:`jaxvision.fuse` folded the batch normalisation, after which the model cannot be trained.
     """
 
-    variables: Variables
+    params: Variables
+    batch_stats: Variables
     module: Classifier = flax.struct.field(pytree_node=False)
     spec: ModelSpec = flax.struct.field(pytree_node=False)
     in_chans: int = flax.struct.field(pytree_node=False)
@@ -44,15 +47,45 @@ class Model(flax.struct.PyTreeNode):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits (N, num_classes), float32, of normalised float images (N, H, W, C)."""
-        return _apply(self.module, "logits", self.variables, self._checked(images))
+        return self._apply("logits", images)
 
     def features(self, images: jax.Array) -> list[jax.Array]:
         """The outputs of the stages, or of a ViT's blocks: a list of maps, each (N, H', W', C')."""
-        return _apply(self.module, "features", self.variables, self._checked(images))
+        return self._apply("features", images)
 
     def embed(self, images: jax.Array) -> jax.Array:
         """The classifier's input, (N, num_features): pooled features."""
-        return _apply(self.module, "embed", self.variables, self._checked(images))
+        return self._apply("embed", images)
+
+    def train(self, images: jax.Array, *, key: jax.Array) -> tuple[jax.Array, Model]:
+        """Logits in training mode, and the model with the running statistics that follow from these images.
+
+        Batch normalisation takes the statistics of the batch; dropout and stochastic depth have the rates that
+        :func:`create_model` was given.
+
+        Args:
+          images: normalised float images (N, H, W, C).
+          key: for dropout and stochastic depth; another one each step.
+
+        Returns:
+          Float32 logits (N, num_classes), and a model that differs in ``batch_stats`` alone.
+
+        Raises:
+          UserError: the model is fused, or the images do not fit.
+        """
+        if self.fused:
+            raise UserError("a fused model cannot be trained: train the model before jaxvision.fuse")
+        check_images(images, self.in_chans)
+        return _train(self, images, key)
+
+    @property
+    def variables(self) -> Variables:
+        """``{"params": ..., "batch_stats": ...}``, as ``module.apply`` takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    def with_variables(self, variables: Variables) -> Model:
+        """The model with these ``{"params": ..., "batch_stats": ...}``."""
+        return self.replace(params=variables["params"], batch_stats=variables["batch_stats"])
 
     @property
     def num_features(self) -> int:
@@ -74,10 +107,10 @@ class Model(flax.struct.PyTreeNode):
         if num_classes < 1:
             raise UserError(f"num_classes = {num_classes}: pass a number of at least 1")
         module = self.module.clone(num_classes=num_classes)
-        old, new = self.variables["params"], init_variables(module, key, self.in_chans)["params"]
+        old, new = self.params, init_variables(module, key, self.in_chans)["params"]
         head = classifier_names(self.module, self.in_chans)
         params = {name: new[name] if name in head else leaf for name, leaf in old.items()}
-        return self.replace(module=module, variables={**self.variables, "params": params})
+        return self.replace(module=module, params=params)
 
     def with_image_size(self, size: int | tuple[int, int]) -> Model:
         """The model for images of another size, in pixels of a side or (height, width), as timm's ``set_input_size``.
@@ -88,17 +121,75 @@ class Model(flax.struct.PyTreeNode):
         """
         if self.image_size is None:
             return self
-        module, params = self.module.with_image_size(self.variables["params"], size_pair(size))
-        return self.replace(module=module, variables={**self.variables, "params": params})
+        module, params = self.module.with_image_size(self.params, size_pair(size))
+        return self.replace(module=module, params=params)
 
-    def _checked(self, images: jax.Array) -> jax.Array:
+    def _apply(self, output: str, images: jax.Array) -> Any:
         check_images(images, self.in_chans)
-        return images
+        return _evaluate(self.module, output, self.params, self.batch_stats, images)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _apply(module: Classifier, output: str, variables: Variables, images: jax.Array) -> Any:
+def _evaluate(module: Classifier, output: str, params: Variables, batch_stats: Variables, images: jax.Array) -> Any:
+    variables = {"params": params, "batch_stats": _constant(batch_stats)}
     return module.apply(variables, images, train=False, output=output)
+
+
+@jax.jit
+def _train(model: Model, images: jax.Array, key: jax.Array) -> tuple[jax.Array, Model]:
+    dropout, drop_path = jax.random.split(key)
+    logits, updated = model.module.apply(
+        {"params": model.params, "batch_stats": _constant(model.batch_stats)},
+        images,
+        train=True,
+        rngs={"dropout": dropout, "drop_path": drop_path},
+        mutable=["batch_stats"],
+    )
+    return logits, model.replace(batch_stats=updated.get("batch_stats", {}))
+
+
+@jax.custom_jvp
+def _constant(batch_stats: Variables) -> Variables:
+    """The statistics themselves; an optimizer that moved them along a gradient would destroy the network silently."""
+    return batch_stats
+
+
+@_constant.defjvp
+def _refuse(primals: Any, tangents: Any) -> Any:
+    raise UserError(
+        "the statistics of batch normalisation are not learned, but this gradient is of a whole Model: write "
+        "jaxvision.value_and_grad(loss)(model), or differentiate with respect to model.params"
+    )
+
+
+def value_and_grad(loss: Callable[..., Any], *, has_aux: bool = False) -> Callable[..., Any]:
+    """``jax.value_and_grad`` of a function of a model, with respect to the model's parameters.
+
+    Args:
+      loss: of a :class:`Model` and other arguments; returns a scalar, or a scalar and something else with ``has_aux``.
+      has_aux: as in ``jax.value_and_grad``.
+
+    Returns:
+      A function with the arguments of ``loss``. It returns the value and the gradients, nested dicts like
+      ``model.params``, for an optax optimizer that was initialised with ``model.params``.
+
+    Example::
+
+      def loss(model, images, labels, key):
+          logits, model = model.train(images, key=key)
+          return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), model
+
+      (value, model), gradients = jaxvision.value_and_grad(loss, has_aux=True)(model, images, labels, key)
+    """
+
+    @functools.wraps(loss)
+    def differentiated(model: Model, *args: Any, **kwargs: Any) -> Any:
+        def of_params(params: Variables) -> Any:
+            return loss(model.replace(params=params), *args, **kwargs)
+
+        return jax.value_and_grad(of_params, has_aux=has_aux)(model.params)
+
+    return differentiated
 
 
 def create_model(
@@ -171,10 +262,10 @@ def create_model(
         module = module.clone(num_classes=loading.classes(module, in_chans, state) or module.num_classes)
     # Weights replace these values; a classifier that they cannot fill is kept only where the caller gave a key.
     variables = init_variables(module, jax.random.key(0) if key is None else key, in_chans)
-    model = Model(variables=variables, module=module, spec=model_spec(name), in_chans=in_chans)
+    model = Model(**variables, module=module, spec=model_spec(name), in_chans=in_chans)
     if state is not None:
         filled = loading.fill(module, variables, in_chans, state, fresh_classifier=key is not None)
-        model = model.replace(variables=filled)
+        model = model.with_variables(filled)
     return jax.tree.map(jnp.asarray, model)
 
 
@@ -200,7 +291,7 @@ def load_weights(model: Model, source: str | Path | Mapping[str, Any]) -> Model:
         raise UserError("a fused model takes no weights: load them first, then call jaxvision.fuse")
     state = loading.read(model.module, source)
     filled = loading.fill(model.module, model.variables, model.in_chans, state, fresh_classifier=True)
-    return model.replace(variables=filled)
+    return model.with_variables(filled)
 
 
 def fuse(model: Model) -> Model:
@@ -213,7 +304,7 @@ def fuse(model: Model) -> Model:
     if model.fused:
         return model
     variables = folding.fuse(model.module, model.variables, model.in_chans)
-    return model.replace(variables=variables, fused=True)
+    return model.with_variables(variables).replace(fused=True)
 
 
 def compile(

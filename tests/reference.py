@@ -62,5 +62,5 @@ def shallow(name: str, *, num_classes: int, size: Any = None, seed: int = 0, **f
     with context:
         reference = trained_like(name, seed, num_classes=num_classes, **theirs)
     variables = init_variables(module, jax.random.key(0))
-    model = jaxvision.Model(variables, module, spec=jaxvision.model_spec(name), in_chans=3)
+    model = jaxvision.Model(**variables, module=module, spec=jaxvision.model_spec(name), in_chans=3)
     return reference, jaxvision.load_weights(model, {k: v.clone() for k, v in reference.state_dict().items()})

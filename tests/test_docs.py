@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxvision
@@ -109,23 +110,38 @@ def test_readme_is_short_and_its_table_of_models_is_current():
 
 @pytest.mark.slow
 def test_readme_s_lines_of_python_run():
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    names = {"images": jnp.zeros((2, 64, 64, 3))}
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+    names = {"images": jax.random.normal(jax.random.key(1), (2, 64, 64, 3)), "labels": jnp.arange(2)}
     exec(code.replace("resnet50", "resnet10t"), names)
     assert names["logits"].shape == (2, 1000) and names["pooled"].shape == (2, 512)
     assert "fc.weight" in names["state_dict"]
+    state, values = (names["model"], names["optimizer_state"]), []
+    for i in range(12):
+        *state, value = names["step"](*state, names["images"], names["labels"], jax.random.key(i))
+        values.append(float(value))
+    assert values[-1] < values[0] / 3, values
 
 
 @pytest.mark.slow
-def test_the_training_loop_of_the_docs_learns():
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
-    images = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
-    names = {"images": images, "labels": jnp.arange(4), "steps": 8}
-    exec(code.replace("resnet50", "resnet10t"), names)
-    assert names["value"] < 0.5
-    before = jaxvision.create_model("resnet10t", num_classes=10, key=jax.random.key(0)).variables
+def test_the_training_loops_of_the_docs_learn():
+    """The loop, the same on eight devices, and that of NNX."""
+    loop, mesh, nnx = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    images = jax.random.normal(jax.random.key(1), (8, 32, 32, 3))
+    names = {"images": images, "labels": jnp.arange(8), "steps": 8}
+    exec(loop.replace("resnet50", "resnet10t"), names)
+    before = jaxvision.create_model("resnet10t", num_classes=10, drop_path_rate=0.1, key=jax.random.key(0)).variables
     changed = jax.tree.map(lambda a, b: bool((a != b).any()), names["model"].variables, before)
     assert all(jax.tree.leaves(changed))
+    first = names["value"]
+    assert first < 1 and np.argmax(names["logits"], -1).shape == (8,)
+    exec(
+        mesh + "model, optimizer_state, value = step(model, optimizer_state, images, labels, jax.random.key(9))", names
+    )
+    assert names["value"] < first and len(names["value"].devices()) == 8
+    one = jax.device_put((names["model"], names["images"], names["labels"]), jax.devices()[0])
+    names |= dict(zip(("model", "images", "labels"), one, strict=True))
+    exec(nnx, names)
+    assert names["nnx_value"] < first
 
 
 def test_the_table_of_speeds_is_that_of_its_file():

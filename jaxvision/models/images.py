@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 
 from jaxvision.errors import UserError
 
 
 def check_images(images: jax.Array | jax.ShapeDtypeStruct, channels: int) -> None:
-    """Raises a ``UserError`` unless ``images`` is a float array of shape (N, H, W, channels)."""
+    """Raises a ``UserError`` unless ``images`` is a float array of shape (N, H, W, channels).
+
+    Axes of a mesh have to be of the type Auto: with Explicit ones JAX refuses reshapes deep inside a network.
+    """
     problems = []
     if images.ndim != 4 or images.shape[-1] != channels:
         hint = ""
@@ -21,6 +25,12 @@ def check_images(images: jax.Array | jax.ShapeDtypeStruct, channels: int) -> Non
     if not jnp.issubdtype(images.dtype, jnp.floating):
         problems.append(
             f"expected normalised float images, got {images.dtype}: use (images / 255 - spec.mean) / spec.std."
+        )
+    sharding = getattr(getattr(images, "aval", None), "sharding", None)
+    if sharding is not None and any(sharding.spec) and AxisType.Explicit in sharding.mesh.axis_types:
+        problems.append(
+            f"expected images on a mesh whose axes are Auto, got Explicit ones ({sharding.spec}): "
+            "jax.make_mesh(shape, names, axis_types=(jax.sharding.AxisType.Auto,) * len(names))."
         )
     if problems:
         raise UserError(" ".join(problems))

@@ -112,7 +112,7 @@ def test_ten_whole_steps_equal_timm_in_float64():
             ({"params": state.params, "batch_stats": state.batch_stats}, reference),
             ({"params": state.ema_params, "batch_stats": state.ema_batch_stats}, average.module),
         ):
-            ours = jaxvision.to_torch(model.replace(variables=weights))
+            ours = jaxvision.to_torch(model.with_variables(weights))
             for key, tensor in module.state_dict().items():
                 if not key.endswith("num_batches_tracked"):
                     assert relative_error(ours[key], tensor.numpy()) < 1e-4, key

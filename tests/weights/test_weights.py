@@ -294,7 +294,7 @@ def test_fusing_stores_weights_in_the_compute_dtype(name):
     assert "bfloat16" in kinds and kinds <= {"bfloat16", "float32"}
     large = [leaf for leaf in jax.tree.leaves(fused.variables) if leaf.ndim in (2, 4)]
     assert all(leaf.dtype == jnp.bfloat16 for leaf in large)
-    folded = model.replace(variables=fuse.fold(model.module, model.variables, 3))
+    folded = model.with_variables(fuse.fold(model.module, model.variables, 3))
     x = np.random.default_rng(0).standard_normal((2, 64, 64, 3), np.float32)
     wide = model.replace(module=model.module.clone(dtype=jnp.float32))
     # bfloat16 has 8 bits: an eps of 0.4 %.
