@@ -45,6 +45,13 @@ class Model(flax.struct.PyTreeNode):
     in_chans: int = flax.struct.field(pytree_node=False)
     fused: bool = flax.struct.field(pytree_node=False, default=False)
 
+    def __repr__(self) -> str:
+        # One line: the arrays of a ResNet-50 would be 150,000 characters.
+        size = "x".join(map(str, self.image_size)) if self.image_size else "any size"
+        count = sum(leaf.size for leaf in jax.tree.leaves(self.params)) / 1e6
+        what = f"{count:.2f} M parameters, {self.num_classes} classes, {self.in_chans} channels of {size}"
+        return f"Model({self.spec.name}: {what}{', fused' if self.fused else ''})"
+
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits (N, num_classes), float32, of normalised float images (N, H, W, C)."""
         return self._apply("logits", images)
@@ -244,6 +251,8 @@ def create_model(
         raise UserError(
             "create_model needs weights: pass weights=FILE for trained ones or key=jax.random.key(seed) for random ones"
         )
+    if isinstance(key, int):
+        raise UserError(f"key = {key}: pass jax.random.key({key})")
     if in_chans < 1:
         raise UserError(f"in_chans = {in_chans}: pass the number of channels of the images, 3 for RGB")
     module = build_module(

@@ -86,6 +86,20 @@ def test_models_stay_pytrees():
     np.testing.assert_allclose(logits[1], b(IMAGES), rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_is_described_in_one_line():
+    assert repr(make()) == "Model(resnet10t: 4.92 M parameters, 4 classes, 3 channels of any size)"
+    vit = make("vit_tiny_patch16_224")
+    assert "4 classes, 3 channels of 32x32)" in repr(vit) and repr(jaxvision.fuse(make())).endswith(", fused)")
+    assert jax.tree.map(repr, make(), is_leaf=lambda leaf: True).startswith("Model(resnet10t")
+
+
+def test_a_seed_is_no_key_and_no_class_is_no_classifier():
+    with pytest.raises(UserError, match=r"key = 0: pass jax.random.key\(0\)"):
+        jaxvision.create_model("resnet10t", key=0)
+    with pytest.raises(UserError, match=r"num_classes = 0: .*for pooled features call model.embed"):
+        jaxvision.create_model("resnet10t", num_classes=0, key=jax.random.key(0))
+
+
 def test_a_fused_model_and_wrong_images_are_refused_in_training_too():
     model = make()
     with pytest.raises(UserError, match="a fused model cannot be trained"):

@@ -125,7 +125,8 @@ def build_module(
     changes: dict[str, Any] = {}
     problems = []
     if module.num_classes < 1:
-        problems.append(f"num_classes = {num_classes}: pass a number of at least 1")
+        hint = "; for pooled features call model.embed(images)" if module.num_classes == 0 else ""
+        problems.append(f"num_classes = {num_classes}: pass a number of at least 1{hint}")
     for field, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
         if not 0 <= rate < 1:
             problems.append(f"{field} = {rate}: pass a probability of at least 0 and below 1")
