@@ -5,17 +5,18 @@
   # also :l, b,digits, b,folder=PATH, b,tfds=NAME; the weights: .safetensors, .pth or a run's workdir
 
 Source: facebookresearch/ConvNeXt TRAINING.md, main.py, optim_factory.py. Published top-1 (README.md), from the
-weights of 300 epochs at 224 px (the averaged ones, it says for L): B 85.1, L 85.5. Hardware: 16 GPUs x 32.
+weights of 300 epochs at 224 px (for L it says the EMA weights): B 85.1, L 85.5. Hardware: 16 GPUs x 32.
 
-What follows it: AdamW, batch 512, rate 5e-5, 30 epochs without warm-up, cosine per step to 1e-6, decay 1e-8 on
-kernels, layer decay 0.7 over 12 groups of layers and the stem (optim_factory.py: the first block's rate is 0.7^12 =
-0.014 of the classifier's, where timm's groups, one for each block, would leave 0.7^36), RandAugment m9 mstd0.5 inc1,
-erasing 0.25, no Mixup and CutMix, smoothing 0.1, stochastic depth 0.8 / 0.95, evaluation of the whole image squashed
-to a square. Color jitter is configured there and has no effect. It has no average: report top1, not ema_top1.
-What differs: a classifier for other classes starts as in training from scratch, there with a thousandth of its
-values.
+What follows the source: AdamW, batch 512, learning rate 5e-5, 30 epochs without warm-up, cosine per step to 1e-6,
+weight decay 1e-8 on kernels, layer decay 0.7 over 12 groups of layers and the stem (optim_factory.py: the learning
+rate of the first block is 0.7^12 = 0.014 of the classifier's; with timm's groups, one per block, it would be 0.7^36),
+RandAugment m9 mstd0.5 inc1, erasing 0.25, no Mixup and CutMix, smoothing 0.1, stochastic depth 0.8 / 0.95, evaluation
+of the whole image squashed to a square. The source also configures color jitter, which has no effect in its code. It
+has no EMA: report top1, not ema_top1.
+What differs: a classifier for other classes starts as in training from scratch; the source multiplies these initial
+values by 0.001.
 
-Really run here: its train step is traced in the tests, no more. No ImageNet run yet.
+Run so far: its train step is only traced, in the tests. No ImageNet run yet.
 """
 
 from jaxvision.config import REQUIRED, base_config

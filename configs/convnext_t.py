@@ -4,16 +4,16 @@
   # also :s :b, s,digits, s,folder=PATH, tfds=NAME
 
 Source: facebookresearch/ConvNeXt TRAINING.md, main.py, optim_factory.py. Published top-1 at 224 px (README.md), of
-the averaged weights: T 82.1, S 83.1, B 83.8; timm's evaluation 82.066, 83.144, 83.838.
+the EMA weights: T 82.1, S 83.1, B 83.8; timm's evaluation 82.066, 83.144, 83.838.
 Hardware: 32 GPUs x 128.
 
-What follows it: AdamW, batch 4096, rate 4e-3, 300 epochs, 20 of warm-up whose last step has the peak, cosine per step
-to 1e-6, decay 0.05 on kernels, RandAugment m9 mstd0.5 inc1, erasing 0.25, Mixup 0.8 and CutMix 1.0, smoothing 0.1,
-stochastic depth 0.1 / 0.4 / 0.5, average 0.9999 without warm-up, evaluation with crop 0.875. Color jitter is
-configured there and has no effect.
+What follows the source: AdamW, batch 4096, learning rate 4e-3, 300 epochs, 20 of them warm-up whose last step has the
+peak, cosine per step to 1e-6, weight decay 0.05 on kernels, RandAugment m9 mstd0.5 inc1, erasing 0.25, Mixup 0.8 and
+CutMix 1.0, smoothing 0.1, stochastic depth 0.1 / 0.4 / 0.5, EMA with decay 0.9999 without warm-up, evaluation with
+crop 0.875. The source also configures color jitter, which has no effect in its code.
 What differs: nothing that is known.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config

@@ -9,15 +9,16 @@ epochs at 192 px, B 83.8 and L 84.9 at 224 px; from these, and S from 224 px, S 
 timm's evaluation (crop 0.9 at 224 px, 1 at 384) 83.800, 84.772, 83.432, 85.088, 85.820.
 Hardware: 8 GPUs x 64 (:b, :l, :s384), 16 x 32 (:b384), 32 x 16 (:l384).
 
-What follows it: AdamW, batch 512, 20 epochs, 5 of them warm-up from 1e-6 to the rate of 1e-5, which is also the
-cosine's end, so it stays; set per epoch and, as there, one epoch late; decay 0.1 (not on vectors, positions and
-tokens), no layer decay, cross-entropy with smoothing 0.1, RandAugment m9 mstd0.5 inc1, Mixup 0.8 and CutMix 1.0, no
-erasing, no repeated augmentation, the same stochastic depth in every block, 0.2 (:b), 0.45 (:l), 0 (:s384), 0.15
-(:b384), 0.4 (:l384), evaluation with crop 1. It starts from the raw weights. Its average (0.99996) is tracked, the
-raw weights are reported.
-What differs: the position table is resampled by Pillow's cubic kernel (a = -0.5), there by torch's (a = -0.75).
+What follows the source: AdamW, batch 512, 20 epochs, 5 of them warm-up from 1e-6 to a learning rate of 1e-5, which is
+also the end of the cosine, so it stays constant; set per epoch and, as in the source, one epoch late; weight decay
+0.1 (not on vectors, positions and tokens), no layer decay, cross-entropy with smoothing 0.1, RandAugment m9 mstd0.5
+inc1, Mixup 0.8 and CutMix 1.0, no erasing, no repeated augmentation, the same stochastic depth in every block, 0.2
+(:b), 0.45 (:l), 0 (:s384), 0.15 (:b384), 0.4 (:l384), evaluation with crop 1. It starts from the raw weights. The EMA
+(decay 0.99996) is tracked, the raw weights are reported: top1, not ema_top1.
+What differs: the position table is resampled with Pillow's cubic kernel (a = -0.5), in the source with torch's (a =
+-0.75).
 
-Really run here: its train step is traced in the tests, no more. No ImageNet run yet.
+Run so far: its train step is only traced, in the tests. No ImageNet run yet.
 """
 
 from jaxvision.config import REQUIRED, base_config

@@ -8,14 +8,15 @@ log): S 81.4 at 224 px; B 82.8 after these 800 epochs at 192 px, and 83.8 after 
 (configs/deit3_finetune.py); timm's evaluation (crop 0.9) of the final weights 81.382, 83.800.
 Hardware: 8 GPUs x 256, for both.
 
-What follows it: LAMB with its clipping at 1, batch 2048, rate 4e-3 / 3e-3, 800 epochs, 5 of warm-up from 1e-6 under a
-cosine to 1e-5, set per epoch and, as there, one epoch late, decay 0.05 (not on vectors, positions and tokens), BCE
-with all targets above 0 set to 1, Mixup 0.8 and CutMix 1.0, three repeated augmentations, 3-Augment and color jitter
-0.3, the same stochastic depth of 0.05 / 0.2 in every block, layer scale 1e-4, evaluation with crop 1. Its average
-(0.99996) is tracked, the raw weights are reported: top1, not ema_top1.
-What differs: the class token starts at a deviation of 1e-6, as in timm today, there at 0.02.
+What follows the source: LAMB, which clips the gradient norm at 1, batch 2048, learning rate 4e-3 / 3e-3, 800 epochs, 5
+of them warm-up from 1e-6, cosine from the first step to 1e-5, both set per epoch and, as in the source, one epoch
+late, weight decay 0.05 (not on vectors, positions and tokens), BCE with all targets above 0 set to 1, Mixup 0.8 and
+CutMix 1.0, three repeated augmentations, 3-Augment and color jitter 0.3, the same stochastic depth of 0.05 / 0.2 in
+every block, layer scale 1e-4, evaluation with crop 1. The EMA (decay 0.99996) is tracked, the raw weights are
+reported: top1, not ema_top1.
+What differs: the class token is initialised with a standard deviation of 1e-6, as in timm today, in the source 0.02.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config

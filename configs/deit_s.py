@@ -6,13 +6,14 @@
 Source: facebookresearch/deit main.py, README_deit.md, samplers.py. Published top-1 at 224 px (README_deit.md): Ti
 72.2, S 79.9, B 81.8; timm's evaluation (crop 0.9) 72.190, 79.856, 81.980. Hardware: Ti and S 4 GPUs x 256, B 16 x 64.
 
-What follows it: AdamW, batch 1024, rate 1e-3, 300 epochs, 5 of warm-up from 1e-6 under the cosine to 1e-5, set per
-epoch and, as there, one epoch late, decay 0.05 (not on vectors, positions and tokens), RandAugment m9 mstd0.5 inc1,
-erasing 0.25, Mixup 0.8 and CutMix 1.0, smoothing 0.1, stochastic depth 0.1, three repeated augmentations. Its average
-(0.99996) is tracked, the raw weights are reported: top1, not ema_top1.
-What differs: the class token starts at a deviation of 1e-6, as in timm today, there at 0.02.
+What follows the source: AdamW, batch 1024, learning rate 1e-3, 300 epochs, 5 of them warm-up from 1e-6, cosine from
+the first step to 1e-5, both set per epoch and, as in the source, one epoch late, weight decay 0.05 (not on vectors,
+positions and tokens), RandAugment m9 mstd0.5 inc1, erasing 0.25, Mixup 0.8 and CutMix 1.0, smoothing 0.1, stochastic
+depth 0.1, three repeated augmentations. The EMA (decay 0.99996) is tracked, the raw weights are reported: top1, not
+ema_top1.
+What differs: the class token is initialised with a standard deviation of 1e-6, as in timm today, in the source 0.02.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config

@@ -5,17 +5,17 @@
 
 Source: tensorflow/tpu models/official/efficientnet. Published top-1, B0 to B7 (README.md): 77.1, 79.1, 80.1, 81.6,
 82.9, 83.6, 84.0, 84.3; timm's evaluation 76.882, 78.840, 80.074, 81.648, 83.040, 83.696, 84.124, 84.424.
-Hardware: TPUs, how many cores is not published.
+Hardware: TPUs; the number of cores is not published.
 
-What follows it: TensorFlow's RMSProp, batch 2048, rate 0.128 times 0.97 every 2.4 epochs, 5 epochs of warm-up over
-that staircase, 350 epochs, decay 1e-5 on all but BN, dropout, stochastic depth 0.2, smoothing 0.1, AutoAugment v0
-with TensorFlow's operations, TF's crop sampling and TF1's bicubic filter, average 0.9999 with warm-up, which is what
-is reported, BN with decay 0.99 and epsilon 1e-3 over max(8, n / 8) of n TPU cores, so in 8 groups of 256 images from
-64 cores on, SAME padding, evaluation with a crop of size / (size + 32).
-What differs: the published runs held 20 of 1024 shards out and stopped at the best of these; the paper's rate is
-0.256.
+What follows the source: TensorFlow's RMSProp, batch 2048, learning rate 0.128, multiplied by 0.97 every 2.4 epochs
+counted from the first step, with 5 epochs of warm-up, 350 epochs, weight decay 1e-5 on all but BN, dropout, stochastic
+depth 0.2, smoothing 0.1, AutoAugment v0 with TensorFlow's operations, TF's crop sampling and TF1's bicubic filter, EMA
+with decay 0.9999 and warm-up, which is what is reported, BN with decay 0.99 and epsilon 1e-3 over max(8, n / 8) of n
+TPU cores, so from 64 cores on in 8 groups of 256 images, SAME padding, evaluation with a crop of size / (size + 32).
+What differs: the published runs held out 20 of 1024 shards and kept the checkpoint that was best on them; the paper's
+learning rate is 0.256.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config

@@ -8,17 +8,18 @@ to B3, S, M, L (README.md): 78.7, 79.8, 80.5, 82.1, 83.9, 85.2, 85.7; timm's eva
 78.386, 79.518, 80.226, 81.960, 83.900, 85.208, 85.660.
 Hardware: TPUs; 32 cores x 128 are assumed, their number is not published.
 
-What follows it: 1,256,144 training images (of these it drops the first 20 of 1024 shards, here as many of tfds'
-order), TensorFlow's RMSProp, batch 4096, rate 0.256 times 0.97 every 2.4 epochs, 5 epochs of warm-up over that
-staircase, 350 epochs, decay 1e-5 on kernels, stochastic depth 0.2, smoothing 0.1, average 0.9999 with warm-up, which
-is what is reported, BN with epsilon 1e-3 and decay 0.9 (the paper: 0.99) over 8 of 32 TPU cores, so in 4 groups of
-1024 images. Four equal stages of rising image size. B: AutoAugment v0, crops and TF1's bicubic filter as
-EfficientNet. S, M, L: RandAugment of rising magnitude, TF's crop sampling with areas from 5 %, TF2's bilinear filter,
-Mixup for one half of the batch and CutMix for the other with rising alpha, a lambda for each example, and evaluation
-of the whole image squashed to a square.
-What differs: S, M, L are normalised with mean and deviation 127.5, there 128.
+What follows the source: 1,256,144 training images (it leaves out the first 20 of its 1024 shards, this config as many
+images at the start of tfds' order), TensorFlow's RMSProp, batch 4096, learning rate 0.256, multiplied by 0.97 every
+2.4 epochs counted from the first step, with 5 epochs of warm-up, 350 epochs, weight decay 1e-5 on kernels,
+stochastic depth 0.2, smoothing 0.1, EMA with decay 0.9999 and warm-up, which is what is reported, BN with epsilon
+1e-3 and decay 0.9 (the paper: 0.99) over 8 of 32 TPU cores, so in 4 groups of 1024 images. Four stages of equal
+length with rising image size. B: AutoAugment v0, crops and TF1's bicubic filter as EfficientNet. S, M, L: RandAugment
+of rising magnitude, TF's crop sampling with areas from 5 %, TF2's bilinear filter, Mixup for one half of the batch and
+CutMix for the other with rising alpha, a lambda for each example, and evaluation of the whole image squashed to a
+square.
+What differs: S, M, L are normalised with mean and standard deviation 127.5, in the source 128.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import KERNELS_ONLY, base_config

@@ -4,13 +4,14 @@ r"""Fine-tuning: any model from trained weights on other images, with a fresh cl
       --config.model.weights=convnext_tiny.safetensors --workdir runs/flowers
   # the data: folder=PATH, digits, or tfds=NAME, a prepared set; the weights: .safetensors, .pth or the workdir of a run
   ... --config.optimizer.freeze='(?!fc\.).*'   # only the classifier learns (a regex of whole parameter names)
-  ... --config.optimizer.layer_decay=1.0       # the same rate everywhere
+  ... --config.optimizer.layer_decay=1.0       # the same learning rate in all layers
 
-No published claim: AdamW with layer-wise decay 0.75, 30 epochs, and mild augmentation, a start from which to go on.
-Layers are timm's, one for each block; of ConvNeXts `--config.optimizer.layer_groups=paper` takes the paper's 12. The
-papers' own fine-tuning of ConvNeXt and DeiT-III is in configs/convnext_finetune.py and configs/deit3_finetune.py.
+This is no published recipe but a starting point: AdamW with a layer-wise learning-rate decay of 0.75, 30 epochs, mild
+augmentation. Each block is a layer, as in timm; for ConvNeXts `--config.optimizer.layer_groups=paper` uses the paper's
+12 layers. The papers' own fine-tuning of ConvNeXt and DeiT-III is in configs/convnext_finetune.py and
+configs/deit3_finetune.py.
 
-Really run here: `:resnet10t,digits` for a few steps in CI.
+Run so far: `:resnet10t,digits` for a few steps in CI.
 """
 
 from jaxvision.config import REQUIRED, base_config

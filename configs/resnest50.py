@@ -6,20 +6,20 @@
 Source: zhanghang1989/ResNeSt scripts/gluon/train.py, resnest/gluon (the runs behind the weights). Published top-1
 (README.md, Gluon's weights): 81.04 at 224 px, 82.81 at 256, 83.88 at 320, 84.53 at 416; converted to PyTorch 81.03,
 82.83, 83.84, 84.54, and timm's evaluation of these 80.958, 82.916, 83.880, 84.542.
-Hardware: 64 GPUs x 128 for 50 (scripts/gluon/README.md). Of the others the repository has no commands: their batches,
+Hardware: 64 GPUs x 128 for 50 (scripts/gluon/README.md). For the others the repository has no commands: their batches,
 4096 / 2048 / 2048, are the paper's, and 64 GPUs are assumed.
 
-What follows it: Nesterov SGD, batch 8192 for 50, rate 0.1 per 256, 270 epochs, cosine with 5 of warm-up, decay 1e-4
-on kernels, smoothing 0.1, Mixup 0.2 of each GPU's batch, ResNeSt's own AutoAugment on the whole image before the crop,
-color jitter 0.4, lighting 0.1, DropBlock of its code, three per block of the last two stages with a mask for the
-images of a GPU and a rate that rises by the epoch to 0.1, last scale 0, dropout 0.2 in 200 and 269, BN per device. 50
-and 101: torchvision's crop, MXNet's bilinear filter without antialiasing and its saturation, which blends with blue.
-200 and 269: EfficientNet's crop of 10 % at least, Pillow's bicubic, evaluation of size / (size + 32). It has no
-average: report top1, not ema_top1.
-What differs: convolutions and classifier start as in timm (He's rule by fan-out; uniform), there by fan-in; the last
-batch of each GPU's epoch, which is dropped there, counts.
+What follows the source: Nesterov SGD, batch 8192 for 50, learning rate 0.1 per 256 images, 270 epochs, cosine after 5
+epochs of warm-up, weight decay 1e-4 on kernels, smoothing 0.1, Mixup 0.2 within each GPU's batch, ResNeSt's own
+AutoAugment on the whole image before the crop, color jitter 0.4, lighting 0.1, DropBlock as in its code: three per
+block of the last two stages, masks shared by all images of a GPU, and a rate that rises with each epoch to 0.1; last
+scale of a block 0, dropout 0.2 in 200 and 269, BN per device. 50 and 101: torchvision's crop, MXNet's bilinear filter
+without antialiasing, and its saturation, which blends with blue. 200 and 269: EfficientNet's crop of at least 10 % of
+the area, Pillow's bicubic, evaluation crop size / (size + 32). The source has no EMA: report top1, not ema_top1.
+What differs: convolutions and classifier are initialised as in timm (He's by fan-out; uniform), in the source by
+fan-in; the last, partial batch of a GPU's epoch, which the source drops, is used.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 import math

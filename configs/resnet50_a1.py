@@ -4,12 +4,12 @@
   # also :hard, digits, folder=PATH, tfds=NAME
 
 Published: 80.4 % top-1 at 224 px (the paper's abstract), timm's evaluation of its weights 80.382
-(results-imagenet.csv). Hardware: 4 V100, 512 images each. It has no average: report top1, not ema_top1.
+(results-imagenet.csv). Hardware: 4 V100, 512 images each. The source has no EMA: report top1, not ema_top1.
 
-Every value, what follows the paper and what is not settled: `strikes_back` in jaxvision/recipes.py. `:hard` gives a
-mix's classes above 0.2 the target 1, as A2 and A3 do, and so undoes the label smoothing.
+`strikes_back` in jaxvision/recipes.py has every value, what follows the paper and what is not settled. `:hard` sets
+targets of mixed images above 0.2 to 1, as A2 and A3 do, which undoes the label smoothing.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.recipes import parse_argument, strikes_back, use_data

@@ -4,12 +4,12 @@
   # also :soft, digits, folder=PATH, tfds=NAME
 
 Published: 79.8 % top-1 at 224 px (79.72 +- 0.1 over 100 seeds), timm's evaluation of its weights 79.828
-(results-imagenet.csv). Hardware: 4 V100, 512 images each. It has no average: report top1, not ema_top1.
+(results-imagenet.csv). Hardware: 4 V100, 512 images each. The source has no EMA: report top1, not ema_top1.
 
-Every value, what follows the paper and what is not settled: `strikes_back` in jaxvision/recipes.py. `:soft` leaves the
-targets of mixed images as they are mixed; by default those above 0.2 are 1 and others 0.
+`strikes_back` in jaxvision/recipes.py has every value, what follows the paper and what is not settled. By default
+targets of mixed images above 0.2 are set to 1 and others to 0; `:soft` leaves them as they are mixed.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.recipes import parse_argument, strikes_back, use_data

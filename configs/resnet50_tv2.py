@@ -2,19 +2,19 @@
 
   python -m jaxvision.main --config configs/resnet50_tv2.py         # also :digits, :folder=PATH, :tfds=NAME
 
-Source: pytorch/vision issue 3995 and PR 6433, references/classification. Published: 80.858 % top-1 of the averaged
-weights (train 176, test 224 px; torchvision's ResNet50_Weights); timm's evaluation 80.846.
+Source: pytorch/vision issue 3995 and PR 6433, references/classification. Published: 80.858 % top-1 of the EMA weights
+(train 176, test 224 px; torchvision's ResNet50_Weights); timm's evaluation 80.846.
 Hardware: 8 GPUs x 128.
 
-What follows it: SGD 0.9 without Nesterov, batch 1024, 600 epochs, warm-up of 5 epochs from 0.01 of the rate and a
-cosine, both set per epoch, weight decay 2e-5 on everything but norms (biases are decayed), smoothing 0.1, Pillow's
-bilinear filter, TrivialAugmentWide (bilinear, black), random erasing 0.1 with the mean color, Mixup 0.2 and CutMix
-1.0, one of them per batch with a rolled partner, four repeated augmentations, evaluation of the average. The last BN
-scale of a block starts at 1.
-What differs: its EMA moves every 32 steps by 0.00109 and follows the raw weights through the warm-up; here every step
-by the same rate per step (0.999966), from the start.
+What follows the source: SGD with momentum 0.9, not Nesterov's, batch 1024, learning rate 0.5, 600 epochs, 5 of them
+warm-up from 0.01 of that rate, then a cosine, both set per epoch, weight decay 2e-5 on everything but norms (biases
+are decayed), smoothing 0.1, Pillow's bilinear filter, TrivialAugmentWide (bilinear, black fill), random erasing 0.1
+with the mean color, Mixup 0.2 and CutMix 1.0, one of them per batch with the previous image as partner, four repeated
+augmentations, evaluation of the EMA. The last BN scale of a block starts at 1.
+What differs: the source's EMA is updated every 32 steps, with a decay of 1 - 0.00109, and copies the raw weights during
+the warm-up; here it is updated every step from the start, with the same decay per step (0.999966).
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config

@@ -8,18 +8,18 @@ Source: tensorflow/tpu models/official/resnet/resnet_rs, and tensorflow/models (
 (README.md of resnet_rs, ReLU), 350 epochs: 50 at 160 px 78.8, 101 at 192 px 81.2, 152 at 256 px 83.0, 200 at 256 px
 83.4, 270 at 256 px 83.8, 350 at 320 px 84.2, 420 at 320 px 84.4. Model Garden's swish variants: 79.1 for 50. timm's
 evaluation of the published RS-50 weights gives 77.858 at 160 px.
-Hardware: TPUs; 32 cores x 128 are assumed, their number is not published.
+Hardware: TPUs; the number of cores is not published, 32 cores x 128 are assumed.
 
-What follows the paper and tensorflow/tpu: batch 4096, rate 1.6, stem, SE 0.25, zero-initialised last scale,
-stochastic depth per stage, dropout, RandAugment with TensorFlow's semantics (N 2, M 10 or 15), TF's crop sampling,
-TF1's bicubic filter, label smoothing, EMA of parameters and BN statistics with TF's warm-up, which is what is
-reported, Nesterov momentum, BN running statistics that are those of the last batch (the EMA over them is what is
-evaluated), per-device BN. From Model Garden: the cosine (the paper names it, the public TF1 code has steps only),
-which runs from the first step, the warm-up of 5 epochs that leads to it, and decay of kernels only (tensorflow/tpu:
-of all but BN). Evaluation cuts 0.875 of the short side, as tensorflow/tpu since 22d5cab (2021-11-15) and Model
-Garden; when the paper appeared it was size / (size + 32): --config.eval.crop_pct=0.8333 for 160 px.
+What follows the paper and tensorflow/tpu: batch 4096, learning rate 1.6, stem, SE 0.25, zero-initialised last scale,
+stochastic depth per stage, dropout, RandAugment as TensorFlow computes it (N 2, M 10 or 15), TF's crop sampling, TF1's
+bicubic filter, label smoothing, EMA of parameters and BN statistics with TF's warm-up, which is what is reported,
+Nesterov momentum, BN running statistics that are those of the last batch (evaluation uses their EMA), per-device BN.
+From Model Garden: the cosine from the first step (the paper names a cosine, the public TF1 code only has steps), the
+warm-up of 5 epochs that ends on it, and weight decay on kernels only (tensorflow/tpu: on all but BN). Evaluation crops
+0.875 of the short side, as tensorflow/tpu since 22d5cab (2021-11-15) and Model Garden; when the paper appeared it was
+size / (size + 32): --config.eval.crop_pct=0.8333 for 160 px.
 
-Really run here: `:digits` only: 99.44 % top-1 on its 360 test images, raw and EMA (2 CPU cores,
+Run so far: `:digits` only: 99.44 % top-1 on its 360 test images, raw and EMA (2 CPU cores,
 benchmarks/results/digits_resnetrs50_cpu2_2026-11-26.jsonl). No ImageNet run yet.
 """
 

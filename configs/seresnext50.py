@@ -5,17 +5,17 @@
 
 Source: timm hfdocs/source/training_script.mdx, the command for resnext50_32x4d (79.762 % top-1 at 224 px), which it
 says suits SE-ResNeXt-50. The weights seresnext50_32x4d.racm_in1k have 81.268 at 224 px and 82.186 at 288
-(results-imagenet.csv), but their hyper-parameters are not published: an accuracy to aim at, not this recipe's.
+(results-imagenet.csv), but their hyper-parameters are not published: that is an accuracy to aim at, not this recipe's.
 Hardware: 8 GPUs x 192.
 
-What follows it: SGD with Nesterov momentum, batch 1536, rate 0.6, 240 epochs of a cosine set per epoch, 5 of them
-warm-up, and what timm's script had as defaults when the command was published (commit 5a16c53, 2020-03-18): the
-warm-up starts at 1e-4, the cosine ends at 1e-5 and 10 more epochs stay there, so 250 in all, and training's filters
-are bilinear or bicubic at random; decay 1e-4, RandAugment m7 mstd0.5 inc1, erasing 0.4 of up to 3 boxes, smoothing
-0.1, BN per device. It has no average: report top1, not ema_top1.
+What follows the source: SGD with Nesterov momentum, batch 1536, learning rate 0.6, 240 epochs of a cosine set per
+epoch, 5 of them warm-up, weight decay 1e-4, RandAugment m7 mstd0.5 inc1, erasing 0.4 with up to 3 boxes, smoothing
+0.1, BN per device. These were defaults of timm's script when the command was published (commit 5a16c53, 2020-03-18):
+the warm-up starts at 1e-4; the cosine ends at 1e-5, and 10 more epochs keep that rate, so there are 250; the filter of
+training crops is bilinear or bicubic at random. The source has no EMA: report top1, not ema_top1.
 What differs: the network, and nothing else that is known; timm's script reports its best epoch, not its last.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config

@@ -7,13 +7,14 @@ Source: microsoft/Swin-Transformer config.py, lr_scheduler.py, optimizer.py, get
 (README.md): T 81.2 (paper 81.3), S 83.2 (83.0), B 83.5; timm's evaluation 81.388, 83.228, 83.604.
 Hardware: 8 GPUs x 128; B 8 x 64 in two accumulated steps.
 
-What follows it: AdamW, batch 1024, rate 1e-3, 300 epochs, 20 of warm-up from 1e-6, cosine per step to 1e-5, decay
-0.05 on kernels (not on the position bias tables), gradient norm at most 5, RandAugment m9 mstd0.5 inc1, erasing 0.25,
-Mixup 0.8 and CutMix 1.0, smoothing 0.1, stochastic depth 0.2 / 0.3 / 0.5. It has no average: report top1, not
-ema_top1.
-What differs: each step has the rate of its own number; there that of the step before, which is set after it.
+What follows the source: AdamW, batch 1024, learning rate 1e-3, 300 epochs, 20 of them warm-up from 1e-6, cosine per
+step to 1e-5, weight decay 0.05 on kernels (not on the position bias tables), gradient norm at most 5, RandAugment m9
+mstd0.5 inc1, erasing 0.25, Mixup 0.8 and CutMix 1.0, smoothing 0.1, stochastic depth 0.2 / 0.3 / 0.5. The source has
+no EMA: report top1, not ema_top1.
+What differs: step n uses the schedule's value at n, in the source the value at n - 1, because its scheduler is updated
+after the step.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import base_config

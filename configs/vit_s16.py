@@ -7,15 +7,16 @@ Source: google-research/big_vision configs/vit_s16_i1k.py. Published top-1 at 22
 default; that file), 80.0 after 300 (the paper).
 Hardware: 8 TPU v3 cores x 128.
 
-What follows it: train[:99%], Adam with a first moment in bfloat16, batch 1024, rate 1e-3, 10,000 steps of warm-up,
-cosine to 0, gradient norm at most 1, decay 1e-4 that is scaled by the schedule but not by the rate (0.1 here, where
-it is), on kernels, TF's crop sampling with areas from 5 % and TF2's bilinear filter, RandAugment 2 x 10 as TensorFlow
-computes it, Mixup 0.2 with max(lambda, 1 - lambda) and a rolled partner, no label smoothing, stochastic depth and
-dropout, sine-cosine positions, mean pooling, tanh layer, zero classifier, evaluation resized by area. It has no
-average: report top1, not ema_top1.
-What differs: the partner of an image is of the whole batch, there of the same device.
+What follows the source: train[:99%], Adam with a first moment in bfloat16, batch 1024, learning rate 1e-3, 10,000
+steps of warm-up, cosine to 0, gradient norm at most 1, weight decay 1e-4 on kernels (the source multiplies it by the
+schedule but not by the learning rate; this config has 0.1, which is multiplied by both), TF's crop sampling with areas
+from 5 % and TF2's bilinear filter, RandAugment 2 x 10 as TensorFlow computes it, Mixup 0.2 with
+max(lambda, 1 - lambda) and the previous image as partner, no label smoothing, stochastic depth or dropout, sine-cosine
+positions, mean pooling, tanh layer, zero-initialised classifier, evaluation resized by area. The source has no EMA:
+report top1, not ema_top1.
+What differs: the partner of an image comes from the whole batch, in the source from the same device.
 
-Really run here: `:digits` for a few steps in CI. No ImageNet run yet.
+Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """
 
 from jaxvision.config import KERNELS_ONLY, base_config
@@ -45,7 +46,7 @@ def get_config(arg=""):
     c.augment.mixup = 0.2
     c.augment.mix_symmetric = True
     c.augment.mix_pairing = "roll"
-    c.augment.mix_groups = "global"  # all devices have one lambda there, and partners are of the same device
+    c.augment.mix_groups = "global"  # in the source all devices share one lambda; partners are of the same device
     c.optimizer.name = "adamw"
     c.optimizer.learning_rate = 1e-3
     c.optimizer.first_moment = "bfloat16"
