@@ -60,7 +60,7 @@ RECIPES = {
     "resnet10t": Recipe("seresnext50", 32, 20, "sgd", 0.02, 1e-4),
     "convnext_atto": Recipe("convnext_t", 32, 20, "adamw", 1e-3, 0.05, drop_path=0.1, eps=1e-8),
     "deit_tiny_patch16_224": Recipe("deit_s", 48, 40, "adamw", 5e-4, 0.05, drop_path=0.1, eps=1e-8, patches=True),
-    "tf_efficientnet_b0": Recipe("seresnext50", 32, 40, "rmsproptf", 1e-3, 1e-5, drop_path=0.1, drop=0.2, eps=1e-3),
+    "tf_efficientnet_b0": Recipe("seresnext50", 32, 40, "rmsproptf", 3e-4, 1e-5, drop_path=0.1, drop=0.2, eps=1e-3),
 }
 NAMES = {"rmsproptf": "rmsprop_tf"}  # jaxvision's name where it is not timm's
 BATCH, WARMUP, AUGMENT, SCALE = 64, 2, "rand-m5-mstd0.5-inc1", (0.6, 1.0)
