@@ -3,6 +3,7 @@
 from jaxvision.model import Model, compile, create_model, fuse, load_weights, to_nnx, to_torch, value_and_grad
 from jaxvision.models.registry import ModelSpec, list_models, model_spec
 from jaxvision.ops.process import keep_memory
+from jaxvision.preprocessing import preprocess
 
 __all__ = [
     "Model",
@@ -14,6 +15,7 @@ __all__ = [
     "list_models",
     "load_weights",
     "model_spec",
+    "preprocess",
     "to_nnx",
     "to_torch",
     "value_and_grad",

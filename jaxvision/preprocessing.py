@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from jaxvision.augment import make_normalise
 from jaxvision.data import decode
 from jaxvision.data.classes import imagenet_classes as imagenet_classes
 from jaxvision.data.resizing import PIL_FILTERS
 from jaxvision.errors import UserError
+from jaxvision.model import Model
 from jaxvision.models.registry import ModelSpec
+
+Picture = str | Path | bytes | Image.Image | np.ndarray
+"""A file, a file's bytes, a Pillow image of any mode, or RGB pixels, uint8 (H, W, 3)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +50,37 @@ class Preprocessing:
             size=self.size, crop_pct=self.crop_pct, interpolation=self.interpolation, crop_mode=self.crop_mode
         )
 
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> jax.Array:
+        """A network's input, float32 (N, size, size, 3), of one picture or several of any sizes and kinds.
+
+        Raises:
+          UserError: every picture that cannot be read, in one message.
+        """
+        several = [pictures] if isinstance(pictures, Picture) and getattr(pictures, "ndim", 3) != 4 else pictures
+        batch = np.empty((len(several), self.size, self.size, 3), np.uint8)
+        problems = []
+        for i, picture in enumerate(several):
+            try:
+                self.transform(self._pixels(picture), None, batch[i])
+            except (OSError, ValueError) as error:
+                name = f"{picture}" if isinstance(picture, str | Path) else f"picture {i}"
+                problems.append(f"{name}: {error}")
+        if problems:
+            raise UserError(f"{len(problems)} of {len(several)} pictures cannot be read: {'; '.join(problems)}")
+        return self.normalise(batch)
+
+    def _pixels(self, picture: Picture) -> np.ndarray:
+        if isinstance(picture, str | Path):
+            picture = Path(picture).read_bytes()
+        if isinstance(picture, bytes):
+            return decode.decode(picture, dct_method=self.dct_method)
+        if isinstance(picture, Image.Image):
+            return np.asarray(picture.convert("RGB"))
+        pixels = np.asarray(picture)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3:
+            raise ValueError(f"expected RGB pixels, uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
+        return pixels
+
     def load(self, path: Path) -> np.ndarray:
         """Reads an image file to uint8 (size, size, 3).
 
@@ -51,7 +88,7 @@ class Preprocessing:
           OSError, ValueError: it cannot be read or decoded.
         """
         out = np.empty((self.size, self.size, 3), np.uint8)
-        self.transform(decode.decode(path.read_bytes(), dct_method=self.dct_method), None, out)
+        self.transform(self._pixels(path), None, out)
         return out
 
     def normalise(self, images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
@@ -92,3 +129,28 @@ def preprocessing(
             raise UserError(f"{spec.name}.{spec.tag} has no other test setting than {spec.input_size} px")
         own, own_crop = spec.test_input_size or own, spec.test_crop_pct or own_crop
     return Preprocessing(size or own, crop_pct or own_crop, spec.crop_mode, spec.interpolation, spec.mean, spec.std)
+
+
+def preprocess(model: Model) -> Preprocessing:
+    """The evaluation preprocessing of the weights that a model is named after, at the model's own image size.
+
+    Args:
+      model: its name's tag, such as "fb_in1k" in "convnext_tiny.fb_in1k", selects the weights.
+
+    Returns:
+      A function of one picture or several, whose result the model takes; see :class:`Preprocessing`.
+
+    Raises:
+      UserError: the model does not take square RGB images.
+
+    Example::
+
+      logits = model(jaxvision.preprocess(model)(["cat.jpg", "dog.png"]))
+    """
+    height, width = model.image_size or (model.spec.input_size,) * 2
+    if height != width or model.in_chans != 3:
+        raise UserError(
+            f"expected a model of square RGB images, got one of {height}x{width} with {model.in_chans} channels: "
+            "resize and normalise its images by model.spec.mean and model.spec.std yourself"
+        )
+    return preprocessing(model.spec, size=height)

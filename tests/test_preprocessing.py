@@ -1,5 +1,6 @@
 """Preprocessing is timm's, pixel for pixel; the class names are ImageNet's."""
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,6 +40,48 @@ def test_preprocessing_is_timms_pixel_for_pixel(name, test_size, tmp_path):
             expected = transform(Image.open(file).convert("RGB")).numpy().transpose(1, 2, 0)
             mine = np.asarray(ours.normalise(ours.load(file)[None]))[0]
             np.testing.assert_allclose(mine, expected, atol=2e-6)
+
+
+def test_pictures_of_every_kind_are_timms_too(tmp_path):
+    model = jaxvision.create_model("resnet10t", key=jax.random.key(0))
+    transform = timm.data.create_transform(
+        **timm.data.resolve_data_config(
+            {}, pretrained_cfg=timm.models.get_pretrained_cfg("resnet10t.c3_in1k").to_dict()
+        )
+    )
+    photo = Image.fromarray(natural_images()[0])
+    photo.save(tmp_path / "photo.png")
+    palette, gray = photo.convert("P"), photo.convert("L")
+    pictures = [str(tmp_path / "photo.png"), tmp_path / "photo.png", (tmp_path / "photo.png").read_bytes(), photo,
+                np.asarray(photo), palette, gray]  # fmt: skip
+    expected = [transform(image.convert("RGB")).numpy().transpose(1, 2, 0) for image in [photo] * 5 + [palette, gray]]
+    preprocess = jaxvision.preprocess(model)
+    batch = preprocess(pictures)
+    np.testing.assert_allclose(batch, np.stack(expected), atol=2e-6)
+    np.testing.assert_array_equal(preprocess(photo), batch[:1])
+    np.testing.assert_array_equal(preprocess(np.stack([np.asarray(photo)] * 2)), batch[:2])
+    assert model(batch).shape == (7, 1000)
+
+
+def test_pictures_that_cannot_be_read_are_named_all_at_once(tmp_path):
+    preprocess = jaxvision.preprocess(jaxvision.create_model("resnet10t", key=jax.random.key(0)))
+    (tmp_path / "text.jpg").write_text("no image")
+    wrong = [tmp_path / "text.jpg", "missing.png", b"", np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8)]
+    expected = (
+        r"5 of 6 pictures cannot be read: .*text.jpg: .*missing.png: .*picture 2: .*"
+        r"picture 3: expected RGB pixels, uint8 .*, got float32 \(8, 8, 3\)"
+    )
+    with pytest.raises(UserError, match=expected):
+        preprocess([*wrong, np.zeros((8, 8, 3), np.uint8)])
+
+
+def test_the_size_is_that_of_the_model():
+    key = jax.random.key(0)
+    vit = jaxvision.create_model("vit_tiny_patch16_224", image_size=96, key=key)
+    assert jaxvision.preprocess(vit).size == 96 and jaxvision.preprocess(vit).mean == (0.5, 0.5, 0.5)
+    assert jaxvision.preprocess(jaxvision.create_model("resnet10t", key=key)).size == 176
+    with pytest.raises(UserError, match="got one of 64x96 with 3 channels"):
+        jaxvision.preprocess(jaxvision.create_model("vit_tiny_patch16_224", image_size=(64, 96), key=key))
 
 
 def test_imagenet_class_names_are_complete_and_in_order():
