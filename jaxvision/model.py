@@ -281,8 +281,8 @@ def create_model(
 def load_weights(model: Model, source: str | Path | Mapping[str, Any]) -> Model:
     """The model with the weights of a ``.safetensors`` or ``.pth`` file or of a state dict.
 
-    Parameter names may be timm's, torchvision's or those of the papers' repositories, with a prefix ``module.`` or
-    without, at the top or under ``state_dict``, ``model`` or ``state_dict_ema``.
+    Parameter names may be timm's, torchvision's or those of the papers' repositories, at the top or under the keys and
+    prefixes that common trainers add, such as ``state_dict_ema``, ``model_state_dict``, ``module.`` or ``model.``.
 
     Three things may differ from the model, and a ``UserWarning`` names each: with another number of classes the model
     keeps its classifier; with another number of input channels the first convolution is adapted, and with another image
@@ -293,8 +293,8 @@ def load_weights(model: Model, source: str | Path | Mapping[str, Any]) -> Model:
       source: path of a file, or a mapping from names to arrays or torch tensors.
 
     Raises:
-      UserError: every missing or unknown key and every wrong shape, in one message; or a file that is missing, damaged
-        or holds pickled code (a ``.pth`` is opened with ``weights_only=True``).
+      UserError: every missing or unknown key, wrong shape and value that is not finite, in one message; or a file that
+        is missing, damaged or holds pickled code (a ``.pth`` is opened with ``weights_only=True``).
     """
     if model.fused:
         raise UserError("a fused model takes no weights: load them first, then call jaxvision.fuse")

@@ -24,8 +24,13 @@ from jaxvision.models.renaming import State
 # adapt(name, value, torch shape wanted): a value of that shape with a note, or None where it cannot.
 Adapt = Callable[[str, np.ndarray, tuple[int, ...]], tuple[np.ndarray, str] | None]
 
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.", "module.")
+# Of the common trainers, averages first.
+_WRAPPERS = (
+    "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model_state", "model", "net",
+    "network", "weights", "params",
+)  # fmt: skip
+_WRAPPED_BY = ("module.", "_orig_mod.", "module.")  # by torch itself, around any module
+_ATTRIBUTES = ("model.", "net.", "network.", "backbone.")  # of a trainer's own class that holds the network
 _COUNTER = "num_batches_tracked"  # of torch's batch normalisation; nothing reads it
 
 
@@ -43,10 +48,12 @@ def read_state_dict(source: str | Path | Mapping[str, Any]) -> State:
             break
     state = {}
     for name, value in source.items():
-        for prefix in _PREFIXES:
+        for prefix in _WRAPPED_BY:
             name = str(name).removeprefix(prefix)
         if hasattr(value, "shape"):
             state[name] = _numpy(value)
+    while shared := [prefix for prefix in _ATTRIBUTES if state and all(name.startswith(prefix) for name in state)]:
+        state = {name.removeprefix(shared[0]): value for name, value in state.items()}
     if not state:
         raise UserError(
             f"no weights found: expected a state dict, plain or under {', '.join(map(repr, _WRAPPERS))}; "
@@ -64,7 +71,7 @@ def from_torch(state: Mapping[str, np.ndarray], variables: Mapping[str, Any], ad
       adapt: asked for a value where the file's has another shape.
 
     Raises:
-      UserError: listing every missing key, unknown key and wrong shape.
+      UserError: listing every missing key, unknown key, wrong shape and value that is not finite.
     """
     flat = {name: leaf for name, _, leaf in _walk(variables)}
     extra = sorted(key for key in state if key not in flat and not key.endswith(_COUNTER))
@@ -84,6 +91,9 @@ def from_torch(state: Mapping[str, np.ndarray], variables: Mapping[str, Any], ad
                 continue
             value, note = adapted
             notes.append(note)
+        if count := np.count_nonzero(~np.isfinite(np.asarray(value, np.float32))):
+            problems.append(f"{name}: {count} of {value.size} values are not finite")
+            continue
         filled[name] = jnp.asarray(value.transpose(0, 2, 3, 1) if value.ndim == 4 else value, jnp.float32)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"

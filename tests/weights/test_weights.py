@@ -125,7 +125,10 @@ def test_wrappers_prefixes_and_file_kinds(tmp_path):
     args = argparse.Namespace(lr=0.1)
     for i, content in enumerate(
         [state, {"state_dict": prefixed, "epoch": 3}, {"model": state, "args": args}, {"state_dict_ema": state,
-         "state_dict": state_of(seed=1)}, {"model": {f"module._orig_mod.{k}": v for k, v in state.items()}}]
+         "state_dict": state_of(seed=1)}, {"model": {f"module._orig_mod.{k}": v for k, v in state.items()}},
+         {"model_state_dict": state, "optimizer_state_dict": {}},
+         {"net": {f"backbone.{k}": v for k, v in state.items()}},
+         {"state_dict": {f"model.net.{k}": v for k, v in state.items()}, "callbacks": {}}]
     ):  # fmt: skip
         torch.save(content, tmp_path / f"{i}.pth")
         assert_same(jaxvision.create_model("resnet18", weights=tmp_path / f"{i}.pth"), expected)
@@ -198,6 +201,16 @@ def test_all_problems_in_one_message():
 class Evil:
     def __reduce__(self):
         return os.system, ("touch pwned",)
+
+
+def test_values_that_are_not_finite_are_refused_by_name():
+    state = state_of()
+    state["bn1.running_var"][3] = float("nan")
+    state["fc.weight"][:2, 0] = float("inf")
+    with pytest.raises(UserError, match="2 problems") as caught:
+        jaxvision.create_model("resnet18", weights=state)
+    assert "bn1.running_var: 1 of 64 values are not finite" in str(caught.value)
+    assert f"fc.weight: 2 of {state['fc.weight'].numel()} values are not finite" in str(caught.value)
 
 
 def test_files_that_are_no_weights(tmp_path, monkeypatch):
