@@ -1,4 +1,4 @@
-"""Image classification in JAX: ResNets, their modern rivals, and the recipes behind the numbers."""
+"""Image classification in JAX and Flax: models with timm's names and weights, and the published recipes."""
 
 from jaxvision.model import Model, compile, create_model, fuse, load_weights, to_nnx, to_torch, value_and_grad
 from jaxvision.models.registry import ModelSpec, list_models, model_spec

@@ -1,8 +1,8 @@
-"""The config of a run: the typed sections put together, and the way from config files and overrides to them.
+"""The config of a run: all typed sections together, and how config files and overrides are turned into them.
 
 A config file starts from :func:`base_config`, a ``ConfigDict`` that holds every field with its default, and sets what
 its recipe needs; ``--config.field=value`` changes it further. :func:`resolve` checks the result and returns it as a
-frozen :class:`Config`, which is what the library works with. Each field is stated once, in its section.
+frozen :class:`Config`, which is what the library works with. Each field is declared once, in its section.
 
 ``python -m jaxvision.config > docs/config.md`` writes the table of all fields.
 """
@@ -90,11 +90,11 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProgressiveConfig:
-    """Progressive learning (EfficientNetV2): equal parts of the run with values of their own."""
+    """Progressive learning (EfficientNetV2): equal stages of the run with their own values."""
 
     image_size: tuple[int, ...] = option(
         (),
-        "pixels of training images in each part, empty: constant; evaluation stays at eval.image_size or "
+        "pixels of training images in each stage; empty: constant. Evaluation stays at eval.image_size or "
         "model.image_size",
         low=32,
         high=4096,
@@ -142,14 +142,14 @@ class Config:
     mode: str = option(
         "train", '"eval": evaluate the newest checkpoint of the workdir and stop', choices=("train", "eval")
     )
-    seed: int = option(0, "of the weights, the order, the augmentation and dropout", low=0)
-    batch_size: int = option(256, "images per step of all devices together", low=1, high=2**20)
-    epochs: float = option(100.0, "length of the run", above=0, high=1e6)
+    seed: int = option(0, "seed of the initial weights, the order of examples, the augmentation and dropout", low=0)
+    batch_size: int = option(256, "images per step, over all devices", low=1, high=2**20)
+    epochs: float = option(100.0, "length of the run in epochs", above=0, high=1e6)
     steps: int = option(0, "length of the run in steps; 0: as epochs says", low=0)
     accumulate: int = option(1, "microbatches per step: the same batch in less memory", low=1, high=2**20)
     dtype: str = option(
         "auto",
-        "in which activations are computed; auto: bfloat16 on accelerators, float32 on a CPU",
+        "dtype of the activations; auto: bfloat16 on accelerators, float32 on a CPU",
         choices=("auto", "float32", "bfloat16"),
     )
     batch_norm: str = option(
@@ -166,7 +166,9 @@ class Config:
     )
     deterministic: bool = option(False, "on a GPU: only kernels that give the same bits every time")
     log_every: int = option(50, "steps per training record", low=1)
-    max_bad_steps: int = option(10, "steps in a row that are not finite, after which the run stops", low=1)
+    max_bad_steps: int = option(
+        10, "steps in a row with a loss, gradient or statistic that is not finite, after which the run stops", low=1
+    )
     watchdog_seconds: float = option(
         1800.0,
         "seconds without a finished step after which stacks are printed and the run ends; 0: never",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake in what the user asked for; printed as one message, without a traceback."""
+    """An error that the user can fix; the command line prints its message alone, without a traceback."""
 
     status = 2
 

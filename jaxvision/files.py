@@ -1,4 +1,4 @@
-"""Files that are replaced whole: neither a reader nor a crash ever sees half of one."""
+"""Atomic replacement of files: neither a reader nor a crash leaves or sees a partial file."""
 
 from __future__ import annotations
 

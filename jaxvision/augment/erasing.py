@@ -26,7 +26,7 @@ def random_erasing(
     Args:
       key: of all random numbers.
       images: (B, H, W, C), after normalisation.
-      prob: the probability that an image is erased at all.
+      prob: the probability that any box of an image is erased.
       area: smallest and largest share of the image that is erased; each of several boxes gets an equal part.
       aspect: smallest and largest height over width of a box; its logarithm is uniform.
       fill: "pixel": a standard normal number for every value (timm ``pixel``); "channel": one for each box and channel

@@ -16,7 +16,7 @@ PAIRINGS = ("reverse", "roll")
 
 @dataclasses.dataclass(frozen=True)
 class Mix:
-    """``mix(key, images, targets)``; false where it does nothing.
+    """Mixup and CutMix, called as ``mix(key, images, targets)``; ``bool(mix)`` is false if it does nothing.
 
     Attributes:
       mixup, cutmix: alpha of the lambda's distribution Beta(alpha, alpha); 0 for none.

@@ -1,4 +1,4 @@
-"""What a stage of the augmentation is."""
+"""The type of a stage of the augmentation."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class DataConfig:
     )
     fold: str = option(
         "",
-        '"k/n": train on the training split without its k-th of n parts and evaluate on that part; empty: no',
+        '"k/n": train on the training split without its k-th of n parts and evaluate on that part; empty: no folds',
         check=_fold_problem,
     )
     policy: str = option(
@@ -63,8 +63,8 @@ class DataConfig:
     )
     crop: str = option(
         "torch",
-        'how a crop is drawn: "torch": torchvision\'s RandomResizedCrop; "tf": TensorFlow\'s, smaller; "none": the '
-        "whole image, squashed",
+        'how a crop is drawn: "torch": as torchvision\'s RandomResizedCrop; "tf": as TensorFlow, smaller on average; '
+        '"none": the whole image, squashed',
         choices=CROPS,
     )
     crop_area: tuple[float, float] = option(
@@ -111,8 +111,8 @@ class EvalConfig:
     crop_pct: float = option(0.875, "side of the crop over the resized image's", low=0.1, high=1)
     crop_mode: str = option(
         "center",
-        '"center": resize the short side, then cut; "crop_first": cut, then resize, as TensorFlow\'s code; "squash": '
-        "resize both sides, then cut",
+        '"center": resize the short side, then crop; "crop_first": crop, then resize, as TensorFlow\'s code; "squash": '
+        "resize both sides to the same length, then crop",
         choices=CROP_MODES,
     )
     interpolation: str = option("bicubic", "filter of the resize, as in data.resize", choices=EVAL_RESIZES)

@@ -166,7 +166,7 @@ def tf_crop(
 
 
 def center_box(height: int, width: int, crop_pct: float) -> Box:
-    """The central square of TensorFlow's evaluation, ``crop_pct`` of the short side, cut before it is resized."""
+    """The central square of TensorFlow's evaluation, ``crop_pct`` of the short side, cropped before the resize."""
     side = max(1, int(crop_pct * min(height, width)))
     return (height - side + 1) // 2, (width - side + 1) // 2, side, side
 
@@ -182,8 +182,8 @@ def eval_image(
       crop_pct: share of the resized side that is kept.
       interpolation: one of :data:`resizing.EVAL_RESIZES`.
       crop_mode: "center": the short side is resized to ``size / crop_pct`` and the aspect ratio kept, then the centre
-        is cut out; "crop_first": the same in the other order, as TensorFlow's code does it; "squash": both sides are
-        resized.
+        is cropped; "crop_first": the same in the other order, as in TensorFlow's code; "squash": both sides are resized
+        to ``size / crop_pct``, then the centre is cropped.
 
     Returns:
       uint8 (size, size, 3).
@@ -220,7 +220,7 @@ def train_transform(
     min_object_covered: float = 0.1,
     policy: HostPolicy | None = None,
 ) -> Transform:
-    """The training transform.
+    """The training transform: draws a crop, resizes it and writes it into a row of the batch.
 
     Args:
       size: side of the result, in pixels.

@@ -38,11 +38,11 @@ class Loader:
       ahead: number of batches that are prepared ahead.
       on_corrupt: what an example that cannot be read does. "fail": raise a :class:`DataError` that names it; "skip":
         use the next readable example instead (the same one in every run) and record it in ``skipped``.
-      stopped: asked while waiting for data; when it returns true, iteration raises :class:`Interrupted`.
+      stopped: called while waiting for data; when it returns true, iteration raises :class:`Interrupted`.
       skipped: a dictionary to record skipped examples in, id to message, shared with other loaders of the same source.
 
     Raises:
-      ValueError: another ``on_corrupt``.
+      ValueError: ``on_corrupt`` is neither of the two.
     """
 
     def __init__(

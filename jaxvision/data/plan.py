@@ -32,7 +32,7 @@ class Plan:
         row, so an epoch of ``num_examples`` has ``num_examples / repeats`` different ones.
       deal: number of consecutive slices of the global batch, one for each device of the published run. With
         ``repeats``, examples are distributed among them in turn, so that the copies of an example are in different
-        slices, as in DeiT's and torchvision's samplers; with more copies than slices some share one, as there.
+        slices, as in DeiT's and torchvision's samplers; as in these, with more copies than slices some share one.
 
     Raises:
       ValueError: no examples, or a batch that cannot be split equally.

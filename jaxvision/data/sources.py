@@ -67,7 +67,7 @@ def only_fold(source: Source, k: int, n: int) -> Subset:
 
 
 def without_fold(source: Source, k: int, n: int) -> Subset:
-    """What :func:`only_fold` leaves."""
+    """The other n - 1 parts: all examples that :func:`only_fold` does not have."""
     return Subset(source, np.sort(np.delete(_shuffled(source, n), np.s_[k - 1 :: n])))
 
 
@@ -78,10 +78,10 @@ def _shuffled(source: Source, n: int) -> np.ndarray:
 
 
 class Relabelled:
-    """Another source with the labels of a classifier: ``classes`` in its order, of which the data may lack some.
+    """Another source whose labels are indices into ``classes``, a classifier's order; the data may lack some classes.
 
     Raises:
-      UserError: classes of the data that are not among them, all at once.
+      UserError: the data has other classes; the message names them all.
     """
 
     def __init__(self, source: Source, classes: Sequence[str], *, where: str) -> None:
@@ -268,10 +268,10 @@ def open_source(config: DataConfig, split: str, *, image_size: int, seed: int) -
 
 
 def check_same_classes(train: Source, evaluation: Source) -> None:
-    """Checks that a label means the same in both.
+    """Checks that a label means the same class in the training and the evaluation data.
 
     Raises:
-      UserError: they have different classes; the message names each that only one of them has.
+      UserError: their classes differ; the message names each that only one of them has.
     """
     ours, theirs = list(train.class_names), list(evaluation.class_names)
     if ours[: len(theirs)] == theirs:  # also without the last ones

@@ -49,7 +49,7 @@ class Classifier(nn.Module, kw_only=True):
       drop_path_rule: how a block's probability follows from it, one of
         :data:`~jaxvision.models.stochastic_depth.DROP_PATH_RULES`; see :meth:`block_rates`.
       bn_momentum: the batch's share in the running statistics of batch normalisation, torch's convention.
-      bn_groups: equal parts of the batch that batch normalisation takes statistics of, each by itself.
+      bn_groups: number of equal, consecutive groups of the batch; batch normalisation takes statistics of each.
       remat: recompute each block's activations in the backward pass, to save memory.
       dtype: of the computation. Parameters, statistics and logits are float32.
       layer_groups: see :class:`LayerGroups`; as timm groups them.
@@ -95,10 +95,10 @@ class Classifier(nn.Module, kw_only=True):
         raise NotImplementedError
 
     def block_rates(self, depths: Sequence[int]) -> Rates:
-        """The stochastic depth of each block, stage by stage, of stages with so many blocks."""
+        """The stochastic-depth rate of each block: a tuple per stage, for stages with ``depths`` blocks."""
         return DROP_PATH_RULES[self.drop_path_rule](self.drop_path_rate, depths)
 
-    # A family that has one of these declares a field of this name, with a default.
+    # A family that has one of the next four properties declares a field of that name, with a default.
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -121,7 +121,7 @@ class Classifier(nn.Module, kw_only=True):
         return False
 
     def with_image_size(self, params: dict[str, Any], size: tuple[int, int]) -> tuple[Classifier, dict[str, Any]]:
-        """The network and its parameters for images of another size; of networks that take any size both unchanged.
+        """The network and its parameters for images of another size; both unchanged if the network takes any size.
 
         Args:
           params: nested dicts as in ``variables["params"]``; not modified.

@@ -5,18 +5,18 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-# Whose DropBlock a network with it has: timm's, one per block, or that of ResNeSt's code, three per block.
+# Kinds of DropBlock in ResNeSts: timm's, one per block, or that of ResNeSt's code, three per block.
 KINDS = ("timm", "resnest")
 
 
 def drop_block(x: jax.Array, rate: jax.Array | float, key: jax.Array, size: int = 3) -> jax.Array:
     """timm's ``drop_block_2d``: squares for each image, the same in all channels.
 
-    What is left is scaled by the kept share of the batch.
+    Kept values are divided by the kept share of the batch.
 
     Args:
       x: (N, H, W, C).
-      rate: share to drop, about; may be traced.
+      rate: approximate share to drop; may be traced.
       key: of the squares' centres.
       size: pixels of a square's side, odd.
     """
@@ -30,14 +30,15 @@ def drop_block(x: jax.Array, rate: jax.Array | float, key: jax.Array, size: int 
 def shared_drop_block(x: jax.Array, rate: jax.Array | float, key: jax.Array, groups: int, size: int = 3) -> jax.Array:
     """DropBlock of ResNeSt's code: squares for each channel, the same in all images of a device.
 
-    What is left is scaled by the kept share of all channels. Source: zhanghang1989/ResNeSt
-    ``resnest/gluon/dropblock.py``; on maps smaller than a square, where its formula divides by zero, the square is cut.
+    Kept values are divided by the kept share over all channels. Source: zhanghang1989/ResNeSt
+    ``resnest/gluon/dropblock.py``. On maps smaller than a square its formula divides by zero; here the square is cut to
+    the map.
 
     Args:
       x: (N, H, W, C).
-      rate: share to drop, about; may be traced.
+      rate: approximate share to drop; may be traced.
       key: of the squares' centres.
-      groups: consecutive parts of the batch, each with squares of its own: the devices' shares.
+      groups: number of consecutive groups of the batch, one per device; each has its own squares.
       size: pixels of a square's side, odd.
     """
     n, height, width, channels = x.shape
@@ -50,7 +51,7 @@ def shared_drop_block(x: jax.Array, rate: jax.Array | float, key: jax.Array, gro
 
 
 def _centre_share(height: int, width: int, size: int) -> float:
-    """What the rate is multiplied by for the probability of a centre."""
+    """The factor from the rate to the probability that a pixel is a centre."""
     down, across = min(size, height), min(size, width)
     return height * width / (down * across) / ((height - down + 1) * (width - across + 1))
 

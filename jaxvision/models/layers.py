@@ -188,7 +188,7 @@ class BatchNorm(nn.Module):
 
     Attributes:
       momentum: torch's convention: 0.1 keeps 90 % of the old value.
-      groups: the batch is cut into this many consecutive groups of equal size, each with
+      groups: the batch is split into this many consecutive groups of equal size, each with
         its own statistics; the running values take the mean over the groups. With as many
         groups as devices the statistics are per device and cost no communication.
     """
@@ -243,7 +243,7 @@ class BatchNorm(nn.Module):
             return ScaleShift(factor[None], (bias - running_mean.value * factor)[None])
 
         if x.shape[0] % self.groups:
-            raise ValueError(f"batch of {x.shape[0]} cannot be cut into {self.groups} groups of equal size")
+            raise ValueError(f"batch of {x.shape[0]} cannot be split into {self.groups} groups of equal size")
         grouped = x.reshape(self.groups, x.shape[0] // self.groups, *x.shape[1:]).astype(accumulator(x.dtype))
         axes = tuple(range(1, grouped.ndim - 1))
         mean = jnp.mean(grouped, axes)

@@ -30,7 +30,7 @@ class ModelSpec:
       num_classes: of these weights; 1000, or ImageNet-12k's 11821 and ImageNet-21k's 21841 or 21843.
       input_size, test_input_size: pixels of a side in training and in timm's test setting (None: the same).
       crop_pct, test_crop_pct: share of the resized short side that evaluation keeps (None: the same).
-      crop_mode: "center" keeps the aspect ratio and cuts; "squash" resizes both sides to the same.
+      crop_mode: "center" keeps the aspect ratio and crops; "squash" resizes both sides to the same length.
       interpolation: of the evaluation resize.
       mean, std: RGB normalisation for pixels scaled to [0, 1].
       top1, top1_at_test: ImageNet top-1 in percent at the two sizes, timm's results (None: not published).

@@ -123,7 +123,7 @@ class Block(nn.Module):
 
     Attributes:
       window: (height, width) of the attention's windows, at most the map's.
-      shift: (rows, columns) by which the map is rolled before it is cut into windows.
+      shift: (rows, columns) by which the map is rolled before it is split into windows.
       trained_window: None for V1; see :class:`CosineWindowAttention`.
       drop_path_rate: probability with which a sample skips each of the two branches in training.
     """

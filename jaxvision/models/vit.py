@@ -74,7 +74,7 @@ class Block(nn.Module):
 
 
 class ViT(Classifier):
-    """Vision transformer over images of one size; its maps (N, *grid, width) are the blocks' outputs, without prefix.
+    """Vision transformer over images of one size; its maps (N, *grid, width) are the blocks' outputs for the patches.
 
     Attributes:
       width: channels of a token.

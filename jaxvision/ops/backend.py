@@ -33,8 +33,8 @@ _TARGET: contextvars.ContextVar[str | None] = contextvars.ContextVar("target", d
 def lower_for(backend: str) -> Iterator[None]:
     """Traces what is inside for ``backend`` ("cpu", "gpu" or "tpu"), whatever device runs it.
 
-    For tests, and to compile for a device that is not there. "tpu" has no implementations besides XLA's. Functions that
-    JAX has traced before keep the implementations they were traced with.
+    For tests, and to compile for a device that this machine lacks. "tpu" has no implementations besides XLA's.
+    Functions that JAX has already traced keep the implementations they were traced with.
     """
     token = _TARGET.set(backend)
     try:

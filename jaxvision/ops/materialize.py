@@ -1,4 +1,4 @@
-"""Values that are stored before they are used, where XLA would compute them again in each of their users."""
+"""Values that are stored in memory before they are used, where XLA would compute them again in each of their users."""
 
 from __future__ import annotations
 

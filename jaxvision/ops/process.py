@@ -21,9 +21,9 @@ def keep_memory() -> bool:
     """Lets this process keep memory that it frees, for programs that run on a CPU.
 
     XLA allocates a program's temporary memory on every call and gives it back after it. The system hands it out again
-    page by page, and in a virtual machine that can take longer than the arithmetic. Call it first: XLA's threads
-    choose their allocator when JAX starts them. The process stays as large as its largest program. Where the C library
-    is not glibc, this does nothing. The same for any program from outside, here and in PyTorch::
+    page by page, and in a virtual machine that can take longer than the arithmetic. Call this function first: XLA's
+    threads choose their allocator when JAX starts them. The process stays as large as its largest program. Where the C
+    library is not glibc, this does nothing. An environment variable does the same for any program, also for PyTorch's::
 
       GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=-1:glibc.malloc.arena_max=1
 
@@ -37,7 +37,7 @@ def run_one_at_a_time() -> None:
     """Has JAX wait for each program on a CPU; without effect on other backends. For a run of one process only.
 
     Otherwise JAX starts the next train step before the last has ended, with temporary memory of its own: twice as much
-    in all, and slower. In a run of several processes a lost one would be noticed in the wrong place.
+    in all, and slower. With several processes the loop would notice a lost process in the wrong place.
     """
     wait_for_programs.dispatch("cpu")()
 

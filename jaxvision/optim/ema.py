@@ -13,9 +13,9 @@ from jaxvision.options import option
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmaConfig:
-    """Exponential moving average of the weights, which is evaluated beside them."""
+    """Exponential moving average (EMA) of the weights; an evaluation reports both."""
 
-    decay: float = option(0.9999, "share of the old average that a step keeps", low=0, high=1)
+    decay: float = option(0.9999, "share of the old EMA that a step keeps", low=0, high=1)
     warmup: bool = option(True, "keep less at first: min(decay, (1 + n) / (10 + n)) at the n-th update")
 
 
@@ -23,9 +23,9 @@ def ema_rate(config: EmaConfig, step: jax.Array) -> jax.Array:
     """``1 - decay`` of update number ``step`` (from 0), without the rounding of decays near 1.
 
     With warm-up the decay is that of TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``,
-    ``min(decay, (1 + n) / (10 + n))``, which lets the average follow early training. n counts from 1: the training
-    scripts of tensorflow/tpu apply the average after the step was counted. Without warm-up the decay is constant, as
-    in timm's ``ModelEma``.
+    ``min(decay, (1 + n) / (10 + n))``, which lets the EMA follow early training. n counts from 1: the training scripts
+    of tensorflow/tpu update the EMA after the step was counted. Without warm-up the decay is constant, as in timm's
+    ``ModelEma``.
     """
     rate = 1.0 - config.decay
     return jnp.maximum(rate, 9.0 / (11.0 + step.astype(jnp.float32))) if config.warmup else jnp.float32(rate)

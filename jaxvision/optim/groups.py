@@ -12,7 +12,7 @@ from jaxvision.errors import UserError
 from jaxvision.models.classifier import Classifier, LayerGroups
 from jaxvision.optim.rules import Rules, match_rules, parameter_names
 
-# Which layers layer-wise decay counts: timm's, every block; those of the paper's code.
+# What counts as a layer for layer-wise decay: each block, as in timm, or the groups of the paper's code.
 LAYER_GROUPS = ("timm", "paper")
 
 

@@ -37,8 +37,8 @@ def binary_cross_entropy(
     Args:
       logits: (B, K).
       targets: (B, K) in [0, 1].
-      threshold: targets above become 1, others 0, so that both images of a mix count in full
-        (timm's ``--bce-target-thresh``; DeiT-III uses 0). Smoothing vanishes with it.
+      threshold: targets above it become 1, others 0, so that both classes of a mixed image get the target 1
+        (timm's ``--bce-target-thresh``; DeiT-III uses 0). It undoes label smoothing.
       sum_classes: the sum over classes instead of the mean (big_vision; timm's ``--bce-sum``).
     """
     wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
@@ -81,14 +81,14 @@ def make_loss(config: LossConfig) -> Loss:
 
 
 def hard_distillation(config: TeacherConfig, logits: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Cross-entropy with the teacher's decision."""
+    """Cross-entropy with the teacher's most probable class, (B,)."""
     return softmax_cross_entropy(logits, jax.nn.one_hot(teacher.argmax(-1), logits.shape[-1]))
 
 
 def soft_distillation(config: TeacherConfig, logits: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Kullback-Leibler divergence at a temperature, times its square, *divided by K*.
+    """Kullback-Leibler divergence at a temperature, times the temperature squared, *divided by K*: (B,).
 
-    DeiT's code divides so: its sum is over B and K elements.
+    The division by K is DeiT's: its code divides the sum over B x K elements by their number.
     """
     temperature = config.temperature
     log_p, log_q = jax.nn.log_softmax(logits / temperature), jax.nn.log_softmax(teacher / temperature)
@@ -103,12 +103,12 @@ DISTILLATIONS: dict[str, Callable[[TeacherConfig, jax.Array, jax.Array], jax.Arr
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
-    """Distillation: a trained teacher whose predictions the network learns, too (DeiT)."""
+    """Distillation: a trained teacher whose predictions the network also learns (DeiT)."""
 
     name: str = option("", "model; empty: no distillation")
     weights: str = option("", "the teacher's weights: a .safetensors or .pth file, or the workdir of a run")
     kind: str = option(
-        "hard", '"hard": cross-entropy with the teacher\'s decision; "soft": divergence of both distributions',
+        "hard", '"hard": cross-entropy with the teacher\'s class; "soft": divergence from the teacher\'s distribution',
         choices=DISTILLATIONS,
     )  # fmt: skip
     alpha: float = option(0.5, "share of the distillation in the loss", low=0, high=1)

@@ -1,9 +1,10 @@
-"""Optimizers equal to the recipes' own, built from optax.
+"""Optimizers as the recipes' sources compute them, built from optax.
 
-Each is a function of ``config.optimizer`` and a tree of weight decays, and a line in :data:`OPTIMIZERS` under the
-name that ``config.optimizer.name`` selects. It returns an ``optax.GradientTransformationExtraArgs`` whose ``update``
-takes ``learning_rate``: the schedule follows the run's step counter and nothing else, and TensorFlow's RMSProp needs
-the rate inside its momentum. Updates are added to parameters.
+An optimizer is a function of ``config.optimizer`` and of a tree with the weight decay of each parameter; a line of
+:data:`OPTIMIZERS` gives it the name that ``config.optimizer.name`` selects. It returns an
+``optax.GradientTransformationExtraArgs`` whose ``update`` takes ``learning_rate``, because the schedule depends on the
+step counter of the run alone, and TensorFlow's RMSProp needs the rate inside its momentum. Updates are added to
+parameters.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def clip_global_norm(limit: float) -> optax.GradientTransformation:
 def clip_adaptive(factor: float, rules: Rules, eps: float = 1e-3) -> optax.GradientTransformation:
     """Adaptive gradient clipping per output unit (Brock et al. 2021, arXiv 2102.06171; timm's ``adaptive_clip_grad``).
 
-    A unit's gradient norm is cut to ``factor * max(norm of its weights, eps)``. Vectors are one
-    unit. ``rules`` maps parameter regexes to 1 (clipped) or 0: timm leaves the classifier out.
+    A unit's gradient norm is limited to ``factor * max(norm of its weights, eps)``. A vector is one unit. ``rules`` has
+    pairs of a parameter regex and 1 (clipped) or 0 (not): timm does not clip the classifier.
     """
 
     def norm(x: jax.Array) -> jax.Array:
@@ -204,12 +205,10 @@ class OptimizerConfig:
     b1: float = option(0.9, "share of the first moment kept per step; adamw, lamb", low=0, below=1)
     b2: float = option(0.999, "share of the second moment kept per step; adamw, lamb", low=0, below=1)
     eps: float = option(1e-8, "added to the denominator; all but sgd", low=0, high=1)
-    rho: float = option(0.9, "share of the squared gradient's average kept per step; rmsprop_tf", low=0, below=1)
+    rho: float = option(0.9, "share of the squared gradient's moving average kept per step; rmsprop_tf", low=0, below=1)
     trust_coefficient: float = option(0.001, "factor of the layer-wise rates; lars", low=0)
     first_moment: str = option("float32", "dtype of the first moment; adamw", choices=("float32", "bfloat16"))
-    clip_norm: float = option(
-        0.0, "largest global norm of the gradient; 0: any. lamb clips at 1 without being told", low=0
-    )
+    clip_norm: float = option(0.0, "largest global norm of the gradient; 0: any. lamb always clips at 1", low=0)
     clip_adaptive: float = option(
         0.0, "adaptive clipping: largest norm of an output unit's gradient over its weights' norm; 0: any", low=0
     )
@@ -244,7 +243,7 @@ class OptimizerConfig:
 def make_optimizer(config: OptimizerConfig, params: Any, groups: LayerGroups | None = None) -> Optimizer:
     """The optimizer of a config for parameters of these names and shapes.
 
-    Gradients of frozen parameters count in no norm.
+    Gradients of frozen parameters are left out of every norm.
 
     Args:
       config: see :class:`OptimizerConfig`.

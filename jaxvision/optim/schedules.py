@@ -19,11 +19,11 @@ from jaxvision.options import option
 
 
 class Clock(NamedTuple):
-    """Where a decay is.
+    """The position in a decay.
 
     Attributes:
-      time: since the decay's start, in units.
-      span: units that the decay lasts.
+      time: units since the start of the decay.
+      span: length of the decay in units.
       unit: steps per unit: 1, or those of an epoch where the rate changes between epochs only.
       steps_per_epoch: for lengths that the config gives in epochs.
     """
@@ -84,8 +84,8 @@ class ScheduleConfig:
     warmup: str = option(
         "after",
         'where the decay starts. "after": at the end of the warm-up; "linspace": the same, but the last step of the '
-        'warm-up has the peak already; "under": with the run, hidden while the warm-up lasts; "joined": the same, and '
-        "the warm-up rises to the value that the decay has at its end, not to the peak",
+        'warm-up already has the peak; "under": at the first step of the run, although the warm-up sets the rate until '
+        'it ends; "joined": as "under", and the warm-up rises to the value that the decay then has, not to the peak',
         choices=WARMUPS,
     )
     per_epoch: bool = option(False, "change the rate between epochs only")
@@ -111,10 +111,11 @@ def make_schedule(
 
     * "after": starts at the end of the warm-up and spans the rest of the steps
       (Swin, torchvision);
-    * "linspace": the same, but the last warm-up step has already the peak (ConvNeXt);
-    * "under": runs from step 0 over all steps, hidden while the warm-up lasts (timm without
+    * "linspace": the same, but the last warm-up step already has the peak (ConvNeXt);
+    * "under": runs from step 0 over all steps; until the warm-up ends, its value is not used (timm without
       ``--warmup-prefix``, DeiT; TensorFlow's EfficientNets);
-    * "joined": the same, and the warm-up rises to the decay's value at its end (tensorflow/models).
+    * "joined": as "under", and the warm-up rises to the value that the decay has at the warm-up's end
+      (tensorflow/models).
 
     With ``per_epoch`` (timm's default, torchvision) the clock is the number of finished epochs, and all lengths count
     whole epochs. ``delay_epochs`` starts the clock later, without moving the decay's end: DeiT's loop sets the rate

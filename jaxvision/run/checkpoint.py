@@ -1,9 +1,9 @@
-"""Checkpoints through Orbax's CheckpointManager, with what it does not guarantee by itself.
+"""Checkpoints by Orbax's CheckpointManager, with the guarantees that it lacks.
 
 Orbax commits a checkpoint whole or not at all, and restores it on any number of devices. Added here:
 
-* A CRC-32 of every array, and a digest of their table: Orbax restores flipped bits without an error (24 of 24 when
-  measured).
+* A CRC-32 of every array, and a digest of the table of these: Orbax restores flipped bits without an error (24 of 24
+  when measured).
 * ``restore`` takes the newest checkpoint that is not damaged, and names each damaged one.
 * A checkpoint of another model is refused with a list of the differences.
 * The latest N and the best one survive restarts, which needs ``preservation_policy``, ``best_fn`` and ``best_mode``
@@ -109,7 +109,7 @@ class Checkpointer:
           score: evaluation accuracy, by which the best checkpoint is chosen; None: it was not evaluated.
 
         Returns:
-          False where this save could not start or the one before failed; ``warn`` was told why.
+          False if this save could not start or the one before failed; ``warn`` was called with the reason.
         """
         good = self.wait()
         document = {"format": FORMAT, "meta": dict(meta), "arrays": _table(flat)}

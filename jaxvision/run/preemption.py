@@ -1,4 +1,8 @@
-"""Signals that end a run in good order, and the watchdog that ends a run that hangs."""
+"""What SIGTERM and Ctrl-C do: the run finishes its step, saves and exits; and the watchdog that ends a run that hangs.
+
+The handlers here only set a flag. The loop (``jaxvision/train/loop.py``) asks for it after every step, saves a
+checkpoint and returns the exit status 143 (SIGTERM) or 130 (Ctrl-C).
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,13 @@ import jax
 
 
 class Preemption:
-    """Remembers SIGTERM or Ctrl-C, so that the loop can finish its step and save; a second Ctrl-C leaves at once.
+    """Remembers SIGTERM or Ctrl-C, so that the loop can finish its step and save; a second Ctrl-C exits at once.
 
-    With several processes JAX's own notifier makes all agree on the step (``stop_at``), and it must own SIGTERM: of two
-    handlers only the one installed last is called. Ctrl-C is passed on to it.
+    With several processes JAX's preemption notifier makes all of them agree on the step (``stop_at``). It must own
+    SIGTERM, because of two handlers only the one installed last is called; Ctrl-C is passed on to it as SIGTERM.
 
     Attributes:
-      signal: number of the signal that came; None before.
+      signal: number of the received signal; None if there was none.
       say: called in the signal handler with a line for the user; it may write to no buffered stream.
     """
 
@@ -40,7 +44,7 @@ class Preemption:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def stopped(self) -> bool:
-        """Whether this process was asked to stop; safe to call anywhere, as no other process is asked."""
+        """Whether a run of one process was asked to stop; asks no other process, so it may be called anywhere."""
         return self.signal is not None and not self._distributed
 
     def stop_at(self, step: int) -> bool:

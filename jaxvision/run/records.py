@@ -1,8 +1,8 @@
-"""Records of a run: ``metrics.jsonl`` is the truth; the CSV and the TensorBoard file hold the same numbers.
+"""Records of a run: ``metrics.jsonl`` is the source; the CSV and the TensorBoard file are derived from it.
 
 Every value is a float32, so the three agree exactly; a value that is not finite is null in the first, empty in the
 second and missing in the third. A resumed run drops the records after its checkpoint from all three, so that no step
-is there twice.
+is recorded twice.
 """
 
 from __future__ import annotations

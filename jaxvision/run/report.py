@@ -1,4 +1,4 @@
-"""The pictures and words at the end of a run: ``curves.png`` and the summary, both from its records."""
+"""The end of a run, from its records: ``curves.png`` and the printed summary."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def panels(records: Sequence[dict[str, Any]], *, train_loss: str, train_images: 
 def plot_curves(
     records: Sequence[dict[str, Any]], path: Path, title: str, *, train_loss: str, train_images: str
 ) -> None:
-    """Draws the ``panels``, two in a row, to a PNG; written aside first, so a picture is never half there.
+    """Draws the ``panels``, two in a row, to a PNG, which is written atomically.
 
     Nothing is written where there is nothing to draw.
     """

@@ -40,7 +40,7 @@ MOST_STEPS = 2**31 - 1  # an int32 counts them
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The module of a run with what is derived from config and data."""
+    """The module of a run, the spec that has its mean and std, its number of classes and its compute dtype."""
 
     module: Classifier
     spec: ModelSpec

@@ -101,7 +101,7 @@ def _listening(keys: list[str]) -> Iterator[None]:
 
 
 def memory_limit() -> int | None:
-    """Bytes of one device's memory; of the machine's memory on CPU; None where nobody says."""
+    """Bytes of one device's memory, on a CPU of the machine's memory; None if unknown."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"]

@@ -49,7 +49,7 @@ def _open_source(config: Config, split: str) -> sources.Source:
 def train_loader(
     config: Config, source: sources.Source, stopped: Callable[[], bool], skipped: dict[int, str] | None = None
 ) -> Loader:
-    """Batches for training: random crops in the plan's order; ``skipped`` goes on being filled."""
+    """Batches for training: random crops in the plan's order; replaced examples are added to ``skipped``."""
     d, e = config.data, config.eval
     transform = decode.train_transform(
         size=config.model.image_size,

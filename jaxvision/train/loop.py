@@ -39,7 +39,7 @@ PROFILED = (10, 20)  # first and last traced step after the start
 
 
 def run(config: Config, workdir: Path) -> int:
-    """Trains to the end, or to a signal, from the newest good checkpoint; returns the exit status."""
+    """Trains from the newest undamaged checkpoint to the end or to a signal; returns the exit status."""
     mesh = build.start_devices(config)
     at = {"step": 0}  # where the loop is, for the message of an error that ends it
     try:

@@ -1,9 +1,9 @@
 """Groups of a batch: a recipe's number of devices, on the devices that are there.
 
-In published code each device takes its share of the batch as a batch of its own: it computes batch norm's statistics of
-it, mixes its images with each other, and gets at most one copy of a repeated image. ``config.replicas`` states how many
-devices these were. The batch is then split into so many consecutive groups on any hardware, and a run on one device has
-the groups of the published run.
+In published code each device treats its share of the batch as a batch of its own: it computes batch-norm statistics
+over it, mixes its images with each other, and gets at most one copy of a repeated image. ``config.replicas`` states how
+many devices these were. The batch is then split into that many consecutive groups on any hardware, so that a run on one
+device has the groups of the published run.
 
 Devices hold consecutive slices of the batch. Where they divide ``config.replicas`` each holds whole groups, and groups
 need no communication.
@@ -33,7 +33,7 @@ def group_count(config: Config, devices: int) -> int:
 
 
 def deal_count(config: Config, devices: int) -> int:
-    """Among how many slices of the batch the copies of repeated augmentation are dealt."""
+    """The number of slices of the batch among which the copies of repeated augmentation are distributed."""
     return (config.replicas or devices) if config.data.repeats > 1 else 1
 
 
@@ -81,7 +81,7 @@ def check_devices(config: Config, devices: int) -> None:
 
 
 def group_notes(config: Config, devices: int) -> list[str]:
-    """What a user should know about the groups of a run, in sentences."""
+    """Notes for the user about the groups of a run, a sentence each."""
     found = []
     grouped, repeats, dealt = config.grouped(), config.data.repeats, config.replicas or devices
     if grouped:

@@ -24,7 +24,7 @@ MIXING = 2  # folded into a step's key for the mixing's draws
 
 
 def step_key(seed: int, step: jax.Array | int) -> jax.Array:
-    """Where the draws of a train step come from; the mixing's (of one microbatch) is folded with :data:`MIXING`."""
+    """The PRNG key of a train step; Mixup and CutMix of a microbatch use it folded with :data:`MIXING`."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 1)
 
 
@@ -42,8 +42,8 @@ def make_train_step(
 
     A step whose loss, gradients or new BN statistics are not finite changes nothing but
     the counters. After ``config.max_bad_steps`` of them in a row the count no longer falls, so
-    that the loop sees it whenever it looks. With ``config.accumulate`` microbatches BN sees each
-    by itself.
+    that the loop, which reads it a few steps later, does not miss it. With ``config.accumulate``
+    BN computes its statistics over each microbatch.
 
     Args:
       config: of which the step reads seed, loss, ema, accumulate, the groups of a batch (replicas), log_every and

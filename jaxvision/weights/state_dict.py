@@ -68,7 +68,7 @@ def from_torch(state: Mapping[str, np.ndarray], variables: Mapping[str, Any], ad
     Args:
       state: numpy arrays under timm's names.
       variables: what to fill.
-      adapt: asked for a value where the file's has another shape.
+      adapt: called for each array whose shape differs from the model's; see :data:`Adapt`.
 
     Raises:
       UserError: listing every missing key, unknown key, wrong shape and value that is not finite.
