@@ -64,18 +64,18 @@ def compare(source: Any, mine: Any, *place: str) -> Problem:
         if "quantiles" in source:
             return distributions(source, mine, where)
         if set(source) != set(mine):
-            return f"{where}{sorted(source)} there, {sorted(mine)} here"
+            return f"{where}source {sorted(source)}, jaxvision {sorted(mine)}"
         return next((p for key in source if (p := compare(source[key], mine[key], *place, key))), None)
     if isinstance(source, list) and isinstance(mine, list | tuple):
         if len(source) != len(mine):
-            return f"{where}{len(source)} values there, {len(mine)} here"
+            return f"{where}source {len(source)} values, jaxvision {len(mine)}"
         pairs = enumerate(zip(source, mine, strict=True))
         return next((p for i, (a, b) in pairs if (p := compare(a, b, *place, str(i)))), None)
     equal = source == mine
     if _is_number(source) and _is_number(mine):
         drawn = place and place[-1] in DRAWN
         equal = abs(source - mine) <= SHARE if drawn else math.isclose(source, mine, rel_tol=EXACT, abs_tol=1e-9)
-    return None if equal else f"{where}{short(source)} there, {short(mine)} here"
+    return None if equal else f"{where}source {short(source)}, jaxvision {short(mine)}"
 
 
 def _is_number(value: Any) -> bool:
@@ -87,7 +87,7 @@ def distributions(source: dict[str, Any], mine: dict[str, Any], where: str) -> P
     spread = math.sqrt(1 / source["draws"] + 1 / mine["draws"])
     for name in ("mean", "deviation"):
         if not abs(source[name] - mine[name]) <= 5 * source["deviation"] * spread + 1e-9:
-            return f"{where}{name} {source[name]:.4g} there, {mine[name]:.4g} here"
+            return f"{where}{name}: source {source[name]:.4g}, jaxvision {mine[name]:.4g}"
     slack = 2e-3 * (source["quantiles"][-1] - source["quantiles"][0]) + 1e-9
     for probability, value in list(zip(QUANTILES, mine["quantiles"], strict=True))[1:-1]:
         # The quantiles of the source just below and above, so that gaps and steps of a distribution do no harm.
@@ -95,7 +95,7 @@ def distributions(source: dict[str, Any], mine: dict[str, Any], where: str) -> P
         above = [q for p, q in zip(QUANTILES, source["quantiles"], strict=True) if p >= probability + 2 * spread]
         low, high = (below or source["quantiles"][:1])[-1], (above or source["quantiles"][-1:])[0]
         if not low - slack <= value <= high + slack:
-            return f"{where}{probability:.0%} of the draws are below {value:.4g} here, there {low:.4g} to {high:.4g}"
+            return f"{where}{probability:.0%} quantile: source {low:.4g} to {high:.4g}, jaxvision {value:.4g}"
     return None
 
 
@@ -104,30 +104,30 @@ def sequences(source: dict[str, Any], mine: dict[str, Any]) -> Problem:
     peak = max(value for _, value in source["values"])
     for (step, value), (_, other) in zip(source["values"], mine["values"], strict=True):
         if not abs(value - other) <= RATE * peak:
-            return f"step {step}: {value:.6g} there, {other:.6g} here"
+            return f"step {step}: source {value:.6g}, jaxvision {other:.6g}"
     for part, (value, other) in enumerate(zip(source["means"], mine["means"], strict=True)):
         if not abs(value - other) <= RATE * peak:
-            return f"mean of part {part} of {len(source['means'])}: {value:.6g} there, {other:.6g} here"
+            return f"mean of part {part} of {len(source['means'])}: source {value:.6g}, jaxvision {other:.6g}"
     return None
 
 
 def rates(source: list[float | None], mine: list[float]) -> Problem:
     """Stochastic depth of each block; None: the block has no shortcut, so that its rate is never used."""
     if len(source) != len(mine):
-        return f"{len(source)} blocks there, {len(mine)} here"
+        return f"source {len(source)} blocks, jaxvision {len(mine)}"
     used = [(i, a, b) for i, (a, b) in enumerate(zip(source, mine, strict=True)) if a is not None]
-    return next((f"block {i}: {a:.4g} there, {b:.4g} here" for i, a, b in used if abs(a - b) > 1e-6), None)
+    return next((f"block {i}: source {a:.4g}, jaxvision {b:.4g}" for i, a, b in used if abs(a - b) > 1e-6), None)
 
 
 def averages(source: Any, mine: dict[str, Any]) -> Problem:
     """The decays of an EMA, compared by what is left of 1."""
     if not isinstance(source, dict):
-        return f"{source} there, one that keeps {mine['decays'][-1][1]:.6g} of the weights here"
+        return f"source {source}, jaxvision decay {mine['decays'][-1][1]:.6g}"
     if source["every"] != mine["every"]:
-        return f"every {source['every']} steps there, every {mine['every']} here"
+        return f"source every {source['every']} steps, jaxvision every {mine['every']}"
     pairs = zip(source["decays"], mine["decays"], strict=True)
     wrong = ((u, a, b) for (u, a), (_, b) in pairs if abs(a - b) > 1e-3 * (1 - a) + 1e-9)
-    return next((f"update {u}: keeps {a:.6g} there, {b:.6g} here" for u, a, b in wrong), None)
+    return next((f"decay of update {u}: source {a:.6g}, jaxvision {b:.6g}" for u, a, b in wrong), None)
 
 
 def chances(source: dict[str, float], mine: dict[str, float]) -> Problem:
@@ -135,7 +135,7 @@ def chances(source: dict[str, float], mine: dict[str, float]) -> Problem:
     for name in sorted(set(source) | set(mine), key=lambda name: -source.get(name, 1.0)):
         a, b = source.get(name, 0.0), mine.get(name, 0.0)
         if abs(a - b) > 6 * math.sqrt(max(a, 1e-4) / policy.DRAWS):
-            return f"{name!r}: probability {a:.4f} there, {b:.4f} here"
+            return f"probability of {name!r}: source {a:.4f}, jaxvision {b:.4f}"
     return None
 
 
@@ -168,7 +168,7 @@ def _radius_aside(source: dict[str, Any], mine: dict[str, Any]) -> Problem:
 def policies(source: list[str], config: Config, stated: dict[str, Any]) -> Problem:
     """The policies of all parts of a run."""
     if source == ["none"]:
-        return None if not config.augment.policy else f"none there, {config.augment.policy} here"
+        return None if not config.augment.policy else f"source none, jaxvision {config.augment.policy}"
     if config.data.policy:
         (name,) = source
         law = stated[name]["value"]
@@ -178,7 +178,7 @@ def policies(source: list[str], config: Config, stated: dict[str, Any]) -> Probl
         )
     parts = ours.policies(config)
     if len(parts) != len(source):
-        return f"{len(source)} stages there, {len(parts)} here"
+        return f"source {len(source)} stages, jaxvision {len(parts)}"
     for name, (section, spec) in zip(source, parts, strict=True):
         try:
             problem = one_policy(name, stated[name]["value"], section, spec)

@@ -1,6 +1,6 @@
-"""Where a recipe is meant to differ from its source, and why: each reason once.
+"""Intended differences between a recipe and its source, each with its reason.
 
-A test fails where one of these is no difference any more, and for each difference that is not here.
+A test fails for a difference that is not listed here, and for a listed one that does not exist any more.
 """
 
 from __future__ import annotations
@@ -29,42 +29,43 @@ DIFFERENCES = (
             "resnet50_*", "resnet50d_a1", "seresnext50", "resnest50:*", "resnet_rs50:*",
         ),
         "steps",
-        "an epoch's last, partial batch is not dropped: batches go on into the next epoch",
+        "jaxvision does not drop the last, partial batch of an epoch; the batch continues in the next epoch",
     ),
     Difference(
-        ("swin_t:*",), "learning rate", "a step has the rate of its own number, there that of the step before"
+        ("swin_t:*",), "learning rate", "jaxvision's step n has the schedule's value at n, the source's that at n - 1"
     ),
     Difference(
         ("resnest50:*",),
         "learning rate",
-        "steps count from 0 and the cosine ends with the run; MXNet counts updates from 1, and the script takes an "
-        "epoch to be one batch longer than it is",
+        "jaxvision counts steps from 0 and its cosine ends with the run; MXNet counts updates from 1, and the script "
+        "assumes one batch more per epoch than there is",
     ),
     Difference(
         ("efficientnet_b0:*", "efficientnetv2_b0:*"),
         "learning rate",
-        "the length of the warm-up is rounded, there cut to whole steps, and a stair that ends within 1e-4 of a stair "
-        "after a step ends with it",
+        "jaxvision rounds the length of the warm-up to whole steps, the source truncates it; and where the rate drops "
+        "less than 1e-4 of the decay's interval after a step, jaxvision drops it at that step",
     ),
     Difference(
         (
             "convnext_finetune:*", "swin_t:*", "resnet50_a?", "resnet50d_a1", "seresnext50", "resnest50:*", "vit_s16:*",
         ),
         "ema",
-        "an EMA is tracked and reported beside the raw weights, which are the recipe's result",
+        "jaxvision also tracks and reports an EMA; the raw weights are the recipe's result",
     ),
     Difference(
         ("resnet50_tv2",),
         "ema",
-        "every step by the same rate per step, from the start; there every 32 steps, after the warm-up",
+        "with the same decay per step; jaxvision updates from the start, the source after the warm-up",
     ),
     Difference(
         ("efficientnetv2_b0:[ml]",),
         "mixing",
-        "a label of CutMix has the share of its own box; the source gives all labels the mean share of the half batch",
+        "in jaxvision the weight of a CutMix label is the share of its own box; the source gives all labels the mean "
+        "share over the half batch",
     ),
     Difference(
-        ("resnet_rs50:*",), "evaluation crop", "0.875 itself; there the padding around the crop is a whole number"
+        ("resnet_rs50:*",), "evaluation crop", "the source rounds the padding around the crop to whole pixels"
     ),
 )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The page docs/recipe_sources.md: what each recipe's source states, where, and whether jaxvision does the same.
 
-"equal" is what tests/test_recipe_sources.py shows; a difference has to be stated in differences.py.
+"equal" means that tests/test_recipe_sources.py passes; a difference has to be stated in differences.py.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Each recipe's values, read in its source and compared with what jaxvision does. 
 
 - The values of the sources were computed from their own formulas, written down independently of jaxvision, or by the
   sources themselves where they run here (timm, torch, torchvision, TensorFlow's operations):
-  `python tools/parity/recipes/write.py`. Beside each value is where it stands: repository, commit, file and lines.
+  `python tools/parity/recipes/write.py`. The last column has the repository, commit, file and lines of each value.
 - jaxvision's side is the code that trains, run on the recipe's config. `tests/test_recipe_sources.py` compares both:
   learning rates at some fifty steps and as means over each fortieth of the run; crops, erasing and mixing as
   distributions of thousands of draws; policies by every operation, its probability and its argument; losses on random
   logits.
-- "equal" means that this test passes. Where a recipe differs on purpose the reason is given, and the test fails once
-  there is no difference any more.
+- "equal" means that this test passes. Where a recipe differs on purpose, both values and the reason are given, and the
+  test fails once there is no difference any more.
 - "not stated": the source does not say; the recipe's header says what was chosen.
 - Learning rates are compared for the source's number of steps per epoch.
-- "replicas" are the parts into which a batch was split, by devices or by accumulated steps; batch normalisation, mixing
-  and repeated augmentation follow them.
+- "replicas" is the number of parts into which a batch was split, by devices or by accumulated steps; batch
+  normalisation, mixing and repeated augmentation treat each part separately.
 """
 
 
@@ -62,7 +62,7 @@ def average(value: dict[str, Any]) -> str:
     """An EMA in a few words."""
     first, last = value["decays"][0][1], value["decays"][-1][1]
     often = "" if value["every"] == 1 else f" every {value['every']} steps"
-    return f"keeps {last:.6g}{often}" + (f", {first:.3g} at first" if first != last else "")
+    return f"decay {last:.6g}{often}" + (f", {first:.3g} at first" if first != last else "")
 
 
 def mixing(value: dict[str, Any]) -> str:
@@ -117,7 +117,7 @@ def verdict(recipe: str, field: str, fact: dict[str, Any]) -> str:
     if not compare.is_compared(recipe, field, fact):
         return "-" if fact["value"] is None else "not compared"
     reason = differences.reason(recipe, field)
-    return "equal" if reason is None else f"{compare.difference(recipe, field, fact)}: {reason}"
+    return "equal" if reason is None else f"{compare.difference(recipe, field, fact)} ({reason})"
 
 
 def merged(texts: dict[str, str]) -> str:
@@ -137,7 +137,7 @@ def section(config: str, facts: dict[str, dict[str, Any]]) -> list[str]:
       config: its name.
       facts: by variant, then by field.
     """
-    rows = [f"\n## configs/{config}.py\n", "| field | source | jaxvision | where it stands |", "|---|---|---|---|"]
+    rows = [f"\n## configs/{config}.py\n", "| field | source | jaxvision | file and lines |", "|---|---|---|---|"]
     for field in next(iter(facts.values())):
         cells = []
         for text in (
