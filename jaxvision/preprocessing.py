@@ -1,4 +1,4 @@
-"""From image files to a network's input, exactly as its weights were evaluated; and ImageNet's class names."""
+"""From image files to a network's input, exactly as timm evaluates its weights; and ImageNet's class names."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def preprocessing(
       crop_pct: share of the short side that is kept, instead of the weights' own.
 
     Raises:
-      UserError: the weights have no test setting of their own, or ``size`` is given besides ``test_size``.
+      UserError: the weights have no test setting of their own, or both ``size`` and ``test_size`` are given.
     """
     own, own_crop = spec.input_size, spec.crop_pct
     if test_size:
