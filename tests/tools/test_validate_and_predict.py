@@ -79,14 +79,26 @@ def test_a_run_is_validated_as_it_evaluated_itself(photos, monkeypatch, tmp_path
     assert "centre crop of the short side (crop 0.9), resized to 96 px (tf_bicubic)" in str(settings)
 
 
-@pytest.mark.parametrize("factor", [float("nan"), 0.0])
-def test_validate_does_not_reward_nan_and_ties(factor, photos, data, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "factor"), [("layer4.1.bn2.weight", 3e38), ("fc.weight", 0.0)], ids=["logits that are NaN", "ties"]
+)
+def test_validate_does_not_reward_nan_and_ties(name, factor, photos, data, tmp_path, capsys):
     state = dict(torch.load(photos[0] / "w.pth", weights_only=True))
-    state |= {name: state[name] * factor for name in ("fc.weight", "fc.bias")}
+    state |= {name: state[name] * factor, "fc.bias": state["fc.bias"] * 0}
     torch.save(state, tmp_path / "w.pth")
     args = ["--model", "resnet18", "--weights", tmp_path / "w.pth", *data, "--image-size", 64]
+    if factor:
+        model = jaxvision.create_model("resnet18", weights=tmp_path / "w.pth")
+        assert np.isnan(model(np.random.default_rng(0).standard_normal((1, 64, 64, 3), np.float32))).all()
     assert run(validate, *args) == 0
     assert "top-1 0.000 %, top-5 0.000 %" in capsys.readouterr().out
+
+
+def test_weights_that_are_not_finite_are_not_validated(photos, data, tmp_path, capsys):
+    state = dict(torch.load(photos[0] / "w.pth", weights_only=True))
+    torch.save(state | {"fc.bias": state["fc.bias"] * float("nan")}, tmp_path / "w.pth")
+    assert run(validate, "--model", "resnet18", "--weights", tmp_path / "w.pth", *data) == 2
+    assert "fc.bias: 1000 of 1000 values are not finite" in capsys.readouterr().err
 
 
 def test_predict_names_the_classes_and_draws_a_sheet(photos, tmp_path, capsys):
