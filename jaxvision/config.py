@@ -99,9 +99,9 @@ class ProgressiveConfig:
         low=32,
         high=4096,
     )
-    magnitude: tuple[float, ...] = option((), "values of augment.randaugment_magnitude", low=0, high=100)
-    mix: tuple[float, ...] = option((), "values of augment.mixup and augment.cutmix", low=0)
-    drop_rate: tuple[float, ...] = option((), "values of model.drop_rate", low=0, below=1)
+    magnitude: tuple[float, ...] = option((), "augment.randaugment_magnitude in each stage", low=0, high=100)
+    mix: tuple[float, ...] = option((), "augment.mixup and augment.cutmix in each stage", low=0)
+    drop_rate: tuple[float, ...] = option((), "model.drop_rate in each stage", low=0, below=1)
 
     def problems(self) -> list[Problem]:
         """What does not go together."""

@@ -20,7 +20,10 @@ class AugmentConfig:
         0, "operations per image (N) of RandAugment as TensorFlow computes it; 0: no RandAugment", low=0, high=16
     )
     randaugment_magnitude: float = option(
-        10.0, "strength (M) of that RandAugment, of 10; larger values are allowed and not clamped", low=0, high=100
+        10.0,
+        "strength (M) of that RandAugment, where 10 is full strength; larger values are allowed and not clamped",
+        low=0,
+        high=100,
     )
     translate_const: float = option(100.0, "pixels of that RandAugment's translation at M = 10", low=0, high=1000)
     cutout_const: float = option(

@@ -42,12 +42,12 @@ class DataConfig:
         'a data set prepared by tfds, or "digits", "folder", "npz", "synthetic"',
         check=lambda name: None if name else "must name a data set",
     )
-    dir: str = option("~/tensorflow_datasets", "tfds's data_dir; of folder: the folder; of npz: the file")
+    dir: str = option("~/tensorflow_datasets", 'tfds\'s data_dir; for "folder" the folder, for "npz" the file')
     train_split: str = option("train", 'split to train on; of tfds also a slice such as "train[:99%]"')
     eval_split: str = option("validation", "split to evaluate on")
     class_map: str = option(
         "",
-        "classes in the order that labels count, such as a pretrained classifier's: a file with one name per line, or "
+        "the order of the classes, such as that of a pretrained classifier: a file with one name per line, or "
         '"imagenet" for its 1000 WordNet ids; empty: as in the data',
     )
     fold: str = option(
@@ -99,7 +99,7 @@ class DataConfig:
         choices=("fail", "skip"),
     )
     synthetic_examples: int = option(1024, "size of the synthetic data set", low=1)
-    synthetic_classes: int = option(10, "its classes", low=1, high=100_000)
+    synthetic_classes: int = option(10, "classes of the synthetic data set", low=1, high=100_000)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class EvalConfig:
 
     batch_size: int = option(0, "images per step of all devices; 0: as in training", low=0, high=2**20)
     image_size: int = option(0, "pixels of a side; 0: as in training", low=0, high=4096)
-    crop_pct: float = option(0.875, "side of the crop over the resized image's", low=0.1, high=1)
+    crop_pct: float = option(0.875, "side of the crop divided by that of the resized image", low=0.1, high=1)
     crop_mode: str = option(
         "center",
         '"center": resize the short side, then crop; "crop_first": crop, then resize, as TensorFlow\'s code; "squash": '

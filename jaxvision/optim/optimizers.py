@@ -206,7 +206,7 @@ class OptimizerConfig:
     b2: float = option(0.999, "share of the second moment kept per step; adamw, lamb", low=0, below=1)
     eps: float = option(1e-8, "added to the denominator; all but sgd", low=0, high=1)
     rho: float = option(0.9, "share of the squared gradient's moving average kept per step; rmsprop_tf", low=0, below=1)
-    trust_coefficient: float = option(0.001, "factor of the layer-wise rates; lars", low=0)
+    trust_coefficient: float = option(0.001, "factor of the trust ratio; lars", low=0)
     first_moment: str = option("float32", "dtype of the first moment; adamw", choices=("float32", "bfloat16"))
     clip_norm: float = option(0.0, "largest global norm of the gradient; 0: any. lamb always clips at 1", low=0)
     clip_adaptive: float = option(
