@@ -61,7 +61,7 @@ class Preprocessing:
         problems = []
         for i, picture in enumerate(several):
             try:
-                self.transform(self._pixels(picture), None, batch[i])
+                batch[i] = self.load(picture)
             except (OSError, ValueError) as error:
                 name = f"{picture}" if isinstance(picture, str | Path) else f"picture {i}"
                 problems.append(f"{name}: {error}")
@@ -81,14 +81,14 @@ class Preprocessing:
             raise ValueError(f"expected RGB pixels, uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
         return pixels
 
-    def load(self, path: Path) -> np.ndarray:
-        """Reads an image file to uint8 (size, size, 3).
+    def load(self, picture: Picture) -> np.ndarray:
+        """Reads one picture to uint8 (size, size, 3).
 
         Raises:
           OSError, ValueError: it cannot be read or decoded.
         """
         out = np.empty((self.size, self.size, 3), np.uint8)
-        self.transform(self._pixels(path), None, out)
+        self.transform(self._pixels(picture), None, out)
         return out
 
     def normalise(self, images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:

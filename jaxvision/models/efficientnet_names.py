@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from jaxvision.models.renaming import State
+from jaxvision.models.renaming import State, rename
 
 
 def from_efficientnet_pytorch(state: State, depths: Sequence[int]) -> State:
@@ -15,22 +15,17 @@ def from_efficientnet_pytorch(state: State, depths: Sequence[int]) -> State:
       state: arrays by its names, such as ``_blocks.3._depthwise_conv.weight``.
       depths: number of blocks of each stage.
     """
-    places = [f"{stage}.{block}" for stage, depth in enumerate(depths) for block in range(depth)]
-    whole = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-    gates = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
-    wide = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
-    wide |= {"_project_conv": "conv_pwl", "_bn2": "bn3"} | gates
-    narrow = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"} | gates
-    result = {}
-    for name, value in state.items():
-        if (match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", name)) and int(match[1]) < len(places):
-            number, layer, rest = match.groups()
-            layers = wide if f"_blocks.{number}._expand_conv.weight" in state else narrow
-            name = f"blocks.{places[int(number)]}.{layers.get(layer, layer)}.{rest}"
-        elif (match := re.fullmatch(r"(\w+)\.(.+)", name)) and match[1] in whole:
-            name = f"{whole[match[1]]}.{match[2]}"
-        result[name] = value
-    return result
+    gates = [("_se_reduce", "se.conv_reduce"), ("_se_expand", "se.conv_expand")]
+    narrow = [("_depthwise_conv", "conv_dw"), ("_bn1", "bn1"), ("_project_conv", "conv_pw"), ("_bn2", "bn2")]
+    wide = [("_expand_conv", "conv_pw"), ("_bn0", "bn1"), ("_depthwise_conv", "conv_dw"), ("_bn1", "bn2")]
+    wide += [("_project_conv", "conv_pwl"), ("_bn2", "bn3")]
+    pairs = [("_conv_stem", "conv_stem"), ("_bn0", "bn1"), ("_conv_head", "conv_head"), ("_bn1", "bn2")]
+    pairs += [("_fc", "classifier")]
+    places = [f"blocks.{stage}.{block}" for stage, depth in enumerate(depths) for block in range(depth)]
+    for number, place in enumerate(places):
+        layers = wide if f"_blocks.{number}._expand_conv.weight" in state else narrow
+        pairs += [(f"_blocks.{number}.{theirs}", f"{place}.{ours}") for theirs, ours in layers + gates]
+    return rename(state, [(rf"{re.escape(theirs)}\.(.+)", rf"{ours}.\1") for theirs, ours in pairs])
 
 
 def from_torchvision(state: State) -> State:

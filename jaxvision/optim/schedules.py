@@ -109,8 +109,7 @@ def make_schedule(
 
     The warm-up is ``start + (peak - start) * step / warmup_steps``. The decay's clock:
 
-    * "after": starts at the end of the warm-up and spans the rest of the steps
-      (Swin, torchvision);
+    * "after": starts at the end of the warm-up and spans the rest of the steps (Swin, torchvision);
     * "linspace": the same, but the last warm-up step already has the peak (ConvNeXt);
     * "under": runs from step 0 over all steps; until the warm-up ends, its value is not used (timm without
       ``--warmup-prefix``, DeiT; TensorFlow's EfficientNets);

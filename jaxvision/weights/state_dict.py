@@ -91,10 +91,11 @@ def from_torch(state: Mapping[str, np.ndarray], variables: Mapping[str, Any], ad
                 continue
             value, note = adapted
             notes.append(note)
-        if count := np.count_nonzero(~np.isfinite(np.asarray(value, np.float32))):
+        value = np.asarray(value, np.float32)
+        if count := np.count_nonzero(~np.isfinite(value)):
             problems.append(f"{name}: {count} of {value.size} values are not finite")
             continue
-        filled[name] = jnp.asarray(value.transpose(0, 2, 3, 1) if value.ndim == 4 else value, jnp.float32)
+        filled[name] = jnp.asarray(value.transpose(0, 2, 3, 1) if value.ndim == 4 else value)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         shown = problems[:40] + ([f"... and {len(problems) - 40} more"] if len(problems) > 40 else [])

@@ -44,7 +44,7 @@ def test_photos_are_named_right_with_timms_logits(model):
     assert logits[0].argmax() >= 398, "classes 0 to 397 are animals"
 
 
-def test_the_names_of_efficientnet_pytorch_fill_a_network_with_gates(model):
+def test_the_names_of_efficientnet_pytorch_fill_a_network_with_gates():
     """Blocks are numbered through all stages there, and the first has no expansion."""
     source = timm.create_model("tf_efficientnet_b1", num_classes=7)
     state, number = {}, -1
@@ -72,7 +72,7 @@ def test_the_names_of_efficientnet_pytorch_fill_a_network_with_gates(model):
             np.testing.assert_array_equal(value, source.state_dict()[key].numpy(), err_msg=key)
 
 
-def test_the_example_needs_no_other_argument(tmp_path, capsys):
+def test_the_example_needs_no_other_argument(capsys):
     with pytest.raises(SystemExit):
         predict.main(["--example", "--model", "resnet50"])
     assert "either images, --model and --weights, or --example" in capsys.readouterr().err

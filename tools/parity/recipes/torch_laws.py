@@ -37,7 +37,7 @@ def torchvision_crops(scale: tuple[float, float], ratio: tuple[float, float]) ->
 
 
 def timm_flip() -> float:
-    """The probability of a horizontal flip that timm's ``create_transform`` takes unless it is told another."""
+    """The default probability of a horizontal flip in timm's ``create_transform``."""
     return inspect.signature(timm.data.create_transform).parameters["hflip"].default
 
 
