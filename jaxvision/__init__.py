@@ -1,9 +1,11 @@
 """Image classification in JAX and Flax: models with timm's names and weights, and the published recipes."""
 
-from jaxvision.model import Model, compile, create_model, fuse, load_weights, to_nnx, to_torch, value_and_grad
+from jaxvision.create import create_model, load_weights
+from jaxvision.model import Model, compile, fuse, to_nnx, to_torch, value_and_grad
 from jaxvision.models.registry import ModelSpec, list_models, model_spec
 from jaxvision.ops.process import keep_memory
 from jaxvision.preprocessing import preprocess
+from jaxvision.save import save_pretrained
 
 __all__ = [
     "Model",
@@ -16,6 +18,7 @@ __all__ = [
     "load_weights",
     "model_spec",
     "preprocess",
+    "save_pretrained",
     "to_nnx",
     "to_torch",
     "value_and_grad",

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 
-from jaxvision import models as _families  # noqa: F401  (fills the registry)
 from jaxvision.errors import UserError
 from jaxvision.inference import fuse as folding
 from jaxvision.inference.compile import Compiled
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.images import check_images
-from jaxvision.models.registry import ModelSpec, build_module, model_spec, size_pair
+from jaxvision.models.registry import ModelSpec, size_pair
 from jaxvision.models.variables import Variables, classifier_names, init_variables
-from jaxvision.weights import loading
 from jaxvision.weights import state_dict as _weights
 
 
@@ -33,7 +30,7 @@ class Model(flax.struct.PyTreeNode):
       params: what is learned, nested dicts of float32 arrays.
       batch_stats: running means and variances of batch normalisation, nested dicts; empty where there is none.
       module: the network, a flax.linen module.
-      spec: preprocessing, size and accuracy published with the weights that the model was named after.
+      spec: preprocessing, size, classes and accuracy published with the weights that the model was named after.
       in_chans: channels of the input images.
       fused: whether :func:`jaxvision.fuse` folded the batch normalisation, after which the model cannot be trained.
     """
@@ -117,7 +114,7 @@ class Model(flax.struct.PyTreeNode):
         old, new = self.params, init_variables(module, key, self.in_chans)["params"]
         head = classifier_names(self.module, self.in_chans)
         params = {name: new[name] if name in head else leaf for name, leaf in old.items()}
-        return self.replace(module=module, params=params)
+        return self.replace(module=module, params=params, spec=dataclasses.replace(self.spec, class_names=None))
 
     def with_image_size(self, size: int | tuple[int, int]) -> Model:
         """The model for images of another size, in pixels of a side or (height, width), as timm's ``set_input_size``.
@@ -197,111 +194,6 @@ def value_and_grad(loss: Callable[..., Any], *, has_aux: bool = False) -> Callab
         return jax.value_and_grad(of_params, has_aux=has_aux)(model.params)
 
     return differentiated
-
-
-def create_model(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    in_chans: int = 3,
-    image_size: int | tuple[int, int] | None = None,
-    dtype: Any = jnp.float32,
-    drop_rate: float = 0.0,
-    drop_path_rate: float = 0.0,
-    drop_path_rule: str | None = None,
-    bn_momentum: float | None = None,
-    remat: bool = False,
-    key: jax.Array | None = None,
-    weights: str | Path | Mapping[str, Any] | None = None,
-) -> Model:
-    """Builds a model, with random or given weights.
-
-    Args:
-      name: timm's, one of :func:`jaxvision.list_models`. A tag after a dot, "convnext_tiny.fb_in1k", selects the
-        weights that ``Model.spec`` describes.
-      num_classes: number of classes; by default that of ``weights``, or else as published, mostly 1000.
-      in_chans: channels of the input images.
-      image_size: pixels of a side, or (height, width), for networks built for one size (ViT and Swin); by default the
-        model's own. Position tables of ``weights`` are resampled, and windows keep their size, as with timm's
-        ``img_size``. Networks that take any size ignore it.
-      dtype: of the computation. Parameters and logits are float32.
-      drop_rate: probability of dropout before the classifier, in training.
-      drop_path_rate: stochastic depth in training: the largest probability with which a sample skips a block.
-      drop_path_rule: how a block's probability follows from it, "linear", "open_linear", "stage" or "constant", see
-        :mod:`jaxvision.models.stochastic_depth`; by default the model's own.
-      bn_momentum: the batch's share in the running statistics of batch normalisation, torch's convention; by default
-        the model's own.
-      remat: recompute activations in the backward pass, to save memory.
-      key: for the random initialisation. With ``weights`` only a classifier for another number of classes needs it.
-      weights: a file or state dict, see :func:`jaxvision.load_weights`.
-
-    Returns:
-      A :class:`Model`.
-
-    Raises:
-      UserError: an unknown name, values that make no sense, neither ``key`` nor ``weights``, or weights that do not
-        fit.
-
-    Example::
-
-      model = jaxvision.create_model("resnetrs50", key=jax.random.key(0))
-      logits = model(images)
-    """
-    if key is None and weights is None:
-        raise UserError(
-            "create_model needs weights: pass weights=FILE for trained ones or key=jax.random.key(seed) for random ones"
-        )
-    if isinstance(key, int):
-        raise UserError(f"key = {key}: pass jax.random.key({key})")
-    if in_chans < 1:
-        raise UserError(f"in_chans = {in_chans}: pass the number of channels of the images, 3 for RGB")
-    module = build_module(
-        name,
-        num_classes=num_classes,
-        image_size=image_size,
-        dtype=dtype,
-        drop_rate=drop_rate,
-        drop_path_rate=drop_path_rate,
-        drop_path_rule=drop_path_rule,
-        bn_momentum=bn_momentum,
-        remat=remat,
-    )
-    state = None if weights is None else loading.read(module, weights)
-    if state is not None and num_classes is None:
-        module = module.clone(num_classes=loading.classes(module, in_chans, state) or module.num_classes)
-    # Weights replace these values; a classifier that they cannot fill is kept only where the caller gave a key.
-    variables = init_variables(module, jax.random.key(0) if key is None else key, in_chans)
-    model = Model(**variables, module=module, spec=model_spec(name), in_chans=in_chans)
-    if state is not None:
-        filled = loading.fill(module, variables, in_chans, state, fresh_classifier=key is not None)
-        model = model.with_variables(filled)
-    return jax.tree.map(jnp.asarray, model)
-
-
-def load_weights(model: Model, source: str | Path | Mapping[str, Any]) -> Model:
-    """The model with the weights of a ``.safetensors`` or ``.pth`` file or of a state dict.
-
-    Parameter names may be timm's, torchvision's or those of the papers' repositories, at the top or under the keys and
-    prefixes that common trainers add, such as ``state_dict_ema``, ``model_state_dict``, ``module.`` or ``model.``.
-
-    Four things may differ from the model, and a ``UserWarning`` names each: with another number of classes the model
-    keeps its classifier; with another number of input channels the first convolution is adapted, and with another image
-    size the position tables are resampled, both as in timm; another epsilon of batch normalisation is compensated in
-    its running variance.
-
-    Args:
-      model: not fused.
-      source: path of a file, or a mapping from names to arrays or torch tensors.
-
-    Raises:
-      UserError: every missing or unknown key, wrong shape and value that is not finite, in one message; or a file that
-        is missing, damaged or holds pickled code (a ``.pth`` is opened with ``weights_only=True``).
-    """
-    if model.fused:
-        raise UserError("a fused model takes no weights: load them first, then call jaxvision.fuse")
-    state = loading.read(model.module, source)
-    filled = loading.fill(model.module, model.variables, model.in_chans, state, fresh_classifier=True)
-    return model.with_variables(filled)
 
 
 def fuse(model: Model) -> Model:

@@ -18,7 +18,7 @@ LAYERS = (
     {"models"},
     {"weights", "inference"},
     {"model", "data", "augment", "optim", "run"},
-    {"config", "preprocessing"},
+    {"config", "preprocessing", "create", "save"},
     {"recipes"},
     {"train"},
     {"main"},
@@ -31,6 +31,7 @@ HEAVY = {
     "clu": ("train/metrics.py",),
     "torch": ("weights/state_dict.py",),
     "timm": (),
+    "huggingface_hub": ("weights/hub.py",),
 }
 
 

@@ -116,6 +116,11 @@ class Classifier(nn.Module, kw_only=True):
         return None
 
     @property
+    def global_pool(self) -> str:
+        """What :meth:`embed <jaxvision.Model.embed>` takes of the last features, in timm's words: "avg" or "token"."""
+        return "avg"
+
+    @property
     def distilled(self) -> bool:
         """Whether a second classifier learns from a teacher; see ``output="heads"``."""
         return False

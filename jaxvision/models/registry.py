@@ -8,6 +8,7 @@ import fnmatch
 import functools
 import importlib.resources
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ from jaxvision.models.classifier import Classifier
 from jaxvision.models.stochastic_depth import DROP_PATH_RULES
 from jaxvision.ops.dtypes import DType
 
+UNTRAINED = "untrained"  # instead of a tag: nobody publishes weights of this name
+CUSTOM = "custom"  # instead of a tag: weights of somebody else
 _REGISTRY: dict[str, tuple[type[Classifier], dict[str, Any]]] = {}
 
 
@@ -36,6 +39,7 @@ class ModelSpec:
       top1, top1_at_test: ImageNet top-1 in percent at the two sizes, timm's results (None: not published).
       params_m: parameters in millions, with the default tag's classes.
       gmacs: multiply-accumulates in 1e9 at ``gmacs_at`` pixels.
+      class_names: of these weights, in the classifier's order, where they name them (None: they do not).
     """
 
     name: str
@@ -54,6 +58,12 @@ class ModelSpec:
     params_m: float
     gmacs: float
     gmacs_at: int
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def published(self) -> bool:
+        """Whether timm publishes weights of this name and tag."""
+        return self.tag not in (UNTRAINED, CUSTOM)
 
 
 def register(family: type[Classifier], variants: dict[str, dict[str, Any]]) -> None:
@@ -73,6 +83,8 @@ def register(family: type[Classifier], variants: dict[str, dict[str, Any]]) -> N
 
 def lookup(name: str) -> tuple[type[Classifier], dict[str, Any]]:
     """The class and the keyword arguments of a model name; a weight tag after a dot is ignored."""
+    if "/" in name:
+        raise UserError(f'unknown model {name!r}: expected "hf-hub:{name}", or "local-dir:{name}" for a folder')
     name = name.partition(".")[0]
     if name not in _REGISTRY:
         raise UserError(
@@ -159,13 +171,33 @@ def size_pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Model names that match a shell pattern, in natural order ("resnet18" before "resnet101")."""
+def list_models(
+    pattern: str | Sequence[str] = "*", *, pretrained: bool = False, exclude_filters: str | Sequence[str] = ()
+) -> list[str]:
+    """Names of models, or of published weights, in natural order ("resnet18" before "resnet101").
+
+    Args:
+      pattern: a shell pattern such as "convnext*", or several; what matches one of them is listed. A pattern with a
+        dot, "convnext_tiny.*", is compared with names of weights, and lists these.
+      pretrained: list the published weights, "resnet50.a1_in1k", that ``create_model(name, pretrained=True)`` loads;
+        a model's default weights come first.
+      exclude_filters: a pattern, or several, of names that are left out.
+    """
+    patterns, excluded = ([p] if isinstance(p, str) else list(p) for p in (pattern, exclude_filters))
+
+    def matches(name: str, patterns: list[str]) -> bool:
+        """A pattern without a dot says nothing of the tag."""
+        return any(fnmatch.fnmatchcase(name if "." in p else name.partition(".")[0], p) for p in patterns)
 
     def natural(name: str) -> list[tuple[int, int, str]]:
         return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name) if part]
 
-    return sorted(fnmatch.filter(_REGISTRY, pattern), key=natural)
+    names = sorted(_REGISTRY, key=natural)
+    weights = [f"{name}.{tag}" for name in names for tag, spec in _specs()[name].items() if spec.published]
+    of_weights = patterns if pretrained else [p for p in patterns if "." in p]
+    found = [] if pretrained else [n for n in names if matches(n, [p for p in patterns if "." not in p])]
+    found += [n for n in weights if matches(n, of_weights)]
+    return [n for n in found if not matches(n, excluded)]
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -196,13 +228,28 @@ def _specs() -> dict[str, dict[str, ModelSpec]]:
         "float | None": lambda s: float(s) if s else None,
         "tuple[float, float, float]": lambda s: tuple(map(float, s.split())),
     }
-    types = {field.name: convert[field.type] for field in dataclasses.fields(ModelSpec)}
+    types = {field.name: convert[field.type] for field in dataclasses.fields(ModelSpec) if field.type in convert}
     sizes = {row["name"]: row for row in _rows("specs.csv")}
     specs: dict[str, dict[str, ModelSpec]] = {}
     for row in _rows("tags.csv"):
         values = {key: types[key](value) for key, value in (row | sizes[row["name"]]).items()}
         specs.setdefault(row["name"], {})[row["tag"]] = ModelSpec(**values)
     return specs
+
+
+def with_settings(name: str, tag: str, settings: Mapping[str, Any]) -> ModelSpec:
+    """A model's spec for weights whose own settings are known, such as a repository's.
+
+    Args:
+      name: of the model.
+      tag: of the weights. Accuracies are those of this tag, and unknown for a tag that :func:`list_models` lacks.
+      settings: fields of :class:`ModelSpec`, over those of the tag or, without such a tag, of the default weights.
+    """
+    known = _specs()[name].get(tag)
+    if known is None:
+        known = dataclasses.replace(model_spec(name), tag=CUSTOM, top1=None, top1_at_test=None)
+        known = dataclasses.replace(known, test_input_size=None, test_crop_pct=None)
+    return dataclasses.replace(known, **settings)
 
 
 def _rows(file: str) -> list[dict[str, str]]:

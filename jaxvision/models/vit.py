@@ -106,6 +106,10 @@ class ViT(Classifier):
         return self.width
 
     @property
+    def global_pool(self) -> str:
+        return "token" if self.class_token else "avg"
+
+    @property
     def grid(self) -> Size:
         """(rows, columns) of patches."""
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size

@@ -1,0 +1,180 @@
+"""Models from names, and weights into models."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxvision import models as _families  # noqa: F401  (fills the registry)
+from jaxvision.errors import UserError
+from jaxvision.model import Model
+from jaxvision.models.registry import ModelSpec, build_module, model_spec
+from jaxvision.models.variables import init_variables
+from jaxvision.weights import loading, published
+from jaxvision.weights.hub import HubAccess
+
+Weights = str | Path | Mapping[str, Any]
+"""A file, a name as in :mod:`jaxvision.weights.published`, or a state dict."""
+
+
+def create_model(
+    name: str,
+    *,
+    pretrained: bool | None = None,
+    weights: Weights | None = None,
+    key: jax.Array | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    dtype: Any = jnp.float32,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    drop_path_rule: str | None = None,
+    bn_momentum: float | None = None,
+    remat: bool = False,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+) -> Model:
+    """Builds a model, with published, given or random weights.
+
+    Args:
+      name: timm's, one of :func:`jaxvision.list_models`. A tag after a dot, "convnext_tiny.fb_in1k", selects the
+        weights that ``Model.spec`` describes and ``pretrained`` loads. Or a repository or a folder, whose weights are
+        loaded: "hf-hub:timm/resnet50.a1_in1k", "hf-hub:OWNER/NAME@REVISION", "local-dir:PATH".
+      pretrained: whether to load the published weights, which are downloaded once from timm's repositories on the
+        Hugging Face hub; by default for repositories and folders only.
+      weights: a file, a state dict, or weights by name, see :func:`jaxvision.load_weights`.
+      key: for the random initialisation. With weights only a classifier for another number of classes needs it.
+      num_classes: number of classes; by default that of the weights, or else as published, mostly 1000.
+      in_chans: channels of the input images; by default those of a repository or folder, or else 3.
+      image_size: pixels of a side, or (height, width), for networks built for one size (ViT and Swin); by default the
+        model's own. Position tables of weights are resampled, and windows keep their size, as with timm's ``img_size``.
+        Networks that take any size ignore it.
+      dtype: of the computation. Parameters and logits are float32.
+      drop_rate: probability of dropout before the classifier, in training.
+      drop_path_rate: stochastic depth in training: the largest probability with which a sample skips a block.
+      drop_path_rule: how a block's probability follows from it, "linear", "open_linear", "stage" or "constant", see
+        :mod:`jaxvision.models.stochastic_depth`; by default the model's own.
+      bn_momentum: the batch's share in the running statistics of batch normalisation, torch's convention; by default
+        the model's own.
+      remat: recompute activations in the backward pass, to save memory.
+      revision, cache_dir, token: of downloads, see :class:`jaxvision.weights.hub.HubAccess`.
+
+    Returns:
+      A :class:`Model`.
+
+    Raises:
+      UserError: an unknown name, values that make no sense, neither weights nor ``key``, weights that cannot be fetched
+        or do not fit.
+
+    Example::
+
+      model = jaxvision.create_model("convnext_tiny.fb_in1k", pretrained=True)
+      logits = model(jaxvision.preprocess(model)("cat.jpg"))
+    """
+    access = HubAccess(revision=revision, cache_dir=cache_dir, token=token)
+    by_name = published.is_source(name)
+    pretrained = by_name if pretrained is None else pretrained
+    if weights is not None and (pretrained or by_name):
+        raise UserError(f"{name} with {'pretrained=True' if pretrained else 'weights'}: pass one kind of weights only")
+    if key is None and weights is None and not pretrained:
+        raise UserError(
+            "create_model needs weights: pass pretrained=True for published ones, weights=FILE for others, or "
+            "key=jax.random.key(seed) for random ones"
+        )
+    if isinstance(key, int):
+        raise UserError(f"key = {key}: pass jax.random.key({key})")
+    if in_chans is not None and in_chans < 1:
+        raise UserError(f"in_chans = {in_chans}: pass the number of channels of the images, 3 for RGB")
+    found: published.Published | None = None
+    if by_name or pretrained:
+        found = published.find(name, access)
+        weights = found.file if pretrained else None
+    elif isinstance(weights, str) and published.is_name(weights):
+        found = published.find(weights, access)
+        _check_architecture(found.spec, model_spec(name).name, weights)
+        weights = found.file
+    spec = model_spec(name) if found is None else found.spec
+    if found is not None and image_size is None:
+        image_size = spec.input_size
+    in_chans = in_chans or (3 if found is None else found.in_chans)
+    module = build_module(
+        spec.name,
+        num_classes=spec.num_classes if num_classes is None else num_classes,
+        image_size=image_size,
+        dtype=dtype,
+        drop_rate=drop_rate,
+        drop_path_rate=drop_path_rate,
+        drop_path_rule=drop_path_rule,
+        bn_momentum=bn_momentum,
+        remat=remat,
+    )
+    state = None if weights is None else loading.read(module, weights)
+    if state is not None and num_classes is None:
+        module = module.clone(num_classes=loading.classes(module, in_chans, state) or module.num_classes)
+    # Weights replace these values; a classifier that they cannot fill is kept only where the caller gave a key.
+    variables = init_variables(module, jax.random.key(0) if key is None else key, in_chans)
+    model = Model(**variables, module=module, spec=_without_wrong_names(spec, module.num_classes), in_chans=in_chans)
+    if state is not None:
+        filled = loading.fill(module, variables, in_chans, state, fresh_classifier=key is not None)
+        model = model.with_variables(filled)
+    return jax.tree.map(jnp.asarray, model)
+
+
+def load_weights(
+    model: Model,
+    source: Weights,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+) -> Model:
+    """The model with the weights of a file, a state dict, a repository of the hub or a folder.
+
+    Parameter names may be timm's, torchvision's or those of the papers' repositories, at the top or under the keys and
+    prefixes that common trainers add, such as ``state_dict_ema``, ``model_state_dict``, ``module.`` or ``model.``.
+
+    Four things may differ from the model, and a ``UserWarning`` names each: with another number of classes the model
+    keeps its classifier; with another number of input channels the first convolution is adapted, and with another image
+    size the position tables are resampled, both as in timm; another epsilon of batch normalisation is compensated in
+    its running variance.
+
+    Args:
+      model: not fused.
+      source: a ``.safetensors`` or ``.pth`` file; a mapping from names to arrays or torch tensors; or weights by name,
+        such as "resnet50.a1_in1k", "hf-hub:OWNER/NAME" or "local-dir:PATH", which bring their ``Model.spec`` with them.
+      revision, cache_dir, token: of downloads, see :class:`jaxvision.weights.hub.HubAccess`.
+
+    Raises:
+      UserError: every missing or unknown key, wrong shape and value that is not finite, in one message; a file that is
+        missing, damaged or holds pickled code (a ``.pth`` is opened with ``weights_only=True``); weights that cannot be
+        fetched, or are of another model.
+    """
+    if model.fused:
+        raise UserError("a fused model takes no weights: load them first, then call jaxvision.fuse")
+    if isinstance(source, str) and published.is_name(source):
+        found = published.find(source, HubAccess(revision=revision, cache_dir=cache_dir, token=token))
+        _check_architecture(found.spec, model.spec.name, source)
+        model = model.replace(spec=_without_wrong_names(found.spec, model.num_classes))
+        source = found.file
+    state = loading.read(model.module, source)
+    filled = loading.fill(model.module, model.variables, model.in_chans, state, fresh_classifier=True)
+    return model.with_variables(filled)
+
+
+def _check_architecture(spec: ModelSpec, name: str, source: str) -> None:
+    if spec.name != name:
+        raise UserError(f"{source} holds a {spec.name}, not a {name}")
+
+
+def _without_wrong_names(spec: ModelSpec, num_classes: int) -> ModelSpec:
+    """The spec without names of classes, where these are the names of another classifier."""
+    if spec.class_names is None or len(spec.class_names) == num_classes:
+        return spec
+    return dataclasses.replace(spec, class_names=None)

@@ -1,0 +1,344 @@
+"""Weights by name, from a hub on this machine that has the faults of a real one, and folders that timm opens."""
+
+import json
+
+import fake_hub
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from reference import nchw, random_images, relative_error, timm, trained_like
+from safetensors.torch import save as to_safetensors
+
+import jaxvision
+from jaxvision.errors import UserError
+from jaxvision.weights.hub import HubAccess, fetch
+
+NAME = "resnet10t"
+REPOSITORY = "timm/resnet10t.c3_in1k"
+CONFIG = {
+    "architecture": NAME,
+    "num_classes": 3,
+    "label_names": ["n01", "n02", "n03"],
+    "label_descriptions": {"n01": "daisy", "n02": "rose", "n03": "tulip"},
+    "pretrained_cfg": {
+        "tag": "c3_in1k", "num_classes": 1000, "input_size": [3, 96, 96], "test_input_size": [3, 128, 128],
+        "interpolation": "bilinear", "crop_pct": 0.8, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4],
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def network():
+    return trained_like(NAME, num_classes=3).eval()
+
+
+@pytest.fixture(scope="module")
+def weights(network):
+    return to_safetensors(network.state_dict())
+
+
+@pytest.fixture
+def hub(weights, monkeypatch, tmp_path):
+    """A hub with one repository of timm's; downloads go to a folder of this test."""
+    files = {(REPOSITORY, "config.json"): json.dumps(CONFIG).encode(), (REPOSITORY, "model.safetensors"): weights}
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client waits before it tries again
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with fake_hub.serve(fake_hub.Hub(files)) as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+                            hub.url + "/{repo_id}/resolve/{revision}/{filename}")  # fmt: skip
+        yield hub
+
+
+def store(hub):
+    """Requests for the content of large files."""
+    return [request for request in hub.requests if request.startswith("GET /store/")]
+
+
+def answers(network, size=96):
+    x = random_images((size, size), 0)
+    with torch.no_grad():
+        return x, network(nchw(x)).numpy()
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "resnet10t.c3_in1k", f"hf-hub:{REPOSITORY}", f"hf-hub:{REPOSITORY}@v1"])
+def test_weights_by_name_give_timms_answers_with_the_repositorys_settings(hub, network, name):
+    model = jaxvision.create_model(name, pretrained=True)
+    x, expected = answers(network)
+    assert relative_error(model(x), expected) < 1e-4
+    spec = model.spec
+    assert (spec.name, spec.tag, spec.num_classes, spec.input_size, spec.test_input_size) == (
+        NAME,
+        "c3_in1k",
+        3,
+        96,
+        128,
+    )
+    assert (spec.crop_pct, spec.interpolation) == (0.8, "bilinear")
+    assert (spec.mean, spec.std) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    assert spec.class_names == ("daisy", "rose", "tulip")
+    assert spec.top1 == jaxvision.model_spec(NAME).top1  # the tag's own
+    settings = jaxvision.preprocess(model)
+    assert (settings.size, settings.interpolation, settings.mean) == (96, "bilinear", (0.5, 0.4, 0.3))
+
+
+def test_a_repository_needs_no_pretrained_and_can_be_weights(hub, network):
+    x, expected = answers(network)
+    for model in (
+        jaxvision.create_model(f"hf-hub:{REPOSITORY}"),
+        jaxvision.create_model(NAME, weights="resnet10t.c3_in1k"),
+        jaxvision.create_model(NAME, weights=f"hf-hub:{REPOSITORY}", num_classes=3),
+    ):
+        assert relative_error(model(x), expected) < 1e-4
+        assert model.spec.class_names == ("daisy", "rose", "tulip")
+
+
+def test_loading_into_a_model_brings_the_settings(hub, network):
+    import jax
+
+    model = jaxvision.create_model(NAME, num_classes=3, key=jax.random.key(1))
+    model = jaxvision.load_weights(model, f"hf-hub:{REPOSITORY}")
+    x, expected = answers(network)
+    assert relative_error(model(x), expected) < 1e-4
+    assert model.spec.mean == (0.5, 0.4, 0.3)
+    with pytest.warns(UserWarning, match="the file has 3 classes, the model 5"):
+        other = jaxvision.create_model(f"hf-hub:{REPOSITORY}", num_classes=5, key=jax.random.key(1))
+    assert other.num_classes == 5 and other.spec.class_names is None
+    assert model.with_classifier(3, key=jax.random.key(2)).spec.class_names is None
+
+
+def test_the_second_time_nothing_is_downloaded(hub):
+    jaxvision.create_model(NAME, pretrained=True)
+    assert len(store(hub)) == 1
+    hub.requests.clear()
+    jaxvision.create_model(NAME, pretrained=True)
+    assert not [request for request in hub.requests if request.startswith("GET")]
+    hub.busy = True  # nor is the hub needed
+    jaxvision.create_model(NAME, pretrained=True)
+
+
+def test_a_revision_and_a_cache_folder(hub, tmp_path):
+    jaxvision.create_model(NAME, pretrained=True, revision="v1", cache_dir=tmp_path / "mine")
+    assert any("/resolve/v1/config.json" in request for request in hub.requests)
+    assert f"HEAD /{REPOSITORY}/resolve/{fake_hub.COMMIT}/model.safetensors" in hub.requests  # of the same commit
+    assert list((tmp_path / "mine").rglob("model.safetensors")) and not (tmp_path / "cache").exists()
+
+
+def test_a_broken_connection_is_taken_up_where_it_broke(hub, weights, network):
+    hub.cut = 12_000_000  # of 20 MB; the client writes 10 MiB at a time
+    model = jaxvision.create_model(NAME, pretrained=True)
+    first, second = store(hub)
+    assert "bytes=" not in first and second.endswith(f"bytes={10 << 20}-")
+    x, expected = answers(network)
+    assert relative_error(model(x), expected) < 1e-4
+
+
+def test_torchs_file_where_there_is_no_safetensors(hub, network, tmp_path):
+    torch.save(network.state_dict(), tmp_path / "w.bin")
+    hub.files[REPOSITORY, "pytorch_model.bin"] = (tmp_path / "w.bin").read_bytes()
+    del hub.files[REPOSITORY, "model.safetensors"]
+    x, expected = answers(network)
+    assert relative_error(jaxvision.create_model(NAME, pretrained=True)(x), expected) < 1e-4
+
+
+def test_pickled_code_of_a_repository_is_refused(hub, tmp_path):
+    torch.save({"state_dict": np.array}, tmp_path / "w.bin")
+    hub.files[REPOSITORY, "pytorch_model.bin"] = (tmp_path / "w.bin").read_bytes()
+    del hub.files[REPOSITORY, "model.safetensors"]
+    with pytest.raises(UserError, match="pickled code"):
+        jaxvision.create_model(NAME, pretrained=True)
+
+
+def test_a_damaged_download_and_a_damaged_cache_are_refused(hub, tmp_path):
+    hub.damage = True
+    with pytest.raises(UserError, match=r"is damaged: its SHA-256 is .* Delete .*/blobs/"):
+        jaxvision.create_model(NAME, pretrained=True)
+    hub.damage = False
+    (blob,) = [p for p in (tmp_path / "cache").rglob("blobs/*") if len(p.name) == 64]
+    blob.unlink()  # as the message says
+    jaxvision.create_model(NAME, pretrained=True)
+    blob.write_bytes(blob.read_bytes()[:-1])
+    with pytest.raises(UserError, match="is damaged"):
+        jaxvision.create_model(NAME, pretrained=True)
+
+
+def private(hub):
+    hub.token = "secret"
+
+
+def gated(hub):
+    hub.gated = frozenset({REPOSITORY})
+
+
+def busy(hub):
+    hub.busy = True
+
+
+def without_weights(hub):
+    del hub.files[REPOSITORY, "model.safetensors"]
+
+
+def without_architecture(hub):
+    hub.files[REPOSITORY, "config.json"] = b'{"model_type": "bert"}'
+
+
+def changed(hub, **fields):
+    hub.files[REPOSITORY, "config.json"] = json.dumps(CONFIG | fields).encode()
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "message"),
+    [
+        (private, NAME, "has no repository timm/resnet10t.c3_in1k, or it is private: check the name, or set HF_TOKEN"),
+        (gated, NAME, "is gated: accept its terms at http://127.0.0.1:.*/timm/resnet10t.c3_in1k"),
+        (busy, NAME, r"429"),
+        (None, "hf-hub:me/nothing", "has no repository me/nothing, or it is private"),
+        (None, f"hf-hub:{REPOSITORY}@v2", "at revision v2: there is no such revision"),
+        (None, "hf-hub:a/b/c", 'names no repository of the hub: expected "owner/name"'),
+        (None, "hf-hub:me/x@", "expected a revision after @"),
+        (None, "resnet10t.c3_in2k", 'no weights .* Did you mean "c3_in1k"'),
+        (None, "seresnet18", "nobody publishes weights of seresnet18"),
+        (None, "timm/resnet10t", 'expected "hf-hub:timm/resnet10t", or "local-dir:timm/resnet10t" for a folder'),
+        (without_weights, NAME, "has none of the files model.safetensors, pytorch_model.bin"),
+        (without_architecture, NAME, "names no architecture: it is not of a model that timm can load"),
+        (lambda hub: changed(hub, architecture="resnet10tt"), NAME, 'unknown model .* Did you mean "resnet10t"'),
+        (lambda hub: changed(hub, num_classes=0), NAME, r"has no classifier \(num_classes = 0\)"),
+        (lambda hub: changed(hub, num_classes=[3]), NAME, r"num_classes = \[3\] makes no sense"),
+        (lambda hub: changed(hub, label_names=["a"]), NAME, r"names 1 classes \(label_names\) of 3"),
+        (lambda hub: changed(hub, model_args={"global_pool": "max"}), NAME, 'global_pool = "max" makes no .*: .*avg'),
+        (lambda hub: changed(hub, global_pool="max"), NAME, 'global_pool = "max" makes no sense: .*avg'),
+        (lambda hub: changed(hub, model_args={"block": "x"}), NAME, r"no arguments block \(model_args\)"),
+        (lambda hub: changed(hub, pretrained_cfg={"mean": "red"}), NAME, 'mean = "red" makes no sense'),
+        (lambda hub: changed(hub, pretrained_cfg={"input_size": [3, 96, 64]}), NAME, "expected a square"),
+        (lambda hub: changed(hub, pretrained_cfg=[]), NAME, "pretrained_cfg: expected an object, got list"),
+    ],
+)  # fmt: skip
+def test_faults_are_one_clear_message(hub, fault, name, message):
+    if fault:
+        fault(hub)
+    with pytest.raises(UserError, match=message) as error:
+        jaxvision.create_model(name, pretrained=True)
+    assert "\n" not in str(error.value)
+
+
+def test_another_models_weights_are_refused(hub):
+    with pytest.raises(UserError, match="holds a resnet10t, not a resnet18"):
+        jaxvision.create_model("resnet18", weights=f"hf-hub:{REPOSITORY}")
+
+
+def test_a_private_repository_with_its_token(hub):
+    private(hub)
+    assert jaxvision.create_model(NAME, pretrained=True, token="secret").num_classes == 3
+    assert store(hub)
+
+
+def test_without_network(hub, monkeypatch, tmp_path):
+    access = HubAccess()
+    fetch(REPOSITORY, ["config.json"], access)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+                        "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")  # fmt: skip
+    with pytest.raises(
+        UserError, match=r"cannot fetch .* refused; and model.safetensors is not in the cache .*weights=FILE"
+    ):
+        fetch(REPOSITORY, ["model.safetensors"], access)
+    assert fetch(REPOSITORY, ["model.safetensors", "config.json"], access).name == "config.json"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"HF_HUB_OFFLINE is set; and model.safetensors is not in the cache"):
+        fetch(REPOSITORY, ["model.safetensors"], access)
+
+
+def test_one_kind_of_weights_only(hub):
+    with pytest.raises(UserError, match="one kind of weights only"):
+        jaxvision.create_model(NAME, pretrained=True, weights="w.safetensors")
+    with pytest.raises(UserError, match="pass pretrained=True for published ones"):
+        jaxvision.create_model(NAME)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_folder_of_timms(network, tmp_path, safe):
+    timm.models.save_for_hf(network, tmp_path, {"label_names": ["a", "b", "c"]}, safe_serialization=safe)
+    model = jaxvision.create_model(f"local-dir:{tmp_path}")
+    x, expected = answers(network)
+    assert relative_error(model(x), expected) < 1e-4
+    assert model.spec.class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        (NAME, {}),
+        ("vit_tiny_patch16_224", {"image_size": 96}),
+        ("swin_tiny_patch4_window7_224", {"image_size": 64}),
+        ("convnext_atto", {"in_chans": 1}),
+    ],
+)
+def test_a_saved_folder_gives_timm_the_same_answers(tmp_path, name, fields):
+    arguments = {"img_size" if key == "image_size" else key: value for key, value in fields.items()}
+    source = trained_like(name, num_classes=4, **arguments).state_dict()
+    model = jaxvision.create_model(name, weights=source, **fields)
+    jaxvision.save_pretrained(model, tmp_path, class_names=("a", "b", "c", "d"))
+    reference = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    back = jaxvision.create_model(f"local-dir:{tmp_path}")
+    x, expected = answers_of(reference, model.image_size or (64, 64), model.in_chans)
+    assert relative_error(model(x), expected) < 1e-4
+    assert np.array_equal(back(x), model(x))
+    assert back.spec.class_names == ("a", "b", "c", "d") and back.in_chans == model.in_chans
+    cfg = timm.data.resolve_data_config(model=reference)
+    assert cfg["input_size"][1:] == (back.image_size or (back.spec.input_size,) * 2)
+    assert (tuple(cfg["mean"]), tuple(cfg["std"])) == (back.spec.mean, back.spec.std)
+    assert (cfg["crop_pct"], cfg["interpolation"]) == (back.spec.crop_pct, back.spec.interpolation)
+    assert 'create_model("local-dir:PATH")' in (tmp_path / "README.md").read_text()
+
+
+def answers_of(reference, size, channels):
+    x = np.random.default_rng(0).standard_normal((2, *size, channels), np.float32)
+    with torch.no_grad():
+        return x, reference(nchw(x)).numpy()
+
+
+def test_folders_that_are_none(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        jaxvision.create_model(f"local-dir:{tmp_path}/nothing")
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        jaxvision.create_model(f"local-dir:{tmp_path}")
+    (tmp_path / "config.json").write_text('{"architecture": "resnet10t"}')
+    with pytest.raises(UserError, match=r"has none of the files model\.safetensors"):
+        jaxvision.create_model(f"local-dir:{tmp_path}")
+    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        jaxvision.create_model(f"local-dir:{tmp_path}")
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match=r"is the workdir of a training run: `python tools/publish.py .* --out DIR`"):
+        jaxvision.create_model(f"local-dir:{tmp_path}")
+
+
+def test_saving_says_what_does_not_fit(network, tmp_path):
+    model = jaxvision.create_model(NAME, weights=network.state_dict())
+    with pytest.raises(UserError, match="2 class names for a model of 3 classes"):
+        jaxvision.save_pretrained(model, tmp_path / "x", class_names=("a", "b"))
+    with pytest.raises(UserError, match="fused"):
+        jaxvision.save_pretrained(jaxvision.fuse(model), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_upload_sends_the_folder_and_its_failure_is_told(network, tmp_path, monkeypatch):
+    sent = []
+    api = huggingface_hub.HfApi
+    monkeypatch.setattr(api, "create_repo", lambda self, repository, exist_ok: sent.append((self.token, repository)))
+    monkeypatch.setattr(api, "upload_folder", lambda self, **fields: sent.append(fields))
+    model = jaxvision.create_model(NAME, weights=network.state_dict())
+    jaxvision.save_pretrained(model, tmp_path, push_to_hub="me/flowers", token="secret")
+    assert sent[0] == ("secret", "me/flowers")
+    assert sent[1]["repo_id"] == "me/flowers" and sent[1]["folder_path"] == tmp_path
+    assert 'create_model("hf-hub:me/flowers")' in (tmp_path / "README.md").read_text()
+
+    def refused(self, **fields):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(api, "upload_folder", refused)
+    with pytest.raises(UserError, match="was written, but not uploaded: me/flowers: no route to host"):
+        jaxvision.save_pretrained(model, tmp_path, push_to_hub="me/flowers")
