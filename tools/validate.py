@@ -1,10 +1,11 @@
 """Measures top-1 and top-5 of a model's weights on a data set, with the weights' own preprocessing.
 
-  python tools/validate.py resnet50.a1_in1k --weights resnet50.safetensors --data-name imagenet2012
+  python tools/validate.py resnet50.a1_in1k                          # the published weights, on imagenet2012
+  python tools/validate.py --weights runs/rs50                      # a run, on what it evaluated itself on
   python tools/validate.py convnext_tiny --weights w.pth --data-name folder --data-dir imagenette2 --split val
 
-The preprocessing equals timm's pixel for pixel (Pillow's filters), so the accuracies do too. If the class folders have
-WordNet ids as names, labels are ImageNet's 1000 classes, even if only some of them are there.
+The preprocessing equals timm's pixel for pixel (Pillow's filters), so the accuracies do too. Classes are matched by
+name, where the weights name theirs, and for ImageNet's WordNet ids, even if only some of them are there.
 """
 
 from __future__ import annotations
@@ -25,25 +26,37 @@ import numpy as np
 from tools.shared import command_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import jax
 
     from jaxvision.data.sources import Source
 
 
-def label_table(source: Source, num_classes: int) -> np.ndarray:
+def label_table(source: Source, num_classes: int, class_names: Sequence[str] | None) -> np.ndarray:
     """The model's class of each label of the data, int32 (classes of the data,).
 
+    Args:
+      source: of the data.
+      num_classes: of the model.
+      class_names: of the model, in its order, where they are known.
+
     Raises:
-      UserError: the data has more classes than the model.
+      UserError: the data has classes that the model lacks, or other ones as far as can be seen.
     """
     from jaxvision.data.classes import class_table, imagenet_ids
 
     ids = imagenet_ids()
     if num_classes == len(ids) and source.class_names and set(source.class_names) <= set(ids):
         return class_table(source.class_names, ids, "ImageNet")
-    if source.num_classes > num_classes:
-        command_line.fail(f"the data has {source.num_classes} classes, the model only {num_classes}")
-    return np.arange(source.num_classes, dtype=np.int32)
+    if class_names is not None:
+        return class_table(source.class_names, class_names, "the model")
+    if source.num_classes != num_classes:
+        command_line.fail(
+            f"the data has {source.num_classes} classes, the model {num_classes}, whose names are unknown: name them "
+            "in the model's order, one a line, in a file: --class-map FILE"
+        )
+    return np.arange(num_classes, dtype=np.int32)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,16 +73,18 @@ def run(args: argparse.Namespace) -> int:
     from tools.shared.load_data import open_source
     from tools.shared.load_model import load
 
-    model, settings, identity = load(args)
-    source = open_source(args)
-    table = label_table(source, model.num_classes)
+    loaded = load(args)
+    model, settings = loaded.model, loaded.settings
+    source = open_source(args, loaded.run)
+    table = label_table(source, model.num_classes, None if args.class_map else loaded.class_names)
     mesh = sharding.make_mesh()
     batch_size = -(-args.batch_size // jax.device_count()) * jax.device_count()
     plan = Plan(len(source), batch_size, seed=0, train=False, shard=0, shards=1)
     loader = Loader(
         source, plan, settings.transform, size=settings.size, dct_method=settings.dct_method, threads=args.threads
     )
-    print(f"{args.model} ({identity}{', fused' if args.fuse else ''}, {args.dtype})")
+    name = f"{model.spec.name}.{model.spec.tag}" if loaded.run is None and model.spec.published else model.spec.name
+    print(f"{name} ({loaded.identity}{', fused' if args.fuse else ''}, {args.dtype})")
     print(f"{len(source)} images of {args.data_name} {args.split}: {settings}", flush=True)
 
     @jax.jit
@@ -91,11 +106,11 @@ def run(args: argparse.Namespace) -> int:
     top1, top5 = (100 * float(r) / len(source) for r in right)
     print(f"top-1 {top1:.3f} %, top-5 {top5:.3f} % in {seconds:.1f} s ({len(source) / seconds:.1f} images/s)")
     spec = model.spec
-    if spec.tag != "untrained" and spec.top1 is not None and args.data_name.startswith("imagenet2012"):
+    if loaded.run is None and spec.top1 is not None and args.data_name.startswith("imagenet2012"):
         print(f"published for {spec.name}.{spec.tag}: {spec.top1} at {spec.input_size} px (timm)")
     if args.out:
         document = {
-            "model": args.model, "weights": str(args.weights), "identity": identity, "fused": args.fuse,
+            "model": name, "weights": str(args.weights or name), "identity": loaded.identity, "fused": args.fuse,
             "dtype": args.dtype, "data": args.data_name, "split": args.split, "images": len(source),
             "preprocessing": vars(settings), "top1": top1, "top5": top5, "seconds": round(seconds, 2),
             "date": str(date.today()), "device": jax.devices()[0].device_kind, "devices": jax.device_count(),
@@ -111,10 +126,10 @@ def main(argv: list[str] | None = None) -> int:
     command_line.add_model_name(parser)
     command_line.add_weights_arguments(parser)
     command_line.add_data_arguments(parser, split="validation")
-    parser.add_argument("--batch-size", type=int, default=128, help="(%(default)s)")
+    command_line.add_batch_size(parser, 128)
     parser.add_argument("--threads", type=int, help="decoding threads; default: one per core")
     parser.add_argument("--out", type=Path, help="write the result as JSON")
-    args = command_line.parse(parser, argv)
+    args = command_line.parse(parser, argv, model_required=False)
     if args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
     return command_line.run(run, args)

@@ -151,13 +151,14 @@ class Checkpointer:
         return good
 
     def restore(
-        self, target: Flat | None, *, step: int | None = None
+        self, target: Flat | None, *, step: int | None = None, subset: bool = False
     ) -> tuple[dict[str, np.ndarray], dict, int] | None:
         """Reads the newest checkpoint that is not damaged, or the one of ``step``.
 
         Args:
           target: arrays, or their shapes and dtypes, by name, which must be those of the checkpoint; None: any.
           step: of the checkpoint.
+          subset: whether the checkpoint may have more arrays than ``target``, which are left out.
 
         Returns:
           (flat state, metadata, step), or None where there is no checkpoint at all.
@@ -171,7 +172,7 @@ class Checkpointer:
         damage = []
         for candidate in reversed(steps):
             try:
-                return *self._restore_one(candidate, target), candidate
+                return *self._restore_one(candidate, target, subset), candidate
             except _DamagedError as error:
                 _silence_abandoned_tasks()
                 damage.append(f"checkpoint of step {candidate} is damaged: {error}")
@@ -184,7 +185,7 @@ class Checkpointer:
             )
         return None
 
-    def _restore_one(self, step: int, target: Flat | None) -> tuple[dict[str, np.ndarray], dict]:
+    def _restore_one(self, step: int, target: Flat | None, subset: bool) -> tuple[dict[str, np.ndarray], dict]:
         try:
             saved = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
             document, digest = saved["document"], saved["sha256"]
@@ -195,7 +196,8 @@ class Checkpointer:
         if document["format"] != FORMAT:
             raise UserError(f"checkpoint format {document['format']} in {self.directory}, expected {FORMAT}")
         if target is not None:
-            _compare(document["arrays"], target, self.directory, step)
+            saved = {name: row for name, row in document["arrays"].items() if not subset or name in target}
+            _compare(saved, target, self.directory, step)
 
         names = list(document["arrays"])
         arguments = ocp.args.PyTreeRestore(

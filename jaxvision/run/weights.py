@@ -1,32 +1,58 @@
-"""Weights and config of a training run, read from its workdir without building the run again."""
+"""What a training run left in its workdir: weights, config and names of the classes, without building it again."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxvision.errors import UserError
+from jaxvision.files import replace_text
 from jaxvision.run.checkpoint import Checkpointer
+from jaxvision.weights import published
+from jaxvision.weights.hub import HubAccess
 from jaxvision.weights.state_dict import State, torch_layout
+
+CLASSES = "classes.txt"  # in a workdir: a name per line, in the classifier's order
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedRun:
+    """A checkpoint of a run.
+
+    Attributes:
+      state: the weights, under timm's names.
+      config: of the run, nested dicts.
+      step: of the checkpoint.
+      class_names: in the classifier's order; None where the run did not keep them.
+    """
+
+    state: State
+    config: dict[str, Any]
+    step: int
+    class_names: tuple[str, ...] | None
 
 
 def weights_source(text: str, *, ema: bool = True) -> Path | State:
-    """A config's text as something :func:`jaxvision.load_weights` takes: a file's path, or the weights of a workdir.
+    """A config's text as a file, or as the weights of a workdir.
 
     Args:
-      text: path of a file or of a run's workdir.
+      text: path of a file or of a run's workdir, or weights by name, as in :mod:`jaxvision.weights.published`.
       ema: of a workdir, whether to take the EMA; otherwise the raw weights.
 
     Raises:
-      UserError: it is a folder without a usable checkpoint.
+      UserError: it is a folder without a usable checkpoint, or named weights cannot be fetched.
     """
     path = Path(text).expanduser()
-    return run_weights(path, ema=ema)[0] if path.is_dir() else path
+    if path.is_dir():
+        return read_run(path, ema=ema).state
+    return published.find(text, HubAccess()).file if published.is_name(text) else path
 
 
-def run_weights(workdir: Path, *, ema: bool, step: int | None = None) -> tuple[State, dict[str, Any], int]:
-    """A run's weights under timm's names, its config, and their step.
+def read_run(workdir: Path, *, ema: bool, step: int | None = None) -> SavedRun:
+    """A run's weights, config and class names.
 
     Args:
       workdir: of the run.
@@ -53,4 +79,15 @@ def run_weights(workdir: Path, *, ema: bool, step: int | None = None) -> tuple[S
         for prefix in prefixes:
             if name.startswith(prefix):
                 state[name.removeprefix(prefix)] = torch_layout(value)
-    return state, meta["config"], found
+    return SavedRun(state, meta["config"], found, read_class_names(workdir.expanduser()))
+
+
+def write_class_names(workdir: Path, names: Sequence[str]) -> None:
+    """Writes a run's class names to its workdir."""
+    replace_text(workdir / CLASSES, "".join(f"{name}\n" for name in names))
+
+
+def read_class_names(workdir: Path) -> tuple[str, ...] | None:
+    """A run's class names, in the classifier's order; None where it did not keep them."""
+    file = workdir / CLASSES
+    return tuple(file.read_text(encoding="utf-8").split("\n")[:-1]) if file.is_file() else None

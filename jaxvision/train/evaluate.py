@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import optax
 from jax.sharding import Mesh
 
 from jaxvision.config import Config
+from jaxvision.data import sources
 from jaxvision.data.loader import Interrupted, Loader
 from jaxvision.errors import UserError
 from jaxvision.files import replace_text
+from jaxvision.models.variables import init_variables
 from jaxvision.run.checkpoint import Checkpointer
 from jaxvision.run.console import Console
 from jaxvision.run.preemption import Preemption
+from jaxvision.run.weights import read_class_names
 from jaxvision.train import build, inputs, sharding
 from jaxvision.train.metrics import EVAL_METRICS, compute, zero_sums
-from jaxvision.train.state import TrainState, flatten, unflatten
+from jaxvision.train.state import TrainState, create_state, flatten, unflatten
 
 
 def evaluate(
@@ -69,10 +73,13 @@ def run(config: Config, workdir: Path) -> int:
     if not folder.is_dir():
         raise UserError(f"no checkpoints in {workdir}: train first, or name the run with --workdir")
     source = inputs.open_eval(config)
+    if names := read_class_names(workdir):
+        source = sources.Relabelled(source, names, where=f"the run of {workdir}")
     network = build.build_network(config, source)
-    state, _ = build.initial_state(config, network, mesh)
+    # Nothing of the optimizer is needed.
+    state = create_state(init_variables(network.module, jax.random.key(0)), optax.identity())
     checkpoints = Checkpointer(folder, keep=config.checkpoint.keep, warn=console.warn, read_only=True)
-    restored = checkpoints.restore(flatten(state))
+    restored = checkpoints.restore(flatten(state), subset=True)
     if restored is None:
         raise UserError(f"no checkpoints in {workdir}: train first, or name the run with --workdir")
     checkpoints.close()

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from jaxvision.run.console import Console, notes, parameter_table
 from jaxvision.run.preemption import Preemption, Watchdog
 from jaxvision.run.records import RunLog
 from jaxvision.run.report import plot_curves, summary
+from jaxvision.run.weights import write_class_names
 from jaxvision.train import build, compilation, inputs, sharding
 from jaxvision.train.curve_labels import curve_labels
 from jaxvision.train.distill import load_teacher
@@ -69,7 +71,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     teacher_variables = sharding.replicate(mesh, teacher.variables) if teacher else None
     first = jax.process_index() == 0
     if first:
-        _prepare_workdir(workdir, config)
+        _prepare_workdir(workdir, config, train_source.class_names)
     console = Console(enabled=first, total=length.total, per_epoch=length.per_epoch)
     preemption.say = console.notice
     checkpoints = Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep, warn=console.warn)
@@ -230,11 +232,26 @@ def _train_values(report: dict[str, Any], rate: float) -> dict[str, float]:
     }
 
 
-def _prepare_workdir(workdir: Path, config: Config) -> None:
-    """Creates the workdir and saves the resolved config, so that an unwritable one fails before the first step."""
+def _prepare_workdir(workdir: Path, config: Config, class_names: Sequence[str]) -> None:
+    """Creates the workdir and saves the resolved config and the class names.
+
+    Raises:
+      UserError: another model was trained in it, or it cannot be written to: before the first step.
+    """
+    try:
+        old = json.loads((workdir / "config.json").read_text())["model"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        old = config.model.name  # a checkpoint of another model will be found by its arrays
+    if old.partition(".")[0] != config.model.name.partition(".")[0] and (workdir / "checkpoints").is_dir():
+        raise UserError(
+            f"{workdir} has a run of {old}, this command trains {config.model.name}.\n"
+            f"To train {config.model.name}, choose another --workdir.\n"
+            f"To go on with {old}: --config {workdir}"
+        )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         replace_text(workdir / "config.json", json.dumps(json.loads(config.to_json()), indent=2) + "\n")
+        write_class_names(workdir, class_names)
     except OSError as error:
         raise UserError(
             f"cannot write to the workdir {workdir}: {error.strerror}. Choose another --workdir."

@@ -1,8 +1,10 @@
 """tools/validate.py and tools/predict.py: timm's counts and answers, and clear ends."""
 
 import argparse
+import io
 import json
 
+import fake_hub
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from reference import nchw, trained_like
 from sklearn.datasets import load_sample_images
 
 import jaxvision
+from jaxvision.errors import UserError
 from jaxvision.preprocessing import imagenet_classes, preprocessing
+from jaxvision.run.weights import SavedRun
 from tools import predict, validate, verify_data
 from tools.shared import load_model
 
@@ -70,10 +74,10 @@ def test_a_run_is_validated_as_it_evaluated_itself(photos, monkeypatch, tmp_path
         "data": {"dct_method": "fast"},
     }
     state = {name: value.numpy() for name, value in torch.load(photos[0] / "w.pth", weights_only=True).items()}
-    monkeypatch.setattr(load_model, "weights_of_run", lambda *args, **kwargs: (state, config, 5))
+    monkeypatch.setattr(load_model, "run_of", lambda *args, **kwargs: SavedRun(state, config, 5, None))
     parsed = argparse.Namespace(model="resnet18", weights=tmp_path, image_size=None, crop_pct=None, test_size=False,
                                 raw=False, dtype="float32", fuse=False)  # fmt: skip
-    _, settings, _ = load_model.load(parsed)
+    settings = load_model.load(parsed).settings
     own = (settings.size, settings.crop_pct, settings.crop_mode, settings.interpolation, settings.dct_method)
     assert own == (96, 0.9, "crop_first", "tf_bicubic", "fast")
     assert "centre crop of the short side (crop 0.9), resized to 96 px (tf_bicubic)" in str(settings)
@@ -138,11 +142,46 @@ def test_mistakes_are_one_line(tool, args, message, tmp_path, monkeypatch, capsy
     assert error.startswith("error: ") and message in error and len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize("args", [["--weights", "w"], ["resnet18", "--model", "resnet34", "--weights", "w"]])
+@pytest.mark.parametrize("args", [[], ["resnet18", "--model", "resnet34", "--weights", "w"]])
 def test_exactly_one_model_is_named(args, capsys):
     with pytest.raises(SystemExit):
         run(validate, *args)
     assert "name one model: MODEL or --model MODEL" in capsys.readouterr().err
+
+
+def test_weights_have_to_say_which_model_they_are_of(photos, data, capsys):
+    assert run(validate, "--weights", photos[0] / "w.pth", *data) == 2
+    assert "w.pth does not say which model it is of: name it, --model NAME" in capsys.readouterr().err
+
+
+def test_classes_are_matched_by_name_or_refused(photos, tmp_path, capsys):
+    class Data:
+        def __init__(self, *names):
+            self.class_names, self.num_classes = names, len(names)
+
+    table = validate.label_table
+    assert table(Data("n02085620", "n01440764"), 1000, None).tolist() == [151, 0]
+    assert table(Data("rose", "daisy"), 3, ("daisy", "tulip", "rose")).tolist() == [2, 0]
+    assert table(Data("0", "1"), 2, None).tolist() == [0, 1]
+    with pytest.raises(UserError, match="1 of 2 classes of the data are not in the model: cat"):
+        table(Data("rose", "cat"), 3, ("daisy", "tulip", "rose"))
+    with pytest.raises(UserError, match=r"the data has 6 classes, the model 7, whose names are unknown"):
+        table(Data(*"abcdef"), 7, None)
+
+
+def test_predict_reads_a_url_and_the_standard_input(photos, monkeypatch, capsys):
+    root, answers = photos
+    file = next(iter(answers))
+    with fake_hub.serve(fake_hub.Hub({("me/x", "a.png"): file.read_bytes()})) as hub:
+        url = f"{hub.url}/me/x/resolve/main/a.png"
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(file.read_bytes())))
+        args = ["--model", "resnet18", "--weights", root / "w.pth", "--image-size", SIZE, "--json"]
+        assert run(predict, file, url, "-", *args) == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert [row["file"] for row in rows] == [str(file), url, "-"]
+        assert rows[0]["top"] == rows[1]["top"] == rows[2]["top"]
+        assert run(predict, url + "x", *args) == 1
+        assert "a.pngx: HTTP Error 404" in capsys.readouterr().err
 
 
 def test_the_earlier_names_of_options_still_work(photos, capsys):

@@ -22,14 +22,25 @@ def add_model_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", dest="model_option", metavar="MODEL", help="the same, as an option")
 
 
-def add_weights_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+WEIGHTS_HELP = (
+    'a run\'s workdir, a .safetensors or .pth file, or a name: "convnext_tiny.fb_in1k", "hf-hub:OWNER/NAME", '
+    '"local-dir:PATH"; without it the published weights of MODEL'
+)
+
+
+def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     """--weights and how to evaluate them."""
-    parser.add_argument(
-        "--weights", type=Path, required=required, help=".safetensors or .pth file, or the workdir of a training run"
-    )
+    parser.add_argument("--weights", "--checkpoint", metavar="WEIGHTS", help=WEIGHTS_HELP)
     parser.add_argument("--raw", action="store_true", help="of a training run: the raw weights, not their EMA")
     parser.add_argument("--test-size", action="store_true", help="at timm's larger test setting of these weights")
-    parser.add_argument("--image-size", type=int, help="pixels of a side, instead of the weights' own")
+    parser.add_argument(
+        "--image-size",
+        "--img-size",
+        "--size",
+        metavar="PIXELS",
+        type=int,
+        help="of a side, instead of the weights' own",
+    )
     parser.add_argument("--crop-pct", type=float, help="share of the short side kept, instead of the weights' own")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the computation")
     parser.add_argument("--fuse", action="store_true", help="fold batch normalisation into the convolutions")
@@ -38,28 +49,46 @@ def add_weights_arguments(parser: argparse.ArgumentParser, *, required: bool = T
 def add_data_arguments(parser: argparse.ArgumentParser, split: str) -> None:
     """--data-name, --data-dir and --split, whose default is given."""
     parser.add_argument(
-        "--data-name", "--name", metavar="NAME", default="imagenet2012",
-        help="a data set prepared by tfds, or digits, folder, npz, synthetic (%(default)s)",
+        "--data-name", "--name", metavar="NAME",
+        help="a data set prepared by tfds, or digits, folder, npz, synthetic (imagenet2012, or that of the run)",
     )  # fmt: skip
     parser.add_argument(
-        "--data-dir", "--dir", metavar="DIR", type=Path, default=Path("~/tensorflow_datasets"),
-        help="where it is (%(default)s)",
+        "--data-dir", "--dir", "--data", metavar="DIR", type=Path,
+        help="where it is (~/tensorflow_datasets, or that of the run)",
     )  # fmt: skip
     parser.add_argument(
-        "--class-map", metavar="FILE", default="",
+        "--class-map", metavar="FILE",
         help='order of the classes: a file with one name per line, or "imagenet"; see config.data.class_map',
     )  # fmt: skip
-    parser.add_argument("--split", default=split, help='as in a config, such as train or "train[:99%%]" (%(default)s)')
+    parser.add_argument(
+        "--split", help=f'as in a config, such as train or "train[:99%%]" ({split}, or what the run evaluated on)'
+    )
+    parser.set_defaults(default_split=split)
 
 
-def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The parsed arguments; ``model`` is the model however it was named, exactly once."""
+def parse(
+    parser: argparse.ArgumentParser, argv: list[str] | None, *, model_required: bool = True
+) -> argparse.Namespace:
+    """The parsed arguments; ``model`` is the model however it was named.
+
+    Args:
+      parser: with :func:`add_model_name`, or without.
+      argv: the words of the command line; None: those of the process.
+      model_required: whether a model has to be named; otherwise that is required without --weights only.
+    """
     args = parser.parse_args(argv)
     if hasattr(args, "model_option"):
-        if (args.model is None) == (args.model_option is None):
+        if args.model is not None and args.model_option is not None:
             parser.error("name one model: MODEL or --model MODEL")
         args.model = args.model or args.model_option
+        if args.model is None and (model_required or args.weights is None):
+            parser.error("name one model: MODEL or --model MODEL" + ("" if model_required else ", or --weights"))
     return args
+
+
+def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
+    """--batch-size, under timm's names for it, too."""
+    parser.add_argument("-b", "--batch-size", "--batch", metavar="N", type=int, default=default, help="(%(default)s)")
 
 
 def run(action: Callable[[Any], int], arguments: Any) -> int:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import argparse
 
+from jaxvision.config import from_saved, resolve
 from jaxvision.data import sources
 from jaxvision.data.config import DataConfig
 from jaxvision.data.sources import Source
+from jaxvision.run.weights import SavedRun
+from jaxvision.train import inputs
 
 
-def open_source(args: argparse.Namespace) -> Source:
+def open_source(args: argparse.Namespace, run: SavedRun | None = None) -> Source:
     """The split ``args.split`` of the data set that --data-name and --data-dir name, as in a training run.
+
+    Args:
+      args: of :func:`tools.shared.command_line.add_data_arguments`; what they leave open is filled in.
+      run: what it was evaluated on is opened where the arguments leave everything open.
 
     Raises:
       UserError: it is missing or damaged, or has no such split.
     """
-    config = DataConfig(name=args.data_name, dir=str(args.data_dir), class_map=args.class_map)
-    return sources.open_source(config, args.split, image_size=224, seed=0)
+    if run is not None and all(v is None for v in (args.data_name, args.data_dir, args.class_map, args.split)):
+        config = resolve(from_saved(run.config))
+        args.data_name = config.data.name
+        args.split = f"fold {config.data.fold}" if config.data.fold else config.data.eval_split
+        return inputs.open_eval(config)
+    given = {"name": args.data_name, "dir": args.data_dir and str(args.data_dir), "class_map": args.class_map}
+    data = DataConfig(**{field: value for field, value in given.items() if value is not None})
+    args.data_name, args.split = data.name, args.split or args.default_split
+    return sources.open_source(data, args.split, image_size=224, seed=0)

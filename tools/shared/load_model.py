@@ -8,62 +8,125 @@ import functools
 import hashlib
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 from rich.progress import Progress
 
 import jaxvision
+from jaxvision.data.classes import imagenet_classes
 from jaxvision.errors import UserError
 from jaxvision.preprocessing import Preprocessing, preprocessing
 from jaxvision.run.console import notes
-from jaxvision.run.weights import run_weights
-from jaxvision.weights.state_dict import State
+from jaxvision.run.weights import SavedRun, read_run
+from jaxvision.weights import published
+from jaxvision.weights.hub import HubAccess
 
 _LARGE = 50 << 20  # bytes from which on reading a file shows a bar
 
 
-def load(args: argparse.Namespace) -> tuple[jaxvision.Model, Preprocessing, str]:
-    """The model, its preprocessing, and what identifies its weights: a file's SHA-256, or a run's step.
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A model that is ready to be evaluated.
+
+    Attributes:
+      model: with its weights.
+      settings: its preprocessing.
+      identity: of the weights, for people: a file's SHA-256, or a run's step.
+      class_names: that came with the weights, in the classifier's order.
+      run: whose weights they are.
+    """
+
+    model: jaxvision.Model
+    settings: Preprocessing
+    identity: str
+    class_names: tuple[str, ...] | None = None
+    run: SavedRun | None = None
+
+
+def load(args: argparse.Namespace) -> Loaded:
+    """The model of ``args.weights``: a run, a file, or weights by name; without them, ``args.model``'s published ones.
 
     Raises:
-      UserError: the weights are missing or damaged, or do not fit the model.
+      UserError: the weights are missing or damaged, do not fit the model, or do not say which one it is.
     """
-    spec = jaxvision.model_spec(args.model)
+    if args.weights is not None and Path(args.weights).expanduser().is_dir():
+        return _load_run(args, Path(args.weights).expanduser())
+    return _load_weights(args)
+
+
+def _load_run(args: argparse.Namespace, workdir: Path) -> Loaded:
+    run = run_of(workdir, args.model, raw=args.raw)
+    spec, own = jaxvision.model_spec(run.config["model"]["name"]), {}
     size, crop = args.image_size, args.crop_pct
-    own = {}
-    if args.weights.is_dir():
-        state, config, step = weights_of_run(args.weights, spec.name, raw=args.raw)
-        if not args.test_size:  # as the run evaluated itself
-            spec, run = jaxvision.model_spec(config["model"]["name"]), config["eval"]
-            size, crop = size or run["image_size"] or config["model"]["image_size"], crop or run["crop_pct"]
-            own = {"crop_mode": run["crop_mode"], "interpolation": run["interpolation"]}
-            own["dct_method"] = config["data"].get("dct_method", "accurate")  # a field that older runs do not have
-        source: Any = state
-        identity = f"step {step}, {'raw' if args.raw else 'EMA'}"
-        trained: int | None = config["model"]["image_size"]
-    else:
-        identity, source, trained = "sha256 " + checksum(args.weights), args.weights, None
+    if not args.test_size:  # as the run evaluated itself
+        evaluated = run.config["eval"]
+        size = size or evaluated["image_size"] or run.config["model"]["image_size"]
+        crop = crop or evaluated["crop_pct"]
+        own = {"crop_mode": evaluated["crop_mode"], "interpolation": evaluated["interpolation"]}
+        own["dct_method"] = run.config["data"].get("dct_method", "accurate")  # a field that older runs do not have
     settings = dataclasses.replace(preprocessing(spec, test_size=args.test_size, size=size, crop_pct=crop), **own)
     with notes(functools.partial(print, file=sys.stderr)):
         model = jaxvision.create_model(
-            args.model, weights=source, dtype=jnp.dtype(args.dtype), image_size=trained or spec.input_size
+            run.config["model"]["name"],
+            weights=run.state,
+            dtype=jnp.dtype(args.dtype),
+            image_size=run.config["model"]["image_size"],
         )
+    identity = f"step {run.step}, {'raw' if args.raw else 'EMA'}"
+    return Loaded(_at_size(model, settings, args), settings, identity, run.class_names, run)
+
+
+def _load_weights(args: argparse.Namespace) -> Loaded:
+    name = args.model if args.weights is None else str(args.weights)
+    file, spec, in_chans = Path(name).expanduser(), None, 3
+    if args.weights is None or published.is_name(name):
+        found = published.find(name, HubAccess())
+        file, spec, in_chans = found.file, found.spec, found.in_chans
+    if args.model is not None:
+        named = jaxvision.model_spec(args.model)
+        if spec is not None and spec.name != named.name:
+            raise UserError(f"{name} holds a {spec.name}, not a {named.name}")
+        spec = spec or named
+    if spec is None:
+        if not file.is_file():
+            raise UserError(f"weights file not found: {file}")
+        raise UserError(f"{file} does not say which model it is of: name it, --model NAME")
+    identity = "sha256 " + checksum(file)
+    settings = preprocessing(spec, test_size=args.test_size, size=args.image_size, crop_pct=args.crop_pct)
+    with notes(functools.partial(print, file=sys.stderr)):
+        model = jaxvision.create_model(
+            spec.name, weights=file, dtype=jnp.dtype(args.dtype), image_size=spec.input_size, in_chans=in_chans
+        ).replace(spec=spec)
+    return Loaded(_at_size(model, settings, args), settings, identity, spec.class_names)
+
+
+def _at_size(model: jaxvision.Model, settings: Preprocessing, args: argparse.Namespace) -> jaxvision.Model:
+    """The model for images of the preprocessing's size, and fused where that was asked for."""
     if model.image_size not in (None, (settings.size, settings.size)):
         model = model.with_image_size(settings.size)
-    return jaxvision.fuse(model) if args.fuse else model, settings, identity
+    return jaxvision.fuse(model) if args.fuse else model
 
 
-def weights_of_run(workdir: Path, name: str, *, raw: bool) -> tuple[State, dict[str, Any], int]:
-    """:func:`jaxvision.run.weights.run_weights` of a run of model ``name``: the EMA, or the ``raw`` weights.
+def run_of(workdir: Path, name: str | None, *, raw: bool) -> SavedRun:
+    """:func:`jaxvision.run.weights.read_run` of a run of model ``name``: the EMA, or the ``raw`` weights.
 
     Raises:
       UserError: it is a run of another model, or has no usable checkpoint.
     """
-    state, config, step = run_weights(workdir, ema=not raw)
-    if config["model"]["name"].partition(".")[0] != name:
-        raise UserError(f"{workdir} is a run of {config['model']['name']}, not of {name}")
-    return state, config, step
+    run = read_run(workdir, ema=not raw)
+    found = run.config["model"]["name"]
+    if name is not None and found.partition(".")[0] != jaxvision.model_spec(name).name:
+        raise UserError(f"{workdir} is a run of {found}, not of {name}")
+    return run
+
+
+def readable_names(class_names: tuple[str, ...] | None, num_classes: int) -> list[str]:
+    """A name per class for people: ImageNet's words for WordNet ids, "class 7" where there is no name."""
+    words = dict(imagenet_classes())
+    if class_names is None:
+        class_names = tuple(words) if num_classes == len(words) else ()
+    names = [words.get(name, name) for name in class_names[:num_classes]]
+    return names + [f"class {i}" for i in range(len(names), num_classes)]
 
 
 def checksum(path: Path) -> str:

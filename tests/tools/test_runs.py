@@ -1,0 +1,165 @@
+"""A run knows itself: its folder is all that evaluating, predicting and publishing it need."""
+
+import json
+from pathlib import Path
+
+import cli
+import fake_hub
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reference import nchw, random_images, relative_error, timm
+
+import jaxvision
+from tools import predict, publish, validate
+
+pytestmark = pytest.mark.program
+NAMES = ["blue", "green", "red"]
+
+
+def run(tool, *args):
+    return tool.main([str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def flowers(tmp_path_factory):
+    """Class folders of plain colours, with noise."""
+    root, rng = tmp_path_factory.mktemp("flowers"), np.random.default_rng(0)
+    for split, count in (("train", 16), ("val", 6)):
+        for channel, name in enumerate(reversed(NAMES)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                image = rng.integers(0, 100, (40, 48, 3), np.uint8)
+                image[..., channel] += 120
+                Image.fromarray(image).save(folder / f"{i}.png")
+    return root
+
+
+def arguments(flowers, workdir, *extra, model="resnet10t"):
+    fields = {
+        "model.name": model, "model.image_size": 32, "batch_size": 16, "steps": 30, "augment.policy": "",
+        "optimizer.learning_rate": 0.01, "schedule.warmup_epochs": 1.0, "ema.decay": 0.9, "model.drop_path_rate": 0.0,
+        "eval.every_epochs": 5.0, "checkpoint.every_steps": 0, "log_every": 10, "replicas": 0,
+    }  # fmt: skip
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    return ["--config", f"configs/resnet_rs50.py:folder={flowers}", "--workdir", str(workdir), *flags, *extra]
+
+
+@pytest.fixture(scope="module")
+def finished(flowers, tmp_path_factory):
+    """The workdir of a short run."""
+    workdir = tmp_path_factory.mktemp("runs") / "flowers"
+    status, output = cli.run(arguments(flowers, workdir), quick=True)
+    assert status == 0, output
+    return workdir
+
+
+def last_evaluation(workdir):
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == "eval"][-1]
+
+
+def test_the_folder_has_the_names_of_the_classes(finished):
+    assert (finished / "classes.txt").read_text().splitlines() == NAMES
+
+
+def test_validate_needs_the_folder_alone(finished, capsys):
+    assert run(validate, "--weights", finished) == 0
+    out = capsys.readouterr().out
+    expected = last_evaluation(finished)
+    assert f"top-1 {expected['ema_top1']:.3f} %" in out and "18 images of folder val" in out
+    assert "resnet10t (step 30, EMA" in out
+    assert run(validate, "--weights", finished, "--raw") == 0
+    assert f"top-1 {expected['top1']:.3f} %" in capsys.readouterr().out
+
+
+def test_validate_matches_classes_by_name(finished, flowers, tmp_path, capsys):
+    (tmp_path / "val").mkdir()
+    for name in ("red", "blue"):
+        (tmp_path / "val" / name).symlink_to(flowers / "val" / name)
+    data = ["--data-name", "folder", "--data-dir", tmp_path]
+    assert run(validate, "--weights", finished, *data) == 0
+    assert "12 images" in (out := capsys.readouterr().out) and "top-1 100.000 %" in out
+    (tmp_path / "val" / "yellow").symlink_to(flowers / "val" / "green")
+    assert run(validate, "--weights", finished, *data) == 2
+    assert "1 of 3 classes of the data are not in the model: yellow" in capsys.readouterr().err
+
+
+def test_predict_needs_the_folder_alone(finished, flowers, capsys):
+    assert run(predict, flowers / "val" / "green", "--weights", finished, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 6 and all(row["top"][0][:2] == [1, "green"] for row in rows)
+
+
+def test_evaluation_takes_the_runs_config_and_no_optimizer(finished, flowers, tmp_path):
+    """Nor the class order of the images: a class that is missing there does not shift the others."""
+    expected = last_evaluation(finished)
+    status, output = cli.run(["--config", str(finished), "--config.mode=eval"], quick=True)
+    assert status == 0, output
+    found = json.loads((finished / "evaluation.json").read_text())
+    assert (found["top1"], found["ema_top1"], found["step"]) == (expected["top1"], expected["ema_top1"], 30)
+    (tmp_path / "val").mkdir()
+    for name in ("red", "green"):
+        (tmp_path / "val" / name).symlink_to(flowers / "val" / name)
+    other = [f"--config.data.dir={tmp_path}", "--config.optimizer.name=adamw"]
+    status, output = cli.run(["--config", str(finished), "--config.mode=eval", *other], quick=True)
+    assert status == 0, output
+    found = json.loads((finished / "evaluation.json").read_text())
+    assert (found["examples"], found["ema_top1"]) == (12, 100.0)
+
+
+def test_another_model_in_its_workdir_is_refused_in_three_lines(finished, flowers):
+    before = (finished / "config.json").read_bytes()
+    status, output = cli.run(arguments(flowers, finished, model="resnet14t"), quick=True)
+    assert status == 2
+    error = output[output.index("error: ") :].strip().splitlines()
+    assert len(error) == 3 and "has a run of resnet10t, this command trains resnet14t" in error[0]
+    assert error[2] == f"To go on with resnet10t: --config {finished}"
+    assert (finished / "config.json").read_bytes() == before
+
+
+def test_a_published_run_gives_timm_the_same_answers(finished, tmp_path, capsys):
+    assert run(publish, finished, "--out", tmp_path / "out") == 0
+    assert "crop_mode crop_first is written as center" in capsys.readouterr().out
+    model = jaxvision.create_model(f"local-dir:{tmp_path / 'out'}")
+    assert model.spec.class_names == tuple(NAMES) and model.spec.input_size == 32
+    reference = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    x = random_images((32, 32), 0)
+    with torch.no_grad():
+        assert relative_error(model(x), reference(nchw(x)).numpy()) < 1e-4
+    text = (tmp_path / "out" / "README.md").read_text()
+    expected = last_evaluation(finished)
+    assert f"| top1 | {expected['ema_top1']:.4g} |" in text and "- classes: blue, green, red" in text
+    assert "![Curves of the training run](curves.png)" in text and (tmp_path / "out" / "curves.png").is_file()
+    assert 'model.name = "resnet10t"' in text and "seed" not in text
+    assert run(publish, tmp_path / "out", "--out", tmp_path / "x") == 2
+    assert "is no workdir of a run" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_weights_by_name_in_tools_and_configs(finished, flowers, tmp_path, monkeypatch, capsys):
+    assert run(publish, finished, "--out", tmp_path / "out") == 0
+    files = {("me/flowers", file.name): file.read_bytes() for file in Path(tmp_path / "out").iterdir()}
+    data = ["--data-name", "folder", "--data-dir", flowers]
+    with fake_hub.serve(fake_hub.Hub(files)) as hub:
+        environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache")}
+        fine = ["--config.model.weights=hf-hub:me/flowers", "--config.steps=1"]
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        args = arguments(flowers, tmp_path / "tuned", *fine)
+        status, output = cli.run([a for a in args if a != "--config.steps=30"], quick=True)
+        assert status == 0, output
+        first = last_evaluation(tmp_path / "tuned")
+        assert first["step"] == 1 and first["ema_top1"] == 100.0  # untrained it would be 33
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+                            hub.url + "/{repo_id}/resolve/{revision}/{filename}")  # fmt: skip
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache2"))
+        assert run(validate, "--weights", "hf-hub:me/flowers", *data) == 0
+        assert "top-1 100.000 %" in capsys.readouterr().out
+    assert run(predict, flowers / "val" / "red", "--weights", f"local-dir:{tmp_path / 'out'}") == 0
+    assert capsys.readouterr().out.count("red (2)") == 6
+    assert run(validate, "resnet18", "--weights", f"local-dir:{tmp_path / 'out'}", *data) == 2
+    assert "holds a resnet10t, not a resnet18" in capsys.readouterr().err
