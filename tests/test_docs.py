@@ -1,5 +1,6 @@
 """The pages: what they link and name exists, and their tables are those of the files that they come from."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxvision
 from tools.bench.table import summary_table
@@ -109,11 +111,23 @@ def test_readme_is_short_and_its_table_of_models_is_current():
 
 
 @pytest.mark.slow
-def test_readme_s_lines_of_python_run():
+def test_readme_s_lines_of_python_run(tmp_path, monkeypatch):
+    """With a small model of a folder instead of the published one, and two small images."""
+    small = jaxvision.create_model("resnet10t", key=jax.random.key(0))
+    small = small.replace(spec=dataclasses.replace(small.spec, input_size=64))
+    jaxvision.save_pretrained(small, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(("cat.jpg", "dog.png")):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (70, 80, 3), np.uint8)).save(name)
     code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
-    names = {"images": jax.random.normal(jax.random.key(1), (2, 64, 64, 3)), "labels": jnp.arange(2)}
-    exec(code.replace("resnet50", "resnet10t"), names)
-    assert names["logits"].shape == (2, 1000) and names["pooled"].shape == (2, 512)
+    assert '"resnet50.a1_in1k", pretrained=True' in code
+    names = {"labels": jnp.arange(2)}
+    exec(code.replace('"resnet50.a1_in1k"', f'"local-dir:{tmp_path}"'), names)
+    assert (
+        names["images"].shape == (2, 64, 64, 3)
+        and names["logits"].shape == (2, 1000)
+        and names["pooled"].shape == (2, 512)
+    )
     assert "fc.weight" in names["state_dict"]
     state, values = (names["model"], names["optimizer_state"]), []
     for i in range(12):
