@@ -17,6 +17,7 @@ from torchvision import models
 import jaxvision
 from jaxvision.errors import UserError
 from tools import import_torch
+from tools.shared import example
 
 
 def state_of(name="resnet18", **kwargs):
@@ -276,7 +277,7 @@ def test_import_tool_both_ways(tmp_path, monkeypatch, capsys):
     torch.save({"state_dict": state}, tmp_path / "in.pth")
     result = tool("import_torch", "resnet10t", "--weights", tmp_path / "in.pth", "--out", tmp_path / "o.safetensors")
     assert result.returncode == 0, result.stderr
-    assert "5 classes" in result.stdout and "largest logit difference to timm" in result.stdout
+    assert "5 classes" in result.stdout and "from float64 (relative to the largest), timm's" in result.stdout
     args = ["--reverse", "--weights", tmp_path / "o.safetensors", "--out", tmp_path / "back.pth"]
     result = tool("import_torch", "resnet10t", *args)
     assert result.returncode == 0, result.stderr
@@ -292,6 +293,28 @@ def test_import_tool_both_ways(tmp_path, monkeypatch, capsys):
         assert import_torch.main() == 2
         assert message in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["back.pth", "in.pth", "o.safetensors"]
+
+
+@pytest.mark.slow
+def test_the_import_tool_tells_an_error_from_rounding():
+    """A network that was really trained, whose logits on white noise are far from float64 in torch, too."""
+    model = jaxvision.create_model("tf_efficientnet_lite0", weights=example.weights())
+    state = jaxvision.to_torch(model)
+    ours, theirs = import_torch.float64_distances(model, state)
+    assert 0 < ours < 1e-5 and 0 < theirs < 1e-5
+    wrong = state | {"blocks.3.1.bn2.running_var": state["blocks.3.1.bn2.running_var"] * np.float32(1.01)}
+    assert import_torch.float64_distances(model, wrong)[0] > 1e-4
+
+
+@pytest.mark.program
+def test_the_import_tool_refuses_an_error(tmp_path, monkeypatch, capsys):
+    torch.save(state_of("resnet10t", num_classes=5), tmp_path / "in.pth")
+    for ours, status in ((3e-4, 0), (5e-4, 2)):  # where timm's own logits are 1e-4 off
+        monkeypatch.setattr(import_torch, "float64_distances", lambda *_, ours=ours: (ours, 1e-4))
+        arguments = ["resnet10t", "--weights", tmp_path / "in.pth", "--out", tmp_path / f"{status}.safetensors"]
+        assert import_torch.main(list(map(str, arguments))) == status
+        assert (tmp_path / f"{status}.safetensors").exists() == (status == 0)
+    assert "too large to be rounding" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
