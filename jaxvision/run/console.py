@@ -125,12 +125,14 @@ class Console:
         self._show()
 
     def evaluated(self, step: int, values: Mapping[str, float]) -> None:
-        """An evaluation is complete: prints its result."""
+        """An evaluation is complete: prints its result, on a terminal as much of it as fits one line."""
         self._evaluation = None
-        self.line(
-            f"eval at step {step}: top-1 {values['top1']:.2f} % raw, {values['ema_top1']:.2f} % EMA; "
-            f"top-5 {values['top5']:.2f} % raw, {values['ema_top5']:.2f} % EMA; {values['examples']:.0f} images"
+        items = (
+            f"eval at step {step}: top-1 {values['top1']:.2f} % (EMA {values['ema_top1']:.2f} %)",
+            f"top-5 {values['top5']:.2f} % (EMA {values['ema_top5']:.2f} %)",
+            f"{values['examples']:.0f} images",
         )
+        self.line("  ".join(items) if self._rich is None else _fitting(items, self._rich.width))
 
     def resumed(self, step: int, changes: Sequence[str]) -> None:
         """Training continues from a checkpoint: prints the step, and the config fields that changed since."""
