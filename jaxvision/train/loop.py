@@ -72,7 +72,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     first = jax.process_index() == 0
     if first:
         _prepare_workdir(workdir, config, train_source.class_names)
-    console = Console(enabled=first, total=length.total, per_epoch=length.per_epoch)
+    console = Console(enabled=first, total=length.total, per_epoch=length.per_epoch, mixed=config.mixes())
     preemption.say = console.notice
     checkpoints = Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep, warn=console.warn)
     start, evaluated = 0, True

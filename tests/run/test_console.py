@@ -78,6 +78,11 @@ def test_the_epoch_has_as_many_digits_as_a_run_needs(capsys, per_epoch, shown):
     assert out.startswith(f"step 50/1000  {shown}loss")
 
 
+def test_the_accuracy_on_mixed_images_says_so(capsys):
+    out, _ = in_pipe(capsys, lambda console: console.logged(50, TRAIN), mixed=True)
+    assert "loss 6.9087  acc 0.1 % (mixed images)  lr" in out
+
+
 def test_the_time_left_follows_the_speed_after_the_first_step(capsys, monkeypatch):
     clock = iter([0.0, 100.0, 110.0, 150.0])  # created, then the steps: what came before the first is not counted
     monkeypatch.setattr("jaxvision.run.console.time.monotonic", lambda: next(clock))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.config import base_config
+from jaxvision.config import base_config, resolve
 from jaxvision.run.report import EVAL_LOSS, panels, plot_curves
 from jaxvision.train.curve_labels import curve_labels
 
@@ -71,19 +71,21 @@ def test_no_records_no_picture(tmp_path):
 
 def test_labels_follow_the_config():
     c = base_config()
-    assert curve_labels(c) == SAME
+    assert curve_labels(resolve(c)) == SAME
     c.loss.label_smoothing = 0.1
-    assert curve_labels(c)["train_loss"] == "cross-entropy, labels smoothed by 0.1"
+    assert curve_labels(resolve(c))["train_loss"] == "cross-entropy, labels smoothed by 0.1"
     c.loss.name, c.augment.cutmix = "binary", 1.0
-    assert curve_labels(c) == {
+    assert curve_labels(resolve(c)) == {
         "train_loss": "binary cross-entropy, mixed labels, labels smoothed by 0.1",
         "train_images": "mixed and augmented images",
     }
+    c.augment.mix_prob = 0.0
+    assert curve_labels(resolve(c))["train_images"] == "augmented images"
     c = base_config()
     c.progressive.mix = (0.0, 0.2)
-    assert curve_labels(c)["train_images"] == "mixed and augmented images"
+    assert curve_labels(resolve(c))["train_images"] == "mixed and augmented images"
     c = base_config()
     c.augment.flip, c.data.crop = False, "none"
-    assert curve_labels(c) == {"train_loss": "cross-entropy", "train_images": "plain images"}
-    c.teacher.name = "resnet50"
-    assert curve_labels(c)["train_loss"] == "cross-entropy, with a teacher (hard)"
+    assert curve_labels(resolve(c)) == {"train_loss": "cross-entropy", "train_images": "plain images"}
+    c.teacher.name, c.teacher.weights = "resnet50", "resnet50.safetensors"
+    assert curve_labels(resolve(c))["train_loss"] == "cross-entropy, with a teacher (hard)"
