@@ -226,13 +226,16 @@ class Config:
             found.append(Problem(fields, text))
         return found
 
+    def mixes(self) -> bool:
+        """Whether Mixup or CutMix mixes training images, be it in some stages only."""
+        a = self.augment
+        return a.mix_prob > 0 and (a.mixup > 0 or a.cutmix > 0 or any(self.progressive.mix))
+
     def grouped(self) -> tuple[str, ...]:
         """The fields by which a batch is split into groups, each treated by itself; empty: no field does so."""
-        a = self.augment
-        mixes = a.mix_prob > 0 and (a.mixup > 0 or a.cutmix > 0 or any(self.progressive.mix))
         fields = {
             "config.batch_norm": self.batch_norm == "per_device",
-            "config.augment.mix_groups": mixes and a.mix_groups == "per_device",
+            "config.augment.mix_groups": self.mixes() and self.augment.mix_groups == "per_device",
         }
         return tuple(name for name, used in fields.items() if used)
 

@@ -72,30 +72,35 @@ def mixed(config: Config, mix: Any, step: int, images: jax.Array, targets: jax.A
 
 
 def label_text(target: np.ndarray, names: Sequence[str], smoothing: float) -> str:
-    """The classes of the image and of its partner with their shares; label smoothing is left out."""
+    """The targets of the image's class and its partner's; those that label smoothing alone gives are left out."""
     top = [k for k in np.argsort(-target)[:2] if target[k] > smoothing / len(target) + 0.005]
-    return " + ".join(f"{names[k][:14]} {target[k]:.2f}" for k in top)
+    return ", ".join(f"{names[k][:14]}: {target[k]:.2f}" for k in top)
 
 
-def draw(sheet: Sequence[tuple[np.ndarray, np.ndarray, str]], title: str, path: Path) -> None:
-    """Writes a PNG of (original, input, label), eight to a row."""
+def draw(sheet: Sequence[tuple[np.ndarray, np.ndarray, str]], title: str) -> Any:
+    """The figure of (original, input, label): pairs of rows, named at their left, eight images to a row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = min(8, len(sheet))
     rows = -(-len(sheet) // columns)
-    figure = Figure(figsize=(2.1 * columns, 4.4 * rows + 0.4), layout="constrained")
+    # Wide enough for the title also where there are few images.
+    figure = Figure(figsize=(max(2.1 * columns, 8) + 0.3, 4.4 * rows + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2 * rows, columns, squeeze=False)
     for panel in panels.flat:
-        panel.axis("off")
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
+    for row in range(rows):
+        panels[2 * row, 0].set_ylabel("original")
+        panels[2 * row + 1, 0].set_ylabel("network's input\n(targets above it)")
     for i, (original, seen, label) in enumerate(sheet):
         row, column = 2 * (i // columns), i % columns
         panels[row, column].imshow(original)
         panels[row + 1, column].imshow(seen, interpolation="nearest")
         panels[row + 1, column].set_title(label, fontsize=8)
     figure.suptitle(title)
-    figure.savefig(path, dpi=110, format="png")
+    return figure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,8 +123,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raw, _ = source.read(index)
             original = raw if isinstance(raw, np.ndarray) else np.array(decode.decode(raw, scratch))
             sheet.append((original, seen, label_text(target, source.class_names, config.loss.label_smoothing)))
-        title = f"{args.config}, step {args.step}: {images.shape[1]} px, batch {len(images)}"
-        replace_file(args.out, lambda path: draw(sheet, title, path))
+        title = f"{args.config}, step {args.step}: {len(sheet)} of {len(images)} images, {images.shape[1]} px"
+        if config.loss.label_smoothing:
+            title += f"; labels smoothed by {config.loss.label_smoothing:g}"
+        figure = draw(sheet, title)
+        replace_file(args.out, lambda path: figure.savefig(path, dpi=110, format="png"))
     except (UserError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -44,10 +44,11 @@ class Console:
       enabled: whether this process prints.
       total: steps of the run.
       per_epoch: steps of an epoch; 0: epochs are not shown.
+      mixed: whether training images are mixed, which the accuracy says then: it is far below that of an evaluation.
     """
 
-    def __init__(self, *, enabled: bool, total: int, per_epoch: float = 0.0) -> None:
-        self.enabled, self.total, self.per_epoch = enabled, total, per_epoch
+    def __init__(self, *, enabled: bool, total: int, per_epoch: float = 0.0, mixed: bool = False) -> None:
+        self.enabled, self.total, self.per_epoch, self.mixed = enabled, total, per_epoch, mixed
         self._created = time.monotonic()
         # Step, time of the first step that counts for the speed, and of the newest.
         self._first: tuple[int, float] | None = None
@@ -111,7 +112,7 @@ class Console:
         """A training record is due: shown on the display, or printed as a line."""
         self._metrics = (
             f"loss {_number(values['loss'], '.4f')}",
-            f"acc {_number(values['accuracy'], '.1f')} %",
+            f"acc {_number(values['accuracy'], '.1f')} %{' (mixed images)' if self.mixed else ''}",
             f"lr {values['learning_rate']:.4g}",
             f"{values['images_per_second']:.0f} img/s",
         )
@@ -125,12 +126,14 @@ class Console:
         self._show()
 
     def evaluated(self, step: int, values: Mapping[str, float]) -> None:
-        """An evaluation is complete: prints its result."""
+        """An evaluation is complete: prints its result, on a terminal as much of it as fits one line."""
         self._evaluation = None
-        self.line(
-            f"eval at step {step}: top-1 {values['top1']:.2f} % raw, {values['ema_top1']:.2f} % EMA; "
-            f"top-5 {values['top5']:.2f} % raw, {values['ema_top5']:.2f} % EMA; {values['examples']:.0f} images"
+        items = (
+            f"eval at step {step}: top-1 {values['top1']:.2f} % (EMA {values['ema_top1']:.2f} %)",
+            f"top-5 {values['top5']:.2f} % (EMA {values['ema_top5']:.2f} %)",
+            f"{values['examples']:.0f} images",
         )
+        self.line("  ".join(items) if self._rich is None else _fitting(items, self._rich.width))
 
     def resumed(self, step: int, changes: Sequence[str]) -> None:
         """Training continues from a checkpoint: prints the step, and the config fields that changed since."""

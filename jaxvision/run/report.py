@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from jaxvision.files import replace_file
 
 EVAL_LOSS = "cross-entropy"  # what every evaluation reports, whatever the training loss is
 COLORS = {"train": "tab:blue", "raw": "tab:orange", "EMA": "tab:green"}  # by a word of the label
+_FEW = 12  # points of a curve; up to as many are marked
+_LABEL_SIZE = 8  # points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,15 +21,20 @@ class Curve:
     """One line of a panel.
 
     Attributes:
-      label: what is drawn, with its final value: this is the text of the legend.
+      label: what is drawn, for the legend.
       steps, values: the points; at least one.
-      sparse: whether each point is marked, because there are few of them.
+      final: the last value as text, which stands at the end of the line.
     """
 
     label: str
     steps: tuple[int, ...]
     values: tuple[float, ...]
-    sparse: bool
+    final: str
+
+    @property
+    def color(self) -> str:
+        """The same for each of training, raw and EMA in every panel."""
+        return next((color for word, color in COLORS.items() if word in self.label), "tab:gray")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,52 +59,103 @@ def panels(records: Sequence[dict[str, Any]], *, train_loss: str, train_images: 
         if not points:
             return []
         steps, values = zip(*points, strict=True)
-        return [Curve(f"{label}: {values[-1]:{form}}", steps, values, kind == "eval" or len(points) == 1)]
+        return [Curve(label, steps, values, format(values[-1], form))]
 
-    training, raw, ema = f"train ({train_images})", "evaluation, raw weights", "evaluation, EMA weights"
-    train = curve("train", "loss", training, ".3f")
-    evaluation = curve("eval", "eval_loss", raw, ".3f") + curve("eval", "ema_eval_loss", ema, ".3f")
+    training, raw, ema = f"training, {train_images}", "evaluation, raw weights", "evaluation, EMA weights"
+    train = curve("train", "loss", training, ".4g")
+    evaluation = curve("eval", "eval_loss", raw, ".4g") + curve("eval", "ema_eval_loss", ema, ".4g")
     if train_loss == EVAL_LOSS:
-        losses = [(f"loss: {EVAL_LOSS}", train + evaluation)]
+        losses = [(f"training and evaluation loss: {EVAL_LOSS}", train + evaluation)]
     else:
         losses = [(f"training loss: {train_loss}", train), (f"evaluation loss: {EVAL_LOSS}", evaluation)]
     top1 = curve("train", "accuracy", training, ".2f")
     top1 += curve("eval", "top1", raw, ".2f") + curve("eval", "ema_top1", ema, ".2f")
-    found = [*losses, ("top-1 %", top1), ("learning rate", curve("train", "learning_rate", "learning rate", ".3g"))]
+    found = [*losses, ("top-1 %", top1)]
+    rate = curve("train", "learning_rate", "learning rate", ".3g")
+    if rate and len(rate[0].steps) > 1:  # a single value says nothing of a schedule
+        found.append(("learning rate", rate))
     return [Panel(title, tuple(curves)) for title, curves in found if curves]
 
 
 def plot_curves(
     records: Sequence[dict[str, Any]], path: Path, title: str, *, train_loss: str, train_images: str
 ) -> None:
-    """Draws the ``panels``, two in a row, to a PNG, which is written atomically.
+    """Draws the ``panels`` to a PNG, which is written atomically; nothing where there is nothing to draw."""
+    figure = curves_figure(panels(records, train_loss=train_loss, train_images=train_images), title)
+    if figure is not None:
+        replace_file(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
 
-    Nothing is written where there is nothing to draw.
-    """
+
+def curves_figure(shown: Sequence[Panel], title: str) -> Any:
+    """The picture of the panels, up to three in a row and four in two; None where there are none."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = panels(records, train_loss=train_loss, train_images=train_images)
     if not shown:
-        return
-    rows, columns = -(-len(shown) // 2), min(2, len(shown))
+        return None
+    rows, columns = (1, len(shown)) if len(shown) < 4 else (2, 2)
+    width = 5 if columns == 3 else 6
+    height = 3.6 if any(map(_has_line, shown)) else 2.2
     last = max(curve.steps[-1] for panel in shown for curve in panel.curves)
     # Objects instead of pyplot: no global state, no display.
-    figure = Figure(figsize=(6 * columns, 3.6 * rows), layout="constrained")
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
     for i, panel in enumerate(shown):
         axis = figure.add_subplot(rows, columns, i + 1)
-        for curve in panel.curves:
-            # One color for each of train, raw and EMA in every panel, whichever of them it has.
-            color = next((c for word, c in COLORS.items() if word in curve.label), "tab:gray")
-            style = "o-" if curve.sparse else "-"
-            axis.plot(curve.steps, curve.values, style, color=color, markersize=4, label=curve.label)
-        axis.set(title=panel.title, xlabel="step", xlim=(0, 1.03 * last))
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_title("\n".join(textwrap.wrap(panel.title, 11 * width)), fontsize=11)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+        if _has_line(panel):
+            _draw_lines(axis, panel.curves, last)
+            if [curve.label for curve in panel.curves] != [panel.title]:
+                axis.legend(fontsize=_LABEL_SIZE)
+        else:
+            _draw_bars(axis, panel.curves)
     figure.suptitle(title)
-    replace_file(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
+    return figure
+
+
+def _has_line(panel: Panel) -> bool:
+    return any(len(curve.steps) > 1 for curve in panel.curves)
+
+
+def _draw_lines(axis: Any, curves: Sequence[Curve], last: int) -> None:
+    """Curves over the steps, the final value of each at its end."""
+    for curve in curves:
+        style = "o-" if len(curve.steps) <= _FEW else "-"
+        axis.plot(curve.steps, curve.values, style, color=curve.color, markersize=4, label=curve.label)
+    axis.set(xlabel="step", xlim=(0, 1.14 * last))  # the final values stand in the last eighth
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.ticklabel_format(useOffset=False)
+    low, high = axis.get_ylim()
+    least = 0.01 * max(abs(low), abs(high))  # a range of less would magnify what is no difference
+    if high - low < least:
+        low, high = (low + high - least) / 2, (low + high + least) / 2
+    axis.set_ylim(low, high)
+    ordered = sorted(curves, key=lambda curve: curve.values[-1])
+    heights = _spread([(curve.values[-1] - low) / (high - low) for curve in ordered], gap=0.06)
+    for curve, height in zip(ordered, heights, strict=True):
+        place = (curve.steps[-1] + 0.012 * last, low + height * (high - low))
+        axis.text(*place, curve.final, color=curve.color, fontsize=_LABEL_SIZE, va="center")
+
+
+def _draw_bars(axis: Any, curves: Sequence[Curve]) -> None:
+    """Single values, as of a run of a few steps: a bar each with its name and value."""
+    for i, curve in enumerate(curves):
+        axis.barh(i, curve.values[0], 0.7, color=curve.color, alpha=0.35)
+        text = f"{curve.label}, step {curve.steps[0]}: {curve.final}"
+        axis.annotate(text, (0, i), (6, 0), textcoords="offset points", fontsize=_LABEL_SIZE, va="center")
+    middle, half = (len(curves) - 1) / 2, max(len(curves), 3) / 2  # one bar is no thicker than one of three
+    axis.set(yticks=[], ylim=(middle + half, middle - half))  # the first on top
+
+
+def _spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Ascending heights in [0, 1], moved as little as it takes to be ``gap`` apart and within."""
+    moved = list(heights)
+    for i in range(len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + gap if i else gap / 2)
+    for i in reversed(range(len(moved))):
+        moved[i] = min(moved[i], moved[i + 1] - gap if i + 1 < len(moved) else 1 - gap / 2)
+    return moved
 
 
 def summary(

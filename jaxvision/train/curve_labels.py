@@ -12,7 +12,7 @@ def curve_labels(config: Config) -> dict[str, str]:
       ``train_loss``: "cross-entropy" only where it is the evaluation's loss; ``train_images``: what was done to them.
     """
     augment, loss = config.augment, config.loss
-    mixed = augment.mixup > 0 or augment.cutmix > 0 or any(config.progressive.mix)
+    mixed = config.mixes()
     augmented = config.data.crop != "none" or any(
         (augment.flip, augment.randaugment_layers, augment.policy, augment.color_jitter, augment.lighting,
          augment.erase_prob)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import sys
@@ -72,7 +73,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     first = jax.process_index() == 0
     if first:
         _prepare_workdir(workdir, config, train_source.class_names)
-    console = Console(enabled=first, total=length.total, per_epoch=length.per_epoch)
+    console = Console(enabled=first, total=length.total, per_epoch=length.per_epoch, mixed=config.mixes())
     preemption.say = console.notice
     checkpoints = Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep, warn=console.warn)
     start, evaluated = 0, True
@@ -144,8 +145,11 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
                 train_step = None  # compiled with the first batch
                 if len(parts) > 1:
                     console.line(f"steps {part.start} to {part.stop} at {part.config.model.image_size} px")
-            batch = next(batches)
-            images = augment(batch["image"], np.int32(step))
+            # The first batch waits for the workers to fill the queue and for the compilation of the augmentation.
+            waits = console.working("preparing the first batch") if train_step is None else contextlib.nullcontext()
+            with waits:
+                batch = next(batches)
+                images = augment(batch["image"], np.int32(step))
             if train_step is None:
                 with console.working("compiling the train step"):
                     train_step = compilation.compile_program(

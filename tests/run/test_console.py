@@ -12,12 +12,13 @@ from jaxvision.run.console import Console, notes, parameter_table
 
 TRAIN = {"loss": 6.90871, "accuracy": 0.125, "learning_rate": 0.123456, "images_per_second": 1234.5}
 EVAL = {"top1": 88.056, "ema_top1": 10.0, "top5": 99.17, "ema_top5": 50.0, "examples": 360.0}
+HEADER = "resnetrs101, 1000 classes, 160 px; 1281167 training and 50000 evaluation images; batch 4096 on 1 cpu"
 
 
 def small_run():
     """Everything a run shows, each for longer than the display's refresh: the machine may be busy."""
     console = Console(enabled=True, total=109475, per_epoch=312.8)
-    console.line("resnetrs50, 1000 classes, 160 px; 1281167 training and 50000 evaluation images; batch 4096 on 1 cpu")
+    console.line(HEADER)
     with console.working("compiling the train step"):
         time.sleep(1.6)
     console.stepped(20001)
@@ -28,7 +29,7 @@ def small_run():
     console.evaluating(2, 4)
     time.sleep(0.6)
     console.evaluating(4, 4)
-    console.evaluated(20002, EVAL)
+    console.evaluated(109475, EVAL | {"examples": 50000.0})
     console.warn("replaced a/folder/with/a/long/name/and/n01440764_10026.JPEG: not a complete image, 10 bytes of 20")
     console.notice("SIGTERM received: finishing the step, then saving")
     time.sleep(0.6)
@@ -64,7 +65,7 @@ def test_a_pipe_gets_one_line_a_record_without_control_codes(capsys):
         r"step 5/1000  epoch 0\.1/10  loss 6\.9087  acc 0\.1 %  lr 0\.1235  1234 img/s  ETA \d+:\d\d:\d\d", lines[2]
     )
     assert lines[3:] == [
-        "eval at step 5: top-1 88.06 % raw, 10.00 % EMA; top-5 99.17 % raw, 50.00 % EMA; 360 images",
+        "eval at step 5: top-1 88.06 % (EMA 10.00 %)  top-5 99.17 % (EMA 50.00 %)  360 images",
         "resumed from step 5",
         "  changed since the checkpoint: seed: 1 -> 2",
     ]
@@ -75,6 +76,11 @@ def test_a_pipe_gets_one_line_a_record_without_control_codes(capsys):
 def test_the_epoch_has_as_many_digits_as_a_run_needs(capsys, per_epoch, shown):
     out, _ = in_pipe(capsys, lambda console: console.logged(50, TRAIN), per_epoch=per_epoch)
     assert out.startswith(f"step 50/1000  {shown}loss")
+
+
+def test_the_accuracy_on_mixed_images_says_so(capsys):
+    out, _ = in_pipe(capsys, lambda console: console.logged(50, TRAIN), mixed=True)
+    assert "loss 6.9087  acc 0.1 % (mixed images)  lr" in out
 
 
 def test_the_time_left_follows_the_speed_after_the_first_step(capsys, monkeypatch):
@@ -129,9 +135,10 @@ def test_work_that_fails_is_not_called_done(capsys):
 
 
 @pytest.mark.parametrize(
-    ("columns", "bar", "speed"), [(50, False, False), (60, True, False), (80, True, True), (120, True, True)]
+    ("columns", "bar", "speed", "result"),
+    [(50, False, False, 1), (60, True, False, 1), (80, True, True, 2), (120, True, True, 3)],
 )
-def test_a_terminal_shows_whole_words_the_epoch_and_running_timers(monkeypatch, columns, bar, speed):
+def test_a_terminal_shows_whole_words_the_epoch_and_running_timers(monkeypatch, columns, bar, speed, result):
     with terminal.attached(monkeypatch, columns) as shots:
         small_run()
     for shot in shots:
@@ -145,11 +152,14 @@ def test_a_terminal_shows_whole_words_the_epoch_and_running_timers(monkeypatch, 
     assert re.fullmatch(re.escape(metrics) + r" +elapsed 0:00:\d\d", training[1])
     evaluating = next(shot for shot in shots if "evaluating 2/4" in shot).splitlines()[-1]
     assert re.fullmatch(r"evaluating 2/4  .*  0:00:\d\d", evaluating) and "━" in evaluating
+    evaluated = ["eval at step 109475: top-1 88.06 % (EMA 10.00 %)", "top-5 99.17 % (EMA 50.00 %)", "50000 images"]
+    assert "  ".join(evaluated[:result]) in shots[-1].splitlines()
     assert any(shot.endswith("SIGTERM received: finishing the step, then saving") for shot in shots)
 
-    # What stays: every line once, in order, and the display's last state.
+    # What stays: every line once and in whole words, in order, and the display's last state.
+    assert set(HEADER.split()) <= set(shots[-1].split())
     text = " ".join(shots[-1].split())
-    parts = ["resnetrs50, 1000", "compiling the train step: done", "eval at step 20002:", "warning: replaced",
+    parts = ["resnetrs101, 1000", "compiling the train step: done", "eval at step 109475:", "warning: replaced",
              "step 20003/", "elapsed", "SIGTERM", "the end"]  # fmt: skip
     assert [text.count(part) for part in parts] == [1] * len(parts), shots[-1]
     places = [text.index(part) for part in parts]

@@ -1,6 +1,8 @@
 """The pictures of a benchmark's result: names that can be read, points that are joined, ticks in plain numbers."""
 
+import collections
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,30 @@ def test_names_neither_overlap_nor_leave_the_axes(document):
             assert not any(box.contains(*center) for center in centers), f"{name} covers a point"
 
 
+@pytest.mark.parametrize("document", [CROWDED, newest()], ids=["crowded", "newest"])
+def test_a_name_is_nearest_to_its_own_points_or_led_to_them(document):
+    figure = plot.tradeoff_figure(document)
+    renderer = figure.canvas.get_renderer()
+    figure.draw(renderer)
+    for panel in figure.axes:
+        mode = {v: k for k, v in plot.MODES.items()}[panel.get_title()]
+        points = collections.defaultdict(list)  # of each model: centers and radii in pixels
+        for shown in (shown for shown in panel.collections if len(shown.get_offsets())):
+            rows = [s for s in document["summary"] if s["mode"] == mode and shown.get_label() in s]
+            centers = panel.transData.transform(shown.get_offsets())
+            for s, center, area in zip(rows, centers, shown.get_sizes(), strict=True):
+                points[s["model"]].append((center, math.sqrt(area) / 2 * plot.DPI / 72))
+        led = {text.get_text() for text in panel.texts if getattr(text, "arrow_patch", None)}
+        assert len(led) < len(points) / 2
+        for name, box in names(panel, renderer).items():
+            gap = {
+                model: min(math.hypot(*(center - np.clip(center, box.min, box.max))) - radius for center, radius in own)
+                for model, own in points.items()
+            }
+            nearest = min(gap, key=gap.get)
+            assert nearest.split("_patch")[0] == name or name in led, f"{name} looks like the name of {nearest}"
+
+
 def test_the_two_points_of_a_model_are_joined():
     rows = [
         summary("resnet50", "infer", 80.4, {"jaxvision": 30.0, "timm": 20.0}),
@@ -104,6 +130,9 @@ def test_a_side_that_failed_is_left_out_of_the_ratios():
     assert [t.get_text() for t in left.get_yticklabels()] == ["resnet50"]
     assert left.patches[0].get_width() == 1.5 and right.patches[0].get_width() == 0.5
     assert left.get_xlim() == right.get_xlim()  # the panels can be compared
+    (legend,) = figure.legends
+    legend = [text.get_text() for text in legend.get_texts()]
+    assert legend == ["best / best: the fastest variant of each", "default / default: jax.jit and timm eager"]
 
 
 def test_only_the_trade_off_where_asked(tmp_path, capsys):

@@ -47,3 +47,17 @@ def test_the_sheet_shows_what_the_network_gets(tmp_path, digits_dir, monkeypatch
     )
     assert np.asarray(Image.open(out)).std() > 20
     assert show_augment.main(["--config", "configs/convnext_t.py:digits", "--step", "9999", *flags]) == 2
+
+
+def test_rows_are_labelled_and_targets_name_their_classes():
+    image = np.zeros((4, 4, 3))
+    figure = show_augment.draw([(image, image, f"label {i}") for i in range(11)], "a recipe")
+    rows = np.array(figure.axes).reshape(4, 8)
+    assert [row[0].get_ylabel().split("\n")[0] for row in rows] == ["original", "network's input"] * 2
+    assert [panel.get_title() for panel in rows[1]] == [f"label {i}" for i in range(8)]
+    assert all(panel.yaxis.label.get_visible() and panel.axison for panel in rows[:, 0])
+
+    target = np.full(10, 0.01)
+    target[[3, 8]] = 0.66, 0.26
+    assert show_augment.label_text(target, "0123456789", 0.1) == "3: 0.66, 8: 0.26"
+    assert show_augment.label_text(np.eye(10)[4], "0123456789", 0.0) == "4: 1.00"

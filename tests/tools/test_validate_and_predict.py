@@ -125,6 +125,23 @@ def test_predict_names_the_classes_and_draws_a_sheet(photos, tmp_path, capsys):
     assert image.shape[2] == 3 and image.std() > 20
 
 
+def test_files_of_one_name_are_told_apart_on_the_sheet():
+    files = ["/d/train/cat/1.jpg", "/d/train/dog/1.jpg", "/d/val/dog/1.jpg", "/d/2.jpg", "2.jpg", "3.jpg", "3.jpg"]
+    short = ["cat/1.jpg", "train/dog/1.jpg", "val/dog/1.jpg", "d/2.jpg", "2.jpg", "3.jpg", "3.jpg"]
+    assert predict.short_names(files) == short
+    assert predict.short_names(["https://a.org/1.jpg", "https://b.org/1.jpg"]) == ["a.org/1.jpg", "b.org/1.jpg"]
+
+
+def test_a_long_heading_of_the_sheet_is_broken_and_not_cut():
+    lines = predict.broken("train/n01440764/n01440764_10026_long.JPEG", lambda text: len(text) <= 20)
+    assert lines == ["train/n01440764/", "n01440764_10026_long", ".JPEG"]
+    assert predict.broken("a.jpg", lambda text: False) == list("a.jpg")  # ends, whatever the width
+    black = np.zeros((8, 8, 3), np.uint8)
+    one = predict.contact_sheet([black, black], [["1.jpg", "9 %"], ["2.jpg", "9 %"]])
+    two = predict.contact_sheet([black, black], [["1.jpg", "9 %"], ["a/long/name" * 4 + "/2.jpg", "9 %"]])
+    assert two.height > one.height and two.width == one.width
+
+
 @pytest.mark.parametrize(
     ("tool", "args", "message"),
     [

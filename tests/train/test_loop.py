@@ -38,6 +38,7 @@ def assert_equals_reference(workdir, reference):
 def test_what_a_run_shows_and_leaves_behind(reference):
     workdir, output = reference
     assert re.search(r"resnet10t, 10 classes, 32 px, float32; 360 training and 90 evaluation images", output)
+    assert re.search(r"preparing the first batch: done in .* s\ncompiling the train step ...\n", output)
     assert re.search(r"layer4 +\d+ +[\d,]+\n(.*\n)*total +\d+ +4,9", output)
     assert re.search(r"step 24/24  epoch 1\.07/1\.07  loss [\d.]+  acc [\d.]+ %  lr [\d.e-]+ .* ETA 0:00:00", output)
     assert "finished at step 24" in output and "eval at step 24: top-1" in output and "90 images" in output

@@ -22,6 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.bench.table import MODES, bench_table
 
+# The compared variants of a side, as the table calls them.
+PAIRS = {
+    "best": ("best / best: the fastest variant of each", "tab:blue"),
+    "default": ("default / default: jax.jit and timm eager", "tab:gray"),
+}
 COLORS = {"jaxvision": "tab:blue", "timm": "tab:orange"}
 # The area of a bubble in square points: of no memory, and per GB.
 AREA, AREA_PER_GB = 15.0, 80.0
@@ -93,7 +98,7 @@ def ratio_figure(document: dict[str, Any]) -> Any:
     for mode, panel in zip(modes, panels, strict=True):
         rows = [s for s in document["summary"] if s["mode"] == mode and "best" in s]
         places = range(len(rows))
-        for offset, (kind, color) in enumerate((("best", "tab:blue"), ("default", "tab:gray"))):
+        for offset, (kind, (label, color)) in enumerate(PAIRS.items()):
             shown = [(i, s[kind]) for i, s in zip(places, rows, strict=True) if kind in s]
             values = [v["ratio"] for _, v in shown]
             errors = [
@@ -101,14 +106,16 @@ def ratio_figure(document: dict[str, Any]) -> Any:
                 [v["interval"][1] - v["ratio"] for _, v in shown],
             ]
             panel.barh(
-                [i + 0.4 * offset for i, _ in shown], values, 0.38, xerr=errors, color=color, label=f"{kind} / {kind}"
-            )
+                [i + 0.4 * offset for i, _ in shown], values, 0.38, xerr=errors, color=color, label=label,
+                error_kw={"elinewidth": 1, "capsize": 2},
+            )  # fmt: skip
         panel.axvline(1.0, color="black", linewidth=1)
         panel.set_yticks([i + 0.2 for i in places], [_short(s["model"]) for s in rows], fontsize=LABEL_SIZE)
         panel.invert_yaxis()
-        panel.set(xlabel="images per second, jaxvision / timm", title=MODES[mode])
-        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)  # below: bars reach everywhere
+        panel.set(xlabel="images per second, jaxvision / timm (above 1: jaxvision is faster)", title=MODES[mode])
         panel.grid(alpha=0.3, axis="x")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)  # below: bars reach everywhere
     figure.suptitle(f"{_machine(document)}, {document['dtype']}, {document['date']}")
     return figure
 
@@ -133,43 +140,67 @@ def _speed_axis(panel: Any) -> None:
 
 
 def _label(panel: Any, rows: list[dict[str, Any]]) -> None:
-    """Writes each model's name next to its points, where it covers nothing, stays inside and is nearest to its own."""
+    """Writes each model's name next to its points, where it covers nothing, stays inside and is nearest to its own.
+
+    Where it is not next to its points, or as near to another model's, a line leads to them.
+    """
     renderer, scale = panel.figure.canvas.get_renderer(), DPI / 72
     window = panel.get_window_extent(renderer)
     inside = (window.x0 + 2, window.y0 + 2, window.x1 - 2, window.y1 - 2)
-    own: dict[str, Box] = {}  # of each model: the box around its points
-    taken: list[Box] = []  # what no name may cover: points, the lines between them, names
+    own: dict[
+        str, list[tuple[Box, float]]
+    ] = {}  # of each model: its points and the line between them, with their radii
     for s in rows:
         sides = [side for side in COLORS if side in s]
         if not sides:
             continue
         spots = panel.transData.transform([(_speed(s, side), s["top1"]) for side in sides])
         radii = [math.sqrt(_area(s[side]["memory"])) / 2 * scale for side in sides]
-        points = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(spots, radii, strict=True)]
-        taken += [*points, (min(spots[:, 0]), spots[0, 1] - 1, max(spots[:, 0]), spots[0, 1] + 1)]
-        left, bottom, right, top = zip(*points, strict=True)
-        own[_short(s["model"])] = (min(left), min(bottom), max(right), max(top))
-    for name, around in sorted(own.items(), key=lambda item: -item[1][1]):
-        size = _size(panel, name, renderer)
+        points = [((x, y, x, y), r) for (x, y), r in zip(spots, radii, strict=True)]
+        own[_short(s["model"])] = [*points, ((min(spots[:, 0]), spots[0, 1], max(spots[:, 0]), spots[0, 1]), 1.0)]
+    taken = [_grown(*shape) for shapes in own.values() for shape in shapes]  # what no name may cover: these, and names
+    around = {name: _union([_grown(*shape) for shape in shapes]) for name, shapes in own.items()}
 
-        def cost(box: Box, name: str = name, around: Box = around) -> float:
+    def distance(box: Box, model: str) -> float:
+        return min(_distance(box, core) - radius for core, radius in own[model])
+
+    for name in sorted(own, key=lambda name: -around[name][1]):
+
+        def nearer(box: Box, name: str = name) -> int:
+            """How many other models are nearer than the own one, or hardly farther away."""
+            return sum(distance(box, other) <= distance(box, name) + 3 for other in own if other != name)
+
+        def cost(box: Box, name: str = name) -> float:
             """Overlaps weigh most, then other models that are nearer than the own one, then the distance."""
             outside = (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, inside)
-            distance = _distance(box, around)
-            nearer = sum(_distance(box, other) <= distance + 3 for model, other in own.items() if model != name)
-            return 1e4 * outside + 1e2 * sum(_overlap(box, other) for other in taken) + 30 * nearer + distance
+            covered = sum(_overlap(box, other) for other in taken)
+            return 1e4 * outside + 1e2 * covered + 30 * nearer(box) + distance(box, name)
 
-        box = min(_places(around, *size), key=cost)
+        size = _size(panel, name, renderer)
+        box = min(_places(around[name], *size), key=cost)
         taken.append(box)
-        middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-        anchor = ((around[0] + around[2]) / 2, (around[1] + around[3]) / 2)
+        middle, anchor = _center(box), _center(around[name])
         shift = [(m - a) / scale for m, a in zip(middle, anchor, strict=True)]
-        far = _distance(box, around) > size[1]
+        leads = distance(box, name) > size[1] or nearer(box)
         panel.annotate(
             name, panel.transData.inverted().transform(anchor), shift,
             textcoords="offset points", fontsize=LABEL_SIZE, ha="center", va="center", zorder=3,
-            arrowprops={"arrowstyle": "-", "color": "gray", "linewidth": 0.6} if far else None,
+            arrowprops={"arrowstyle": "-", "color": "gray", "linewidth": 0.6} if leads else None,
         )  # fmt: skip
+
+
+def _grown(box: Box, by: float) -> Box:
+    return box[0] - by, box[1] - by, box[2] + by, box[3] + by
+
+
+def _union(boxes: Sequence[Box]) -> Box:
+    """The box around boxes."""
+    left, bottom, right, top = zip(*boxes, strict=True)
+    return min(left), min(bottom), max(right), max(top)
+
+
+def _center(box: Box) -> tuple[float, float]:
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
 def _places(around: Box, width: float, height: float) -> Iterator[Box]:
