@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,35 @@ Weights = str | Path | Mapping[str, Any]
 """A file, a name as in :mod:`jaxvision.weights.published`, or a state dict."""
 
 
+P = ParamSpec("P")
+# Arguments of timm's create_model that are written in another way here.
+TIMM_ARGUMENTS = {
+    "img_size": "image_size=...",
+    "checkpoint_path": "weights=FILE",
+    "features_only": "model.features(images), with indices=... for timm's out_indices",
+    "out_indices": "model.features(images, indices=...)",
+    "global_pool": "model.forward_features(images), and pool what it returns",
+    "pretrained_cfg": 'the tag in the name, "resnet50.a1_in1k"',
+    "pretrained_cfg_overlay": "dataclasses.replace(model.spec, ...)",
+    "drop": "drop_rate=...",
+    "drop_path": "drop_path_rate=...",
+    "device": "jax.device_put(model, device)",
+}
+
+
+def _hint_at_timms_arguments(function: Callable[P, Model]) -> Callable[P, Model]:
+    """Says what to write instead of an argument that only timm has."""
+
+    @functools.wraps(function)
+    def hinting(*args: P.args, **kwargs: P.kwargs) -> Model:
+        if problems := [f"{name}: write {TIMM_ARGUMENTS[name]}" for name in kwargs if name in TIMM_ARGUMENTS]:
+            raise UserError("arguments of timm that create_model does not have: " + "; ".join(problems))
+        return function(*args, **kwargs)
+
+    return hinting
+
+
+@_hint_at_timms_arguments
 def create_model(
     name: str,
     *,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 from jaxvision.errors import UserError
 from jaxvision.inference import fuse as folding
@@ -16,6 +17,7 @@ from jaxvision.inference.compile import Compiled
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.images import check_images
 from jaxvision.models.registry import ModelSpec, size_pair
+from jaxvision.models.summary import summarise
 from jaxvision.models.variables import Variables, classifier_names, init_variables
 from jaxvision.weights import state_dict as _weights
 
@@ -53,9 +55,36 @@ class Model(flax.struct.PyTreeNode):
         """Logits (N, num_classes), float32, of normalised float images (N, H, W, C)."""
         return self._apply("logits", images)
 
-    def features(self, images: jax.Array) -> list[jax.Array]:
-        """The outputs of the stages, or of a ViT's blocks: a list of maps, each (N, H', W', C')."""
-        return self._apply("features", images)
+    def features(self, images: jax.Array, *, indices: Sequence[int] | None = None) -> list[jax.Array]:
+        """The outputs of the stages, or of a ViT's blocks: a list of maps, each (N, H', W', C').
+
+        Args:
+          images: normalised float images (N, H, W, C).
+          indices: which maps of :attr:`feature_info`; by default all. The network is computed as far as these need.
+        """
+        count = len(self.module.map_names)
+        if wrong := [i for i in indices or () if not -count <= i < count]:
+            raise UserError(f"indices {wrong}: {self.spec.name} has the maps 0 to {count - 1}, see model.feature_info")
+        return self._apply("features", images, None if indices is None else tuple(indices))
+
+    @property
+    def feature_info(self) -> list[FeatureInfo]:
+        """What :meth:`features` returns, one entry for each map."""
+        height, width = self.image_size or (224, 224)
+        images = jax.ShapeDtypeStruct((1, height, width, self.in_chans), jnp.float32)
+        maps = jax.eval_shape(lambda model, images: model.features(images), self, images)
+        return [
+            FeatureInfo(n, m.shape[-1], height // m.shape[1]) for n, m in zip(self.module.map_names, maps, strict=True)
+        ]
+
+    def forward_features(self, images: jax.Array) -> jax.Array:
+        """What the network pools: the last map (N, H', W', C') or, of a ViT, all tokens (N, T, C')."""
+        return self._apply("unpooled", images)
+
+    def forward_head(self, features: jax.Array, *, pre_logits: bool = False) -> jax.Array:
+        """Logits (N, num_classes) of what :meth:`forward_features` returned; the classifier's input with pre_logits."""
+        output = "unpooled_to_embed" if pre_logits else "unpooled_to_logits"
+        return _evaluate(self.module, output, None, self.params, self.batch_stats, features)
 
     def embed(self, images: jax.Array) -> jax.Array:
         """The classifier's input, (N, num_features): pooled features."""
@@ -116,6 +145,24 @@ class Model(flax.struct.PyTreeNode):
         params = {name: new[name] if name in head else leaf for name, leaf in old.items()}
         return self.replace(module=module, params=params, spec=dataclasses.replace(self.spec, class_names=None))
 
+    def reset_classifier(self, num_classes: int, *, key: jax.Array) -> Model:
+        """:meth:`with_classifier`, under timm's name for it. The model itself does not change."""
+        return self.with_classifier(num_classes, key=key)
+
+    def summary(self, images: tuple[int, ...] | None = None) -> str:
+        """A table of the stages: outputs, parameters, and multiply-adds where XLA counts them.
+
+        Args:
+          images: shape (N, H, W, C); by default one image of the model's size.
+        """
+        size = self.image_size or (self.spec.input_size,) * 2
+        return summarise(self.module, self.variables, images or (1, *size, self.in_chans), repr(self))
+
+    def __getattr__(self, name: str) -> Any:
+        # Called for names that are not there only.
+        hint = f": {TIMM_ATTRIBUTES[name]}" if name in TIMM_ATTRIBUTES else ""
+        raise AttributeError(f"a Model has no attribute {name!r}{hint}")
+
     def with_image_size(self, size: int | tuple[int, int]) -> Model:
         """The model for images of another size, in pixels of a side or (height, width), as timm's ``set_input_size``.
 
@@ -128,15 +175,58 @@ class Model(flax.struct.PyTreeNode):
         module, params = self.module.with_image_size(self.params, size_pair(size))
         return self.replace(module=module, params=params)
 
-    def _apply(self, output: str, images: jax.Array) -> Any:
+    def _apply(self, output: str, images: jax.Array, indices: tuple[int, ...] | None = None) -> Any:
         check_images(images, self.in_chans)
-        return _evaluate(self.module, output, self.params, self.batch_stats, images)
+        return _evaluate(self.module, output, indices, self.params, self.batch_stats, images)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _evaluate(module: Classifier, output: str, params: Variables, batch_stats: Variables, images: jax.Array) -> Any:
+class FeatureInfo(NamedTuple):
+    """A map of :meth:`Model.features`, described in timm's words.
+
+    Attributes:
+      module: the layer whose output it is.
+      num_chs: channels.
+      reduction: stride: pixels of the image for one of the map.
+    """
+
+    module: str
+    num_chs: int
+    reduction: int
+
+
+# What to write here for what timm's models have.
+TIMM_ATTRIBUTES = {
+    "default_cfg": "model.spec has the published settings",
+    "pretrained_cfg": "model.spec has the published settings",
+    "state_dict": "write jaxvision.to_torch(model), or model.params and model.batch_stats",
+    "load_state_dict": "write model = jaxvision.load_weights(model, state_dict)",
+    "parameters": "write model.params, nested dicts of arrays",
+    "named_parameters": "write model.params, nested dicts of arrays",
+    "eval": "calls compute in evaluation mode; model.train(images, key=key) in training mode",
+    "forward": "write model(images)",
+    "forward_intermediates": "write model.features(images, indices=...)",
+    "get_classifier": "write model.params; model.with_classifier(num_classes, key=key) replaces it",
+    "set_input_size": "write model = model.with_image_size(size)",
+    "to": "write jax.device_put(model, device)",
+    "cuda": "write jax.device_put(model, device)",
+    "half": "write create_model(..., dtype=jnp.float16)",
+    "bfloat16": "write create_model(..., dtype=jnp.bfloat16)",
+    "set_grad_checkpointing": "write create_model(..., remat=True)",
+}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _evaluate(
+    module: Classifier,
+    output: str,
+    indices: tuple[int, ...] | None,
+    params: Variables,
+    batch_stats: Variables,
+    images: jax.Array,
+) -> Any:
     variables = {"params": params, "batch_stats": _constant(batch_stats)}
-    return module.apply(variables, images, train=False, output=output)
+    result = module.apply(variables, images, train=False, output=output)
+    return result if indices is None else [result[i] for i in indices]
 
 
 @jax.jit

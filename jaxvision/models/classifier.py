@@ -39,8 +39,9 @@ class LayerGroups(NamedTuple):
 class Classifier(nn.Module, kw_only=True):
     """A network that classifies NHWC images.
 
-    A family extends it with fields for its variants, ``num_features``, ``layer_groups`` and ``__call__``, and overrides
-    whatever else differs from the defaults here. Families accept all fields, also those without effect on them.
+    A family extends it with fields for its variants, ``num_features``, ``layer_groups``, ``map_names``, ``body`` and
+    ``head``, and overrides whatever else differs from the defaults here. Families accept all fields, also those without
+    effect on them.
 
     Attributes:
       num_classes: number of classes.
@@ -55,7 +56,7 @@ class Classifier(nn.Module, kw_only=True):
       layer_groups: see :class:`LayerGroups`; as timm groups them.
       paper_layer_groups: as the paper's code groups them, where that differs from timm's.
       attends: whether attention is most of the work; the options of XLA's CPU compiler depend on it.
-      takes_drop_block: whether ``__call__`` takes ``drop_block``, the rate of DropBlock in training.
+      takes_drop_block: whether ``body`` takes ``drop_block``, the rate of DropBlock in training.
     """
 
     layer_groups: ClassVar[LayerGroups]
@@ -72,21 +73,52 @@ class Classifier(nn.Module, kw_only=True):
     remat: bool = False
     dtype: DType = jnp.float32
 
-    def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        train: bool = False,
+        output: str = "logits",
+        drop_block: jax.Array | float | None = None,
+    ) -> Any:
         """Runs the network.
 
         Args:
-          x: (N, H, W, C) normalised float images.
+          x: (N, H, W, C) normalised float images; for the outputs ``unpooled_to_...`` what "unpooled" returned.
           train: whether to use batch statistics, dropout and stochastic depth. Needs the rngs "dropout" and
             "drop_path" where their rates are not zero, and "batch_stats" mutable where there is batch normalisation.
-          output: "logits", "embed" or "features"; "heads" of a ``distilled`` network.
+          output: what to return.
+          drop_block: share of the maps of the last two stages that DropBlock drops in training, where the network
+            ``takes_drop_block``.
 
         Returns:
-          logits: float32 (N, num_classes).
-          embed: the classifier's input, (N, num_features).
-          features: a list of maps, each (N, H', W', C'): see the family.
-          heads: the logits for the labels and those for the teacher, a pair.
+          logits, unpooled_to_logits: float32 (N, num_classes).
+          embed, unpooled_to_embed: the classifier's input, (N, num_features).
+          unpooled: the last map (N, H', W', C') or, of a ViT, all tokens (N, T, C'), normalised where the network
+            does that before it pools: timm's ``forward_features``.
+          features: a list of maps, each (N, H', W', C'), as ``map_names`` says.
+          heads: of a ``distilled`` network, the logits for the labels and those for the teacher, a pair.
         """
+        if not output.startswith("unpooled_to_"):
+            maps, x = self.body(x, train) if drop_block is None else self.body(x, train, drop_block)  # type: ignore
+            if output == "features":
+                return maps
+            if output == "unpooled":
+                return x
+        return self.head(x.astype(self.dtype), train, output.removeprefix("unpooled_to_"))
+
+    def body(self, x: jax.Array, train: bool) -> tuple[list[jax.Array], jax.Array]:
+        """The outputs "features" and "unpooled" of images; called by ``__call__``, in its scope."""
+        raise NotImplementedError
+
+    def head(self, x: jax.Array, train: bool, output: str) -> Any:
+        """The output "logits", "embed" or "heads" of the output "unpooled"; called by ``__call__``, in its scope."""
+        raise NotImplementedError
+
+    @property
+    def map_names(self) -> list[str]:
+        """The layers whose outputs are the maps, by timm's names."""
         raise NotImplementedError
 
     @property

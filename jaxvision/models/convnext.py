@@ -119,8 +119,11 @@ class ConvNeXt(Classifier):
     def num_features(self) -> int:
         return self.head_width or self.widths[-1]
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
+    @property
+    def map_names(self) -> list[str]:
+        return [f"stages.{s}" for s in range(len(self.depths))]
+
+    def body(self, x: jax.Array, train: bool) -> tuple[list[jax.Array], jax.Array]:
         """See :class:`Classifier`."""
         require_size(x, at_least=32)
         norm = functools.partial(LayerNorm, 1e-6, self.dtype, self.norm)
@@ -143,10 +146,13 @@ class ConvNeXt(Classifier):
             for b in range(depth):
                 x = make_block(drop_path_rate=rates[s][b], name=f"stages.{s}.blocks.{b}")(x, train)
             maps.append(x)
-        if output == "features":
-            return maps
+        return maps, norm(name="norm_pre")(x) if self.norm_first else x
 
-        x = global_avg_pool(norm(name="norm_pre")(x)) if self.norm_first else norm(name="head.norm")(global_avg_pool(x))
+    def head(self, x: jax.Array, train: bool, output: str) -> jax.Array:
+        """See :class:`Classifier`."""
+        x = global_avg_pool(x)
+        if not self.norm_first:
+            x = LayerNorm(1e-6, self.dtype, self.norm, name="head.norm")(x)
         linear = functools.partial(Linear, dtype=self.dtype, weight_init=_NORMAL, bias_init=init.zeros)
         if self.head_width:
             x = gelu(linear(self.head_width, name="head.pre_logits.fc")(x))

@@ -219,8 +219,15 @@ class EfficientNet(Classifier):
     def _scaled(self, channels: int) -> int:
         return round_channels(channels * self.width, self.divisor, self.round_limit)
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
+    @property
+    def map_names(self) -> list[str]:
+        return [f"blocks.{s}" for s in range(len(self.stages)) if self._ends_map(s)]
+
+    def _ends_map(self, stage: int) -> bool:
+        """Whether a stage is the last one at its stride."""
+        return stage + 1 == len(self.stages) or self.stages[stage + 1].stride > 1
+
+    def body(self, x: jax.Array, train: bool) -> tuple[list[jax.Array], jax.Array]:
         """See :class:`Classifier`."""
 
         def conv(features: int, kernel: int, **arguments: Any) -> Conv:
@@ -262,12 +269,12 @@ class EfficientNet(Classifier):
                     drop_path_rate=rates[s][b],
                     name=f"blocks.{s}.{b}",
                 )(x, train)
-            if s + 1 == len(self.stages) or self.stages[s + 1].stride > 1:
+            if self._ends_map(s):
                 maps.append(x)
-        if output == "features":
-            return maps
+        return maps, unit(x, conv(self.num_features, 1, name="conv_head"), norm(name="bn2"))
 
-        x = unit(x, conv(self.num_features, 1, name="conv_head"), norm(name="bn2"))
+    def head(self, x: jax.Array, train: bool, output: str) -> jax.Array:
+        """See :class:`Classifier`."""
         x = global_avg_pool(x)
         if output == "embed":
             return x

@@ -141,23 +141,14 @@ class ResNet(Classifier):
     def num_features(self) -> int:
         return WIDTHS[-1] * (4 if self.bottleneck else 1)
 
-    @nn.compact
-    def __call__(
-        self,
-        x: jax.Array,
-        *,
-        train: bool = False,
-        output: str = "logits",
-        drop_block: jax.Array | float | None = None,
-    ) -> Any:
-        """See :class:`Classifier`.
+    @property
+    def map_names(self) -> list[str]:
+        return ["act1", *(f"layer{s + 1}" for s in range(len(self.depths)))]
 
-        Args:
-          x: (N, H, W, C) normalised images.
-          train: whether to use batch statistics, dropout and stochastic depth.
-          output: "logits", "embed" or "features".
-          drop_block: share of the maps of the last two stages that DropBlock drops in training; of ResNeSt alone.
-        """
+    def body(
+        self, x: jax.Array, train: bool, drop_block: jax.Array | float | None = None
+    ) -> tuple[list[jax.Array], jax.Array]:
+        """See :class:`Classifier`; ``drop_block`` is of ResNeSt alone."""
         tf = self.init_scheme == "tf"
         weight_init = init.truncated_fan_in if tf else init.kaiming_normal_fan_out
         bias_init = init.zeros if tf else None
@@ -168,10 +159,10 @@ class ResNet(Classifier):
         else:
             norm = functools.partial(BatchNorm, momentum=self.bn_momentum, groups=self.bn_groups, dtype=self.dtype)
 
-        x = self._stem(x.astype(self.dtype), conv, norm, train)
+        maps = [x := self._stem(x.astype(self.dtype), conv, norm, train)]
+        x = self._pooled_stem(x, conv, norm, train)
         block, arguments = self._block(conv, norm, weight_init, bias_init)
         make_block = functools.partial(self.block_class(block), **arguments)
-        maps = []
         rates = self.block_rates(self.depths)
         for s, (width, depth) in enumerate(zip(WIDTHS, self.depths, strict=True)):
             extra = () if drop_block is None or s < 2 else (drop_block,)
@@ -184,15 +175,16 @@ class ResNet(Classifier):
                     name=f"layer{s + 1}.{b}",
                 )(x, train, *extra)
             maps.append(x)
-        if output == "features":
-            return maps
+        return maps, x
 
+    def head(self, x: jax.Array, train: bool, output: str) -> jax.Array:
+        """See :class:`Classifier`."""
         x = global_avg_pool(x)
         if output == "embed":
             return x
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-        fc_weight = init.normal(0.01) if tf else None
-        return Linear(self.num_classes, self.dtype, weight_init=fc_weight, bias_init=bias_init, wide=True, name="fc")(x)
+        weight, bias = (init.normal(0.01), init.zeros) if self.init_scheme == "tf" else (None, None)
+        return Linear(self.num_classes, self.dtype, weight_init=weight, bias_init=bias, wide=True, name="fc")(x)
 
     def _block(
         self, conv: Callable[..., Conv], norm: Norm, weight_init: init.Initializer, bias_init: init.Initializer | None
@@ -219,17 +211,19 @@ class ResNet(Classifier):
     def _stem(self, x: jax.Array, conv: Callable[..., Conv], norm: Norm, train: bool) -> jax.Array:
         unit = functools.partial(conv_norm, train=train, activation=nn.relu)
         if self.stem == "7x7":
-            out, last = 64, conv(64, 7, stride=2, padding=3, name="conv1")
+            last = conv(64, 7, stride=2, padding=3, name="conv1")
         else:
             first = 3 * (self.stem_width // 4) if self.stem == "tiered" else self.stem_width
-            out = 2 * self.stem_width
             x = unit(x, conv(first, 3, stride=2, padding=1, name="conv1.0"), norm(name="conv1.1"))
             x = unit(x, conv(self.stem_width, 3, padding=1, name="conv1.3"), norm(name="conv1.4"))
-            last = conv(out, 3, padding=1, name="conv1.6")
-        x = unit(x, last, norm(name="bn1"))
+            last = conv(2 * self.stem_width, 3, padding=1, name="conv1.6")
+        return unit(x, last, norm(name="bn1"))
+
+    def _pooled_stem(self, x: jax.Array, conv: Callable[..., Conv], norm: Norm, train: bool) -> jax.Array:
         if self.stem_pool == "max":
             return max_pool_3x3(x)
-        return unit(x, conv(out, 3, stride=2, padding=1, name="maxpool.0"), norm(name="maxpool.1"))
+        layers = conv(x.shape[-1], 3, stride=2, padding=1, name="maxpool.0"), norm(name="maxpool.1")
+        return conv_norm(x, *layers, train=train, activation=nn.relu)
 
 
 _DEPTHS_BASIC = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}

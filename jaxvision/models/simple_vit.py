@@ -87,8 +87,11 @@ class SimpleViT(Classifier):
     def num_features(self) -> int:
         return self.width
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
+    @property
+    def map_names(self) -> list[str]:
+        return [f"blocks.{i}" for i in range(self.depth)]
+
+    def body(self, x: jax.Array, train: bool) -> tuple[list[jax.Array], jax.Array]:
         """See :class:`Classifier`."""
         require_size(x, at_least=self.patch_size, multiple=self.patch_size)
         x = Conv(
@@ -109,10 +112,11 @@ class SimpleViT(Classifier):
         for i, rate in enumerate(self.block_rates([self.depth])[0]):
             x = make_block(self.heads, rate, self.dtype, name=f"blocks.{i}")(x, train)
             maps.append(x.reshape(n, height, width, self.width))
-        if output == "features":
-            return maps
+        return maps, LayerNorm(1e-6, self.dtype, name="norm")(x)
 
-        x = jnp.mean(LayerNorm(1e-6, self.dtype, name="norm")(x), 1)
+    def head(self, x: jax.Array, train: bool, output: str) -> jax.Array:
+        """See :class:`Classifier`."""
+        x = jnp.mean(x, 1)
         linear = functools.partial(Linear, dtype=self.dtype, bias_init=init.zeros)
         x = nn.tanh(linear(self.width, weight_init=init.truncated_fan_in, name="pre_logits.fc")(x))
         if output == "embed":

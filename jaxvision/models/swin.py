@@ -253,8 +253,11 @@ class Swin(Classifier):
         shift = tuple(0 if side <= w else w // 2 for side, w in zip(size, wanted, strict=True))
         return window, shift  # type: ignore[return-value]
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
+    @property
+    def map_names(self) -> list[str]:
+        return [f"layers.{s}" for s in range(len(self.depths))]
+
+    def body(self, x: jax.Array, train: bool) -> tuple[list[jax.Array], jax.Array]:
         """See :class:`Classifier`."""
         require_size(x, at_least=32, exactly=self.image_size, multiple=PATCH)
         x = Conv(
@@ -285,10 +288,11 @@ class Swin(Classifier):
                     name=f"layers.{s}.blocks.{b}",
                 )(x, train)
             maps.append(x)
-        if output == "features":
-            return maps
+        return maps, LayerNorm(1e-5, self.dtype, name="norm")(x)
 
-        x = global_avg_pool(LayerNorm(1e-5, self.dtype, name="norm")(x))
+    def head(self, x: jax.Array, train: bool, output: str) -> jax.Array:
+        """See :class:`Classifier`."""
+        x = global_avg_pool(x)
         if output == "embed":
             return x
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)

@@ -119,8 +119,11 @@ class ViT(Classifier):
         """Number of class and distillation tokens, which are in front of the patches."""
         return self.class_token + self.distilled
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, output: str = "logits") -> Any:
+    @property
+    def map_names(self) -> list[str]:
+        return [f"blocks.{i}" for i in range(self.depth)]
+
+    def body(self, x: jax.Array, train: bool) -> tuple[list[jax.Array], jax.Array]:
         """See :class:`Classifier`."""
         require_size(x, at_least=self.patch_size, exactly=self.image_size, multiple=self.patch_size)
         x = self._tokens(x)
@@ -129,10 +132,10 @@ class ViT(Classifier):
         for i, rate in enumerate(self.block_rates([self.depth])[0]):
             x = make_block(self.heads, self.layer_scale, rate, self.dtype, name=f"blocks.{i}")(x, train)
             maps.append(x[:, self.prefix_tokens :].reshape(x.shape[0], *self.grid, self.width))
-        if output == "features":
-            return maps
+        return maps, LayerNorm(1e-6, self.dtype, name="norm")(x)
 
-        x = LayerNorm(1e-6, self.dtype, name="norm")(x)
+    def head(self, x: jax.Array, train: bool, output: str) -> jax.Array | tuple[jax.Array, ...]:
+        """See :class:`Classifier`."""
         pooled = [x[:, i] for i in range(self.prefix_tokens)] if self.class_token else [jnp.mean(x, 1)]
         if output == "embed":
             return sum(pooled) / len(pooled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,7 +90,15 @@ def _kept(params: Variables, name: str) -> np.ndarray:
 
 
 def _warn(notes: list[str]) -> None:
-    """One warning with the first notes, at the caller of the public function that reads weights."""
+    """One warning with the first notes, at the line outside this package that reads weights."""
     if notes:
         shown = notes[:6] + ([f"... and {len(notes) - 6} more of these"] if len(notes) > 6 else [])
-        warnings.warn("weights adapted: " + "; ".join(shown), UserWarning, stacklevel=4)
+        warnings.warn("weights adapted: " + "; ".join(shown), UserWarning, stacklevel=_frames_inside() + 1)
+
+
+def _frames_inside() -> int:
+    """How many frames, from the caller on, are in this package."""
+    package, frame, count = str(Path(__file__).resolve().parents[1]), sys._getframe(1), 0
+    while frame is not None and frame.f_code.co_filename.startswith(package):
+        frame, count = frame.f_back, count + 1
+    return count

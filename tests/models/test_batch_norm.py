@@ -138,7 +138,7 @@ def test_errors_say_what_to_do():
     key = jax.random.key(0)
     with pytest.raises(ValueError, match=r'unknown model .*Did you mean "resnetrs50"'):
         jaxvision.create_model("resnetrs5", key=key)
-    with pytest.raises(ValueError, match=r"pass weights=FILE .* or key="):
+    with pytest.raises(ValueError, match=r"pass pretrained=True .* weights=FILE .* or key="):
         jaxvision.create_model("resnet18")
     model = jaxvision.create_model("resnet18", key=key, num_classes=3)
     with pytest.raises(ValueError, match="transpose"):

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from jaxvision import config as config_lib
+from jaxvision.create import create_model
 from jaxvision.data import sources
 from jaxvision.errors import UserError
-from jaxvision.model import create_model
 from jaxvision.models.drop_block import drop_block
 from jaxvision.models.registry import build_module, model_spec
 from jaxvision.optim.losses import TeacherConfig, softmax_cross_entropy

@@ -1,0 +1,106 @@
+"""Calls of timm's: the same answers, or an error that says what to write here."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+from reference import nchw, random_images, relative_error, shallow, timm
+
+import jaxvision
+from jaxvision.errors import UserError
+
+NETWORKS = ["resnet10t", "vit_tiny_patch16_224", "convnext_atto", "efficientnet_b0", "swin_tiny_patch4_window7_224",
+            "convnext_tiny_hnf", "deit_tiny_distilled_patch16_224", "resnest14d"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_unpooled_features_and_the_head_are_timms(name):
+    size = 64 if name.startswith("swin") else 32
+    reference, model = shallow(name, num_classes=5, size=size)
+    reference.eval()
+    x = random_images((size, size), 0)
+    with torch.no_grad():
+        unpooled = reference.forward_features(nchw(x))
+        pooled = reference.forward_head(unpooled, pre_logits=True)
+        logits = reference.forward_head(unpooled)
+    ours = model.forward_features(x)
+    channels_first = unpooled.ndim == 4 and not name.startswith("swin")
+    assert relative_error(ours, (unpooled.permute(0, 2, 3, 1) if channels_first else unpooled).numpy()) < 1e-4
+    assert relative_error(model.forward_head(ours, pre_logits=True), pooled.numpy()) < 1e-4
+    assert relative_error(model.forward_head(ours), logits.numpy()) < 1e-4
+    assert relative_error(model.forward_head(ours), model(x)) < 1e-6
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_maps_are_timms_and_described(name):
+    size = 64 if name.startswith("swin") else 32
+    reference, model = shallow(name, num_classes=5, size=size)
+    reference.eval()
+    x = random_images((size, size), 0)
+    with torch.no_grad():
+        expected = reference.forward_intermediates(nchw(x), intermediates_only=True)
+    expected = [m.permute(0, 2, 3, 1).numpy() for m in expected]
+    maps, info = model.features(x), model.feature_info
+    skipped = len(expected) - len(maps)  # timm counts the stem of an EfficientNet, too
+    assert skipped == 0 and len(info) == len(maps)
+    for ours, theirs, described in zip(maps, expected, info, strict=True):
+        assert relative_error(ours, theirs) < 1e-4
+        assert (described.num_chs, described.reduction) == (ours.shape[-1], size // ours.shape[1])
+    last, first = model.features(x, indices=[-1, 0])
+    np.testing.assert_allclose(last, maps[-1], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(first, maps[0], rtol=1e-5, atol=1e-5)
+    with pytest.raises(UserError, match=rf"indices \[{len(maps)}\]: .* has the maps 0 to {len(maps) - 1}"):
+        model.features(x, indices=(0, len(maps)))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0", "convnext_tiny", "vit_base_patch16_224",
+                                  "swin_tiny_patch4_window7_224", "simple_vit_tiny_patch16_224"])  # fmt: skip
+def test_feature_info_has_timms_names(name):
+    """Those of timm's feature extractor."""
+    info = jaxvision.create_model(name, key=jax.random.key(0)).feature_info
+    if name.startswith("simple"):
+        assert info[-1] == ("blocks.11", 192, 16)
+        return
+    theirs = timm.create_model(name, features_only=True).feature_info.info
+    ours = [entry._asdict() for entry in info][-len(theirs) :]
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a["num_chs"], a["reduction"]) == (b["num_chs"], b["reduction"])
+        assert a["module"].replace(".", "_") in b["module"].replace(".", "_")
+
+
+@pytest.mark.parametrize("name", ["resnet50", "tf_efficientnet_b0", "convnext_tiny", "deit_small_patch16_224",
+                                  "swinv2_tiny_window8_256", "resnest50d"])  # fmt: skip
+def test_the_summary_counts_what_is_published(name):
+    model = jaxvision.create_model(name, key=jax.random.key(0))
+    lines = model.summary().splitlines()
+    total, *counts = (line.split() for line in (lines[-1], *lines[4:-2]))
+    number = lambda text: int(text.replace(",", ""))  # noqa: E731
+    assert total[0] == "total" and number(total[-1]) / 1e9 == pytest.approx(model.spec.gmacs, abs=0.011)
+    assert round(number(total[-2]) / 1e6, 2) == model.spec.params_m
+    assert sum(number(line[-1]) for line in counts) == number(total[-1])
+    assert f"1x{model.num_classes}" in lines[-3]
+
+
+def test_timms_names_are_answered_with_ours():
+    key = jax.random.key(0)
+    with pytest.raises(UserError, match=r"img_size: write image_size=\.\.\.; features_only: write model.features"):
+        jaxvision.create_model("resnet10t", key=key, img_size=64, features_only=True)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'imgsize'"):
+        jaxvision.create_model("resnet10t", key=key, imgsize=64)
+    model = jaxvision.create_model("resnet10t", key=key)
+    with pytest.raises(AttributeError, match=r"no attribute 'default_cfg': model.spec has the published settings"):
+        model.default_cfg  # noqa: B018
+    with pytest.raises(AttributeError, match=r"a Model has no attribute 'foo'$"):
+        model.foo  # noqa: B018
+    assert model.reset_classifier(3, key=key).num_classes == 3 and model.num_classes == 1000
+    assert not hasattr(model, "state_dict") and jax.tree.map(lambda x: x, model).spec is model.spec
+
+
+def test_adapted_weights_are_warned_of_at_the_callers_line():
+    state = jaxvision.to_torch(jaxvision.create_model("resnet10t", num_classes=3, key=jax.random.key(0)))
+    with pytest.warns(UserWarning, match="left fresh") as caught:
+        jaxvision.create_model("resnet10t", num_classes=5, weights=state, key=jax.random.key(0))
+    model = jaxvision.create_model("resnet10t", num_classes=5, key=jax.random.key(0))
+    with pytest.warns(UserWarning, match="left fresh") as loaded:
+        jaxvision.load_weights(model, state)
+    assert {warning.filename for warning in (*caught, *loaded)} == {__file__}
