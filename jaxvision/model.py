@@ -142,7 +142,8 @@ class Model(flax.struct.PyTreeNode):
         module = self.module.clone(num_classes=num_classes)
         old, new = self.params, init_variables(module, key, self.in_chans)["params"]
         head = classifier_names(self.module, self.in_chans)
-        params = {name: new[name] if name in head else leaf for name, leaf in old.items()}
+        scaled = lambda leaf: leaf * jnp.float32(module.new_classifier_scale)  # noqa: E731
+        params = {name: jax.tree.map(scaled, new[name]) if name in head else leaf for name, leaf in old.items()}
         return self.replace(module=module, params=params, spec=dataclasses.replace(self.spec, class_names=None))
 
     def reset_classifier(self, num_classes: int, *, key: jax.Array) -> Model:

@@ -290,6 +290,13 @@ def test_notes_on_the_length_of_a_run():
     assert large == "a batch of 2000 is larger than the training set of 1437: images repeat in it"
     config, _ = parse(["--config", RECIPE])
     assert build.length_notes(config, build.lengths(config, 1437), 1437) == []
+    config, _ = parse([*flag("steps", 20), "--config.ema.warmup=false", "--config.ema.decay=0.99"])
+    assert build.length_notes(config, build.lengths(config, 1437), 1437)[1].startswith(
+        "the EMA averages about 100 steps (config.ema.decay = 0.99), the run has 20: it stays near the weights of the"
+    )
+    config, _ = parse(["--config", RECIPE, "--config.eval.image_size=224"])
+    (size,) = build.length_notes(config, build.lengths(config, 1437), 1437)
+    assert size.startswith("images are 32 px in training and 224 px in the evaluation: config.eval.image_size=0")
     config, _ = parse([*flag("epochs", 1e6), "--config.batch_size=8"])
     with pytest.raises(UserError, match=r"config.epochs = 1e\+06 are 160000000000 steps of batch 8: more than"):
         build.lengths(config, 1_280_000)

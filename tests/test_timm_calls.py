@@ -96,6 +96,22 @@ def test_timms_names_are_answered_with_ours():
     assert not hasattr(model, "state_dict") and jax.tree.map(lambda x: x, model).spec is model.spec
 
 
+@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet10t"])
+def test_a_classifier_that_replaces_another_starts_within_timms_range(name):
+    """Of timm's reset_classifier; an EfficientNet's first one depends on the number of classes alone."""
+    reference = timm.create_model(name)
+    reference.reset_classifier(4)
+    weight = reference.get_classifier().weight.detach().numpy()
+    key = jax.random.key(1)
+    model = jaxvision.create_model(name, key=jax.random.key(0))
+    with pytest.warns(UserWarning, match="left fresh"):
+        filled = jaxvision.create_model(name, num_classes=4, weights=jaxvision.to_torch(model), key=key)
+    head = "fc" if name == "resnet10t" else "classifier"
+    for new in (filled, model.with_classifier(4, key=key)):
+        values = np.asarray(new.params[head]["weight"])
+        assert 0.5 < values.std() / weight.std() < 2
+
+
 def test_adapted_weights_are_warned_of_at_the_callers_line():
     state = jaxvision.to_torch(jaxvision.create_model("resnet10t", num_classes=3, key=jax.random.key(0)))
     with pytest.warns(UserWarning, match="left fresh") as caught:

@@ -153,6 +153,11 @@ class Classifier(nn.Module, kw_only=True):
         return "avg"
 
     @property
+    def new_classifier_scale(self) -> float:
+        """Factor of the initial values of a classifier that takes the place of another one, as in fine-tuning."""
+        return 1.0
+
+    @property
     def distilled(self) -> bool:
         """Whether a second classifier learns from a teacher; see ``output="heads"``."""
         return False

@@ -223,6 +223,12 @@ class EfficientNet(Classifier):
     def map_names(self) -> list[str]:
         return [f"blocks.{s}" for s in range(len(self.stages)) if self._ends_map(s)]
 
+    @property
+    def new_classifier_scale(self) -> float:
+        # Initial values within 1 / sqrt(classes) would be far too large for a few classes: a loss of 5.7 for 6 of them.
+        # timm's reset_classifier draws them within 1 / sqrt(features).
+        return min(1.0, (self.num_classes / self.num_features) ** 0.5)
+
     def _ends_map(self, stage: int) -> bool:
         """Whether a stage is the last one at its stride."""
         return stage + 1 == len(self.stages) or self.stages[stage + 1].stride > 1

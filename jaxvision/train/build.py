@@ -130,6 +130,19 @@ def length_notes(config: Config, run: Lengths, num_train: int) -> list[str]:
             f"the run of {run.total} steps ends within its warm-up of {asked} steps "
             f"(config.schedule.warmup_epochs = {config.schedule.warmup_epochs:g}): the learning rate only rises"
         )
+    steps = 1 / max(1 - config.ema.decay, 1e-9)
+    if not config.ema.warmup and 3 * steps > run.total:
+        found.append(
+            f"the EMA averages about {steps:.0f} steps (config.ema.decay = {config.ema.decay:g}), the run has "
+            f"{run.total}: it stays near the weights of the start; set config.ema.warmup=true, or take the raw weights "
+            "(--raw of the tools)"
+        )
+    size, evaluated = max((config.model.image_size, *config.progressive.image_size)), eval_image_size(config)
+    if evaluated > 2 * size:
+        found.append(
+            f"images are {size} px in training and {evaluated} px in the evaluation: config.eval.image_size=0 "
+            "evaluates at the size of training"
+        )
     if config.batch_size > num_train:
         found.append(
             f"a batch of {config.batch_size} is larger than the training set of {num_train}: images repeat in it"
