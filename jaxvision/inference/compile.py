@@ -40,7 +40,7 @@ class Compiled(Generic[M]):
         self.model = model
         self._how = program.inference(use_onednn=use_onednn)
         self.uses_onednn = self._how.uses_onednn
-        self._options = program.compiler_options(attends=model.module.attends) | dict(compiler_options)
+        self._options = dict(compiler_options)
         self._programs: dict[Any, tuple[list[jax.Array], Callable]] = {}
 
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -63,6 +63,8 @@ class Compiled(Generic[M]):
             apply, variables = functools.partial(self.model.module.apply, train=False), self.model.variables
             with self._how.tracing():
                 prepare, run = hoist(apply, variables, jax.ShapeDtypeStruct(*key))
-            jitted = self._how.jit(run, compiler_options=self._options)
+            few = images.shape[0] <= self._how.small_batch
+            backend = {} if few else program.compiler_options(attends=self.model.module.attends)
+            jitted = self._how.jit(run, compiler_options=backend | self._options)
             self._programs[key] = jax.jit(prepare)(variables), jitted
         return self._programs[key]

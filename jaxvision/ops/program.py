@@ -36,11 +36,13 @@ class Inference:
 
     Attributes:
       uses_onednn: whether its convolutions are computed by oneDNN where that is faster.
+      small_batch: for as many images at most, XLA's own options are better than :func:`compiler_options`.
       tracing: makes a context manager, inside which the program has to be traced.
       jit: called like ``jax.jit``, with a function and ``compiler_options``.
     """
 
     uses_onednn: bool = False
+    small_batch: int = 0
     tracing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     jit: Callable[..., Callable[..., Any]] = jax.jit
 

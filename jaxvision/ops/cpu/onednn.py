@@ -76,9 +76,7 @@ def jit(function: Callable[..., Any], compiler_options: Mapping[str, str | bool]
 @functools.cache
 def available() -> bool:
     """Whether this process can call oneDNN: the system, jaxlib's release, and the answers to a small convolution."""
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return False
-    if ".".join(jaxlib.__version__.split(".")[:2]) not in TESTED or jax.default_backend() != "cpu":
+    if not _on_linux_cpu() or untested():
         return False
     try:
         right = _agrees_with_xla()
@@ -91,6 +89,15 @@ def available() -> bool:
             stacklevel=2,
         )
     return right
+
+
+def untested() -> bool:
+    """Whether it may work here, but was not tested with this jaxlib."""
+    return _on_linux_cpu() and ".".join(jaxlib.__version__.split(".")[:2]) not in TESTED
+
+
+def _on_linux_cpu() -> bool:
+    return platform.system() == "Linux" and platform.machine() == "x86_64" and jax.default_backend() == "cpu"
 
 
 def _agrees_with_xla() -> bool:

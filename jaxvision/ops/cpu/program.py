@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jaxlib
 
 from jaxvision.ops import program
 from jaxvision.ops.cpu import onednn
@@ -21,8 +23,8 @@ def compiler_options(*, attends: bool, train: bool = False) -> dict[str, str]:
     In convolutional ones it is slower than XLA's own kernels, and undoes fusions; an empty list turns it off.
     Gain: inference of ResNet-50 1.03 times, of networks with grouped or depthwise convolutions more, up to 1.9 times
     (benchmarks/results/cpu_options_cpu2_2026-11-23.md, grouped_widths_cpu2_2026-11-22.md).
-    Chosen: always. Training of convolutional networks keeps YNNPACK for reductions, the sums of batch normalisation,
-    and attention networks keep it whole.
+    Chosen: but for inference of a few images, see :func:`inference_with_onednn`. Training of convolutional networks
+    keeps YNNPACK for reductions, the sums of batch normalisation, and attention networks keep it whole.
     """
     options = {"xla_cpu_prefer_vector_width": "512"}
     if attends:
@@ -56,8 +58,16 @@ def inference_with_onednn(*, use_onednn: bool = True) -> Inference:
 
     Replaces: the other implementations of a convolution; see :mod:`jaxvision.ops.cpu.onednn`.
     Gain: stated there.
-    Chosen: where oneDNN can be called, unless the caller does not want it.
+    Chosen: where oneDNN can be called, unless the caller does not want it. A few images are compiled with XLA's own
+    options: YNNPACK's dense convolutions are the faster ones there, so that ResNets would be slower than the plain call
+    (benchmarks/results/small_batches_cpu2_2026-11-26.md).
     """
+    if use_onednn and onednn.untested():
+        warnings.warn(
+            f"jaxlib {jaxlib.__version__} was not tested with oneDNN's convolutions, so XLA's own are used, which are "
+            f"slower; tested are {', '.join(sorted(onednn.TESTED))}",
+            stacklevel=2,
+        )
     if not use_onednn or not onednn.available():
-        return Inference()
-    return Inference(uses_onednn=True, tracing=onednn.enabled, jit=onednn.jit)
+        return Inference(small_batch=8)
+    return Inference(uses_onednn=True, small_batch=4, tracing=onednn.enabled, jit=onednn.jit)

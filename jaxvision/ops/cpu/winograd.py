@@ -59,6 +59,8 @@ def is_worthwhile(x: jax.Array, weight: jax.Array, stride: int, groups: int, *, 
     if weight.shape[1:3] != (3, 3) or stride != 1 or x.dtype != jnp.float32:
         return False
     (n, height, width, _), inputs, outputs = x.shape, weight.shape[3], weight.shape[0] // groups
+    if not all(isinstance(size, int) for size in (n, height, width)):
+        return False  # exported with a symbolic size, for which nothing can be chosen
     tiles = n * -(-height // SIDE) * -(-width // SIDE)
     wide = channels <= min(inputs, outputs) and max(inputs, outputs) <= 8 * tiles
     return wide and min(height, width) >= 5 and height * width * inputs * outputs >= 3_000_000
