@@ -1,8 +1,9 @@
 r"""Fine-tuning: any model from trained weights on other images, with a fresh classifier.
 
-  python -m jaxvision.main --config configs/finetune.py:convnext_tiny,folder=/data/flowers \
-      --config.model.weights=convnext_tiny.safetensors --workdir runs/flowers
-  # the data: folder=PATH, digits, or tfds=NAME, a prepared set; the weights: .safetensors, .pth or the workdir of a run
+  python -m jaxvision.main --config configs/finetune.py:convnext_tiny,folder=/data/flowers --workdir runs/flowers
+  # the data: folder=PATH, digits, or tfds=NAME, a prepared set
+  ... :convnext_tiny.fb_in1k,folder=PATH       # from the published weights of this tag, not of the default one
+  ... --config.model.weights=FILE              # or from a file, the workdir of a run, or hf-hub:OWNER/NAME
   ... --config.optimizer.freeze='(?!fc\.).*'   # only the classifier learns (a regex of whole parameter names)
   ... --config.optimizer.layer_decay=1.0       # the same learning rate in all layers
 
@@ -30,7 +31,7 @@ def get_config(arg=""):
     c.batch_size = 128
     c.epochs = 30.0
     c.model.name = model
-    c.model.weights = REQUIRED
+    c.model.weights = f"{spec.name}.{spec.tag}" if spec.published else REQUIRED
     c.model.image_size = spec.input_size
     c.model.drop_path_rate = 0.1
     c.data.crop_area = (0.25, 1.0)

@@ -83,7 +83,11 @@ class ModelConfig:
     zero_last_scale: bool = option(
         True, "of ResNets: the last normalisation of a block starts with a scale of 0; false: with 1, as torchvision's"
     )
-    weights: str = option("", "weights to start from: a .safetensors or .pth file, or the workdir of a run")
+    weights: str = option(
+        "",
+        "weights to start from: a .safetensors or .pth file, the workdir of a run, or a name: "
+        '"resnet50.a1_in1k", "hf-hub:OWNER/NAME", "local-dir:PATH"',
+    )
     weights_ema: bool = option(True, "of a run's workdir: start from its EMA; false: from its raw weights")
     remat: bool = option(False, "recompute activations in the backward pass: less memory, more time")
 

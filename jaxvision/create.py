@@ -128,7 +128,7 @@ def create_model(
         weights = found.file if pretrained else None
     elif isinstance(weights, str) and published.is_name(weights):
         found = published.find(weights, access)
-        _check_architecture(found.spec, model_spec(name).name, weights)
+        published.check_architecture(found.spec, model_spec(name).name, weights)
         weights = found.file
     spec = model_spec(name) if found is None else found.spec
     if found is not None and image_size is None:
@@ -190,17 +190,12 @@ def load_weights(
         raise UserError("a fused model takes no weights: load them first, then call jaxvision.fuse")
     if isinstance(source, str) and published.is_name(source):
         found = published.find(source, HubAccess(revision=revision, cache_dir=cache_dir, token=token))
-        _check_architecture(found.spec, model.spec.name, source)
+        published.check_architecture(found.spec, model.spec.name, source)
         model = model.replace(spec=_without_wrong_names(found.spec, model.num_classes))
         source = found.file
     state = loading.read(model.module, source)
     filled = loading.fill(model.module, model.variables, model.in_chans, state, fresh_classifier=True)
     return model.with_variables(filled)
-
-
-def _check_architecture(spec: ModelSpec, name: str, source: str) -> None:
-    if spec.name != name:
-        raise UserError(f"{source} holds a {spec.name}, not a {name}")
 
 
 def _without_wrong_names(spec: ModelSpec, num_classes: int) -> ModelSpec:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+import jaxvision
 from jaxvision import config as config_lib
 from jaxvision.errors import UserError
 from jaxvision.main import load_config
@@ -55,7 +56,10 @@ def load(name, argument=""):
 @pytest.mark.parametrize(("name", "argument"), CASES)
 def test_every_config_is_valid_and_its_rules_fit_its_model(name, argument):
     c = load(name, argument)
-    if "finetune" in name:
+    if name == "finetune":  # the published weights
+        model = argument.partition(",")[0]
+        assert c.model.weights == jaxvision.list_models(model, pretrained=True)[0]
+    elif "finetune" in name:
         with pytest.raises(UserError, match=r"config\.model\.weights has to be given: --config\.model\.weights="):
             config_lib.resolve(c)
         c.model.weights = "x"

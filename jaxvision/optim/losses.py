@@ -106,7 +106,7 @@ class TeacherConfig:
     """Distillation: a trained teacher whose predictions the network also learns (DeiT)."""
 
     name: str = option("", "model; empty: no distillation")
-    weights: str = option("", "the teacher's weights: a .safetensors or .pth file, or the workdir of a run")
+    weights: str = option("", "the teacher's weights: as model.weights")
     kind: str = option(
         "hard", '"hard": cross-entropy with the teacher\'s class; "soft": divergence from the teacher\'s distribution',
         choices=DISTILLATIONS,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxvision.errors import UserError
 from jaxvision.files import replace_text
+from jaxvision.models.registry import ModelSpec
 from jaxvision.run.checkpoint import Checkpointer
 from jaxvision.weights import published
 from jaxvision.weights.hub import HubAccess
@@ -35,20 +37,33 @@ class SavedRun:
     class_names: tuple[str, ...] | None
 
 
-def weights_source(text: str, *, ema: bool = True) -> Path | State:
+def weights_source(text: str, spec: ModelSpec, *, ema: bool = True) -> Path | State:
     """A config's text as a file, or as the weights of a workdir.
+
+    A ``UserWarning`` says where named weights were trained on images that were normalised in another way.
 
     Args:
       text: path of a file or of a run's workdir, or weights by name, as in :mod:`jaxvision.weights.published`.
+      spec: of the network that will take them, and of its images.
       ema: of a workdir, whether to take the EMA; otherwise the raw weights.
 
     Raises:
-      UserError: it is a folder without a usable checkpoint, or named weights cannot be fetched.
+      UserError: it is a folder without a usable checkpoint, or named weights cannot be fetched or are of another model.
     """
     path = Path(text).expanduser()
     if path.is_dir():
         return read_run(path, ema=ema).state
-    return published.find(text, HubAccess()).file if published.is_name(text) else path
+    if not published.is_name(text):
+        return path
+    found = published.find(text, HubAccess())
+    published.check_architecture(found.spec, spec.name, text)
+    if (found.spec.mean, found.spec.std) != (spec.mean, spec.std):
+        warnings.warn(
+            f"{text} was trained on images with mean {found.spec.mean} and std {found.spec.std}, this run normalises "
+            f"with {spec.mean} and {spec.std}: a tag in config.model.name chooses them",
+            stacklevel=2,
+        )
+    return found.file
 
 
 def read_run(workdir: Path, *, ema: bool, step: int | None = None) -> SavedRun:

@@ -200,7 +200,8 @@ def load_initial_weights(config: Config, network: Network, state: TrainState, me
     A file, as :func:`jaxvision.load_weights` takes it, or the workdir of a run, whose EMA or raw weights are
     taken (``config.model.weights_ema``). A classifier for another number of classes stays fresh.
     """
-    state_dict = loading.read(network.module, weights_source(config.model.weights, ema=config.model.weights_ema))
+    source = weights_source(config.model.weights, network.spec, ema=config.model.weights_ema)
+    state_dict = loading.read(network.module, source)
     fresh = {"params": sharding.fetch(state.params), "batch_stats": sharding.fetch(state.batch_stats)}
     loaded = loading.fill(network.module, fresh, 3, state_dict, fresh_classifier=True)
     new = sharding.replicate(mesh, (loaded, loaded))

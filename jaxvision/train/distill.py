@@ -46,13 +46,13 @@ def load_teacher(config: Config, student: ModelSpec, num_classes: int, dtype: An
     if not t.name:
         return None
     module = build_module(t.name, num_classes=num_classes, image_size=config.model.image_size, dtype=dtype)
-    state = loading.read(module, weights_source(t.weights))
+    spec = model_spec(t.name)
+    state = loading.read(module, weights_source(t.weights, spec))
     classes = loading.classes(module, 3, state)
     if classes not in (None, num_classes):
         raise UserError(f"the teacher {t.name} of {t.weights} has {classes} classes, the data {num_classes}")
     variables = init_variables(module, jax.random.key(0))
     variables = loading.fill(module, variables, 3, state, fresh_classifier=False)
-    spec = model_spec(t.name)
     scale = tuple(a / b for a, b in zip(student.std, spec.std, strict=True))
     shift = tuple((a - b) / c for a, b, c in zip(student.mean, spec.mean, spec.std, strict=True))
     own = student.mean == spec.mean and student.std == spec.std

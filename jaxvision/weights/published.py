@@ -79,6 +79,16 @@ def find(name: str, access: HubAccess) -> Published:
     return _described(name, config, weights)
 
 
+def check_architecture(spec: ModelSpec, name: str, source: str) -> None:
+    """Checks that weights are of the model ``name``; ``source`` is how they were named.
+
+    Raises:
+      UserError: they are of another model.
+    """
+    if spec.name != name:
+        raise UserError(f"{source} holds a {spec.name}, not a {name}")
+
+
 def _repository(name: str) -> tuple[str, str | None]:
     """(repository, revision) of a name that is not a folder's."""
     if name.startswith(HUB):

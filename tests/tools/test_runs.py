@@ -153,6 +153,9 @@ def test_weights_by_name_in_tools_and_configs(finished, flowers, tmp_path, monke
         assert status == 0, output
         first = last_evaluation(tmp_path / "tuned")
         assert first["step"] == 1 and first["ema_top1"] == 100.0  # untrained it would be 33
+        args = arguments(flowers, tmp_path / "other", *fine, model="resnet14t")
+        status, output = cli.run([a for a in args if a != "--config.steps=30"], quick=True)
+        assert status == 2 and "hf-hub:me/flowers holds a resnet10t, not a resnet14t" in output
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
                             hub.url + "/{repo_id}/resolve/{revision}/{filename}")  # fmt: skip

@@ -84,8 +84,8 @@ def _load_weights(args: argparse.Namespace) -> Loaded:
         file, spec, in_chans = found.file, found.spec, found.in_chans
     if args.model is not None:
         named = jaxvision.model_spec(args.model)
-        if spec is not None and spec.name != named.name:
-            raise UserError(f"{name} holds a {spec.name}, not a {named.name}")
+        if spec is not None:
+            published.check_architecture(spec, named.name, name)
         spec = spec or named
     if spec is None:
         if not file.is_file():
