@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from reference import nchw, timm
 
 import jaxvision
@@ -42,6 +43,35 @@ def test_photos_are_named_right_with_timms_logits(model):
         best = names[int(row.argmax())]
         assert best in RIGHT.get(path.name, {best}), f"{path.name}: {best}"
     assert logits[0].argmax() >= 398, "classes 0 to 397 are animals"
+
+
+@pytest.mark.slow
+def test_many_crops_of_photos_are_named_as_timm_names_them(model):
+    assert agreement(model, 64) == (64, 64)
+
+
+def agreement(model, count, batch=32):
+    """Of how many random crops the best class, and the five best in their order, are timm's."""
+    reference = timm.create_model(example.MODEL.partition(".")[0]).eval()
+    state = {key: torch.from_numpy(np.array(value)) for key, value in jaxvision.to_torch(model).items()}
+    reference.load_state_dict(state, strict=True)
+    settings = preprocessing(jaxvision.model_spec(example.MODEL))
+    photos, rng = [Image.open(path).convert("RGB") for path in example.photos()], np.random.default_rng(0)
+    top1 = top5 = 0
+    for first in range(0, count, batch):
+        crops = []
+        for i in range(first, min(first + batch, count)):
+            photo = photos[i % len(photos)]
+            side = int(rng.integers(min(photo.size) // 3, min(photo.size)))
+            x, y = (int(rng.integers(0, length - side + 1)) for length in photo.size)
+            crops.append(settings.load(photo.crop((x, y, x + side, y + side)).rotate(float(rng.normal(0, 10)))))
+        images = np.asarray(settings.normalise(np.stack(crops)))
+        with torch.no_grad():
+            theirs = torch.topk(reference(nchw(images)), 5).indices.numpy()
+        ours = np.argsort(-np.asarray(model(images)), axis=1)[:, :5]
+        top1 += int((ours[:, 0] == theirs[:, 0]).sum())
+        top5 += int((ours == theirs).all(1).sum())
+    return top1, top5
 
 
 def test_the_names_of_efficientnet_pytorch_fill_a_network_with_gates():
