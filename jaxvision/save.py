@@ -42,10 +42,13 @@ def save_pretrained(
       token: with write access to it; None: that of ``hf auth login``.
 
     Raises:
-      UserError: a fused model, another number of class names than classes, or an upload that fails.
+      UserError: a fused model, another number of class names than classes, the workdir of a run, or an upload that
+        fails.
     """
     folder = Path(folder).expanduser()
     state = to_torch(model)
+    if (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder} is the workdir of a training run, whose {CONFIG} would be lost: choose another")
     names = model.spec.class_names if class_names is None else tuple(class_names)
     if names is not None and len(names) != model.num_classes:
         raise UserError(f"{len(names)} class names for a model of {model.num_classes} classes")
@@ -59,7 +62,7 @@ def save_pretrained(
 
 
 def timm_config(model: Model, class_names: tuple[str, ...] | None) -> dict[str, Any]:
-    """The content of ``config.json`` as timm writes it.
+    """The content of ``config.json`` as timm writes it, without the tag: the weights may have been trained since.
 
     Source: timm's ``save_config_for_hf`` in models/_hub.py.
     """
@@ -70,7 +73,6 @@ def timm_config(model: Model, class_names: tuple[str, ...] | None) -> dict[str, 
     if model.image_size is not None:
         arguments["img_size"] = height if height == width else [height, width]
     settings = {
-        "tag": spec.tag if spec.published else None,
         "custom_load": False,
         "input_size": [model.in_chans, height, width],
         "test_input_size": [model.in_chans, test, test] if test else None,

@@ -108,6 +108,7 @@ def test_readme_is_short_and_its_table_of_models_is_current():
     assert len(text.splitlines()) <= 120
     assert family_table() in text, f"put this table into README.md:\n{family_table()}"
     assert f"{len(jaxvision.list_models())} models" in text
+    assert f"{len(jaxvision.list_models(pretrained=True))} published weights" in text
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from jaxvision.run.console import Console, notes, parameter_table
 from jaxvision.run.preemption import Preemption, Watchdog
 from jaxvision.run.records import RunLog
 from jaxvision.run.report import plot_curves, summary
-from jaxvision.run.weights import write_class_names
+from jaxvision.run.weights import read_class_names, write_class_names
 from jaxvision.train import build, compilation, inputs, sharding
 from jaxvision.train.curve_labels import curve_labels
 from jaxvision.train.distill import load_teacher
@@ -240,7 +240,7 @@ def _prepare_workdir(workdir: Path, config: Config, class_names: Sequence[str]) 
     """Creates the workdir and saves the resolved config and the class names.
 
     Raises:
-      UserError: another model was trained in it, or it cannot be written to: before the first step.
+      UserError: another model or other classes were trained in it, or it cannot be written to: before the first step.
     """
     try:
         old = json.loads((workdir / "config.json").read_text())["model"]["name"]
@@ -251,6 +251,14 @@ def _prepare_workdir(workdir: Path, config: Config, class_names: Sequence[str]) 
             f"{workdir} has a run of {old}, this command trains {config.model.name}.\n"
             f"To train {config.model.name}, choose another --workdir.\n"
             f"To go on with {old}: --config {workdir}"
+        )
+    trained = read_class_names(workdir)
+    if trained is not None and trained != tuple(class_names) and (workdir / "checkpoints").is_dir():
+        only = {"run": set(trained) - set(class_names), "data": set(class_names) - set(trained)}
+        found = "; ".join(f"only of the {name}: {', '.join(sorted(names))}" for name, names in only.items() if names)
+        raise UserError(
+            f"{workdir} has a run with other classes than this data ({found or 'the same in another order'}): choose "
+            "another --workdir"
         )
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,8 @@ _WRAPPERS = (
     "network", "weights", "params",
 )  # fmt: skip
 _WRAPPED_BY = ("module.", "_orig_mod.", "module.")  # by torch itself, around any module
-_ATTRIBUTES = ("model.", "net.", "network.", "backbone.")  # of a trainer's own class that holds the network
+# Of a trainer's own class that holds the network; the last one of Hugging Face transformers' wrapper of timm.
+_ATTRIBUTES = ("model.", "net.", "network.", "backbone.", "timm_model.")
 _COUNTER = "num_batches_tracked"  # of torch's batch normalisation; nothing reads it
 
 

@@ -120,6 +120,21 @@ def test_another_model_in_its_workdir_is_refused_in_three_lines(finished, flower
     assert (finished / "config.json").read_bytes() == before
 
 
+def test_other_classes_in_its_workdir_are_refused(finished, flowers, tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        for name in ("red", "green", "blue"):
+            other = "rose" if name == "red" else name
+            (tmp_path / split / other).symlink_to(flowers / split / name)
+    status, output = cli.run(arguments(tmp_path, finished), quick=True)
+    assert status == 2
+    assert (
+        f"{finished} has a run with other classes than this data (only of the run: red; only of the data: rose)"
+        in output
+    )
+    assert (finished / "classes.txt").read_text().splitlines() == NAMES
+
+
 def test_a_published_run_gives_timm_the_same_answers(finished, tmp_path, capsys):
     assert run(publish, finished, "--out", tmp_path / "out") == 0
     assert "crop_mode crop_first is written as center" in capsys.readouterr().out
@@ -137,6 +152,10 @@ def test_a_published_run_gives_timm_the_same_answers(finished, tmp_path, capsys)
     assert run(publish, tmp_path / "out", "--out", tmp_path / "x") == 2
     assert "is no workdir of a run" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+    before = (finished / "config.json").read_bytes()
+    assert run(publish, finished, "--out", finished) == 2
+    assert "is the workdir of a training run: choose another folder" in capsys.readouterr().err
+    assert (finished / "config.json").read_bytes() == before
 
 
 def test_weights_by_name_in_tools_and_configs(finished, flowers, tmp_path, monkeypatch, capsys):

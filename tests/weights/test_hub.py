@@ -286,6 +286,7 @@ def test_a_saved_folder_gives_timm_the_same_answers(tmp_path, name, fields):
     assert relative_error(model(x), expected) < 1e-4
     assert np.array_equal(back(x), model(x))
     assert back.spec.class_names == ("a", "b", "c", "d") and back.in_chans == model.in_chans
+    assert back.spec.top1 is None  # that of the tag is not that of these weights
     cfg = timm.data.resolve_data_config(model=reference)
     assert cfg["input_size"][1:] == (back.image_size or (back.spec.input_size,) * 2)
     assert (tuple(cfg["mean"]), tuple(cfg["std"])) == (back.spec.mean, back.spec.std)
@@ -320,6 +321,9 @@ def test_saving_says_what_does_not_fit(network, tmp_path):
     model = jaxvision.create_model(NAME, weights=network.state_dict())
     with pytest.raises(UserError, match="2 class names for a model of 3 classes"):
         jaxvision.save_pretrained(model, tmp_path / "x", class_names=("a", "b"))
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="is the workdir of a training run"):
+        jaxvision.save_pretrained(model, tmp_path / "run")
     with pytest.raises(UserError, match="fused"):
         jaxvision.save_pretrained(jaxvision.fuse(model), tmp_path / "x")
     assert not (tmp_path / "x").exists()

@@ -129,6 +129,7 @@ def test_wrappers_prefixes_and_file_kinds(tmp_path):
          "state_dict": state_of(seed=1)}, {"model": {f"module._orig_mod.{k}": v for k, v in state.items()}},
          {"model_state_dict": state, "optimizer_state_dict": {}},
          {"net": {f"backbone.{k}": v for k, v in state.items()}},
+        {f"timm_model.{k}": v for k, v in state.items()},
          {"state_dict": {f"model.net.{k}": v for k, v in state.items()}, "callbacks": {}}]
     ):  # fmt: skip
         torch.save(content, tmp_path / f"{i}.pth")
