@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxvision import models as _families  # noqa: F401  (fills the registry)
 from jaxvision.errors import UserError
 from jaxvision.model import Model
-from jaxvision.models.registry import ModelSpec, build_module, model_spec
-from jaxvision.models.variables import init_variables
+from jaxvision.models.registry import build_module, model_spec
+from jaxvision.models.variables import init_variables, with_new_classifier
 from jaxvision.weights import loading, published
 from jaxvision.weights.hub import HubAccess
 
@@ -148,9 +148,15 @@ def create_model(
     state = None if weights is None else loading.read(module, weights)
     if state is not None and num_classes is None:
         module = module.clone(num_classes=loading.classes(module, in_chans, state) or module.num_classes)
+        if found is not None:
+            published.check_classes(found, module.num_classes)
     # Weights replace these values; a classifier that they cannot fill is kept only where the caller gave a key.
     variables = init_variables(module, jax.random.key(0) if key is None else key, in_chans)
-    model = Model(**variables, module=module, spec=_without_wrong_names(spec, module.num_classes), in_chans=in_chans)
+    if state is not None:
+        variables["params"] = with_new_classifier(module, variables["params"], in_chans)
+    if module.num_classes != spec.num_classes:
+        spec = spec.of_other_classes(module.num_classes)
+    model = Model(**variables, module=module, spec=spec, in_chans=in_chans)
     if state is not None:
         filled = loading.fill(module, variables, in_chans, state, fresh_classifier=key is not None)
         model = model.with_variables(filled)
@@ -188,18 +194,20 @@ def load_weights(
     """
     if model.fused:
         raise UserError("a fused model takes no weights: load them first, then call jaxvision.fuse")
+    spec = model.spec
     if isinstance(source, str) and published.is_name(source):
         found = published.find(source, HubAccess(revision=revision, cache_dir=cache_dir, token=token))
-        published.check_architecture(found.spec, model.spec.name, source)
-        model = model.replace(spec=_without_wrong_names(found.spec, model.num_classes))
-        source = found.file
+        published.check_architecture(found.spec, spec.name, source)
+        spec, source = found.spec, found.file
     state = loading.read(model.module, source)
     filled = loading.fill(model.module, model.variables, model.in_chans, state, fresh_classifier=True)
-    return model.with_variables(filled)
-
-
-def _without_wrong_names(spec: ModelSpec, num_classes: int) -> ModelSpec:
-    """The spec without names of classes, where these are the names of another classifier."""
-    if spec.class_names is None or len(spec.class_names) == num_classes:
-        return spec
-    return dataclasses.replace(spec, class_names=None)
+    # Names of classes belong to the classifier: to the model's, where it was kept, otherwise to the source's.
+    kept = loading.classes(model.module, model.in_chans, state) is not None
+    names, descriptions = model.spec.class_names, model.spec.class_descriptions
+    if kept or spec.num_classes != model.num_classes:
+        spec = spec.of_other_classes(model.num_classes)
+    if kept:
+        spec = dataclasses.replace(spec, class_names=names, class_descriptions=descriptions)
+    elif spec is model.spec:
+        spec = dataclasses.replace(spec, class_names=None, class_descriptions=None)
+    return model.with_variables(filled).replace(spec=spec)

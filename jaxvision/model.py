@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.struct
 import jax
@@ -18,7 +17,7 @@ from jaxvision.models.classifier import Classifier
 from jaxvision.models.images import check_images
 from jaxvision.models.registry import ModelSpec, size_pair
 from jaxvision.models.summary import summarise
-from jaxvision.models.variables import Variables, classifier_names, init_variables
+from jaxvision.models.variables import Variables, classifier_names, init_variables, with_new_classifier
 from jaxvision.weights import state_dict as _weights
 
 
@@ -55,14 +54,16 @@ class Model(flax.struct.PyTreeNode):
         """Logits (N, num_classes), float32, of normalised float images (N, H, W, C)."""
         return self._apply("logits", images)
 
-    def features(self, images: jax.Array, *, indices: Sequence[int] | None = None) -> list[jax.Array]:
+    def features(self, images: jax.Array, *, indices: int | Sequence[int] | None = None) -> list[jax.Array]:
         """The outputs of the stages, or of a ViT's blocks: a list of maps, each (N, H', W', C').
 
         Args:
           images: normalised float images (N, H, W, C).
-          indices: which maps of :attr:`feature_info`; by default all. The network is computed as far as these need.
+          indices: which maps of :attr:`feature_info`, or how many of the last ones; by default all. The network is
+            computed as far as these need.
         """
         count = len(self.module.map_names)
+        indices = range(count - indices, count) if isinstance(indices, int) else indices
         if wrong := [i for i in indices or () if not -count <= i < count]:
             raise UserError(f"indices {wrong}: {self.spec.name} has the maps 0 to {count - 1}, see model.feature_info")
         return self._apply("features", images, None if indices is None else tuple(indices))
@@ -140,11 +141,10 @@ class Model(flax.struct.PyTreeNode):
         if num_classes < 1:
             raise UserError(f"num_classes = {num_classes}: pass a number of at least 1")
         module = self.module.clone(num_classes=num_classes)
-        old, new = self.params, init_variables(module, key, self.in_chans)["params"]
+        new = with_new_classifier(module, init_variables(module, key, self.in_chans)["params"], self.in_chans)
         head = classifier_names(self.module, self.in_chans)
-        scaled = lambda leaf: leaf * jnp.float32(module.new_classifier_scale)  # noqa: E731
-        params = {name: jax.tree.map(scaled, new[name]) if name in head else leaf for name, leaf in old.items()}
-        return self.replace(module=module, params=params, spec=dataclasses.replace(self.spec, class_names=None))
+        params = {name: new[name] if name in head else leaf for name, leaf in self.params.items()}
+        return self.replace(module=module, params=params, spec=self.spec.of_other_classes(num_classes))
 
     def reset_classifier(self, num_classes: int, *, key: jax.Array) -> Model:
         """:meth:`with_classifier`, under timm's name for it. The model itself does not change."""
@@ -159,10 +159,12 @@ class Model(flax.struct.PyTreeNode):
         size = self.image_size or (self.spec.input_size,) * 2
         return summarise(self.module, self.variables, images or (1, *size, self.in_chans), repr(self))
 
-    def __getattr__(self, name: str) -> Any:
-        # Called for names that are not there only.
-        hint = f": {TIMM_ATTRIBUTES[name]}" if name in TIMM_ATTRIBUTES else ""
-        raise AttributeError(f"a Model has no attribute {name!r}{hint}")
+    if not TYPE_CHECKING:  # type checkers would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            # Called for names that are not there only.
+            hint = f": {TIMM_ATTRIBUTES[name]}" if name in TIMM_ATTRIBUTES else ""
+            raise AttributeError(f"a Model has no attribute {name!r}{hint}")
 
     def with_image_size(self, size: int | tuple[int, int]) -> Model:
         """The model for images of another size, in pixels of a side or (height, width), as timm's ``set_input_size``.

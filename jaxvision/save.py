@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,16 @@ import jax
 from jaxvision.errors import UserError
 from jaxvision.files import replace_file, replace_text
 from jaxvision.model import Model, to_torch
+from jaxvision.models.registry import build_module
+from jaxvision.models.variables import classifier_names, flat_shapes
 from jaxvision.weights.hub import upload
 from jaxvision.weights.published import CONFIG, FOLDER
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
+MARK = "- jaxvision\n"  # in a card of ours, see _card
+# Fields of a network that change its training alone, and its arithmetic's precision.
+TRAINING_FIELDS = {"drop_rate", "drop_path_rate", "drop_path_rule", "bn_momentum", "bn_groups", "remat", "dtype",
+                   "layer_scale", "zero_last_scale", "drop_block_kind", "parent", "name"}  # fmt: skip
 
 
 def save_pretrained(
@@ -24,7 +32,9 @@ def save_pretrained(
     *,
     class_names: tuple[str, ...] | None = None,
     card: str = "",
+    pictures: Sequence[Path] = (),
     push_to_hub: str | None = None,
+    private: bool = False,
     token: str | None = None,
 ) -> None:
     """Writes a model's weights and settings to a folder that timm opens, too, and can publish it.
@@ -34,16 +44,19 @@ def save_pretrained(
 
     Args:
       model: not fused. ``model.spec`` has the preprocessing that is written.
-      folder: is created; gets ``model.safetensors``, ``config.json`` and ``README.md``, the model card.
+      folder: is created; gets ``model.safetensors``, ``config.json`` and ``README.md``, the model card. A README that
+        somebody else wrote is kept.
       class_names: in the classifier's order; by default those of ``model.spec``.
       card: Markdown that the model card shows between its heading and how the model is loaded.
+      pictures: files that the card shows; they are copied.
       push_to_hub: "owner/name" of a repository on the Hugging Face hub, which is created where it is missing, and to
-        which the folder is uploaded.
+        which these files are uploaded.
+      private: whether the repository, where it is created, is private.
       token: with write access to it; None: that of ``hf auth login``.
 
     Raises:
-      UserError: a fused model, another number of class names than classes, the workdir of a run, or an upload that
-        fails.
+      UserError: a fused model, one that timm's layout cannot describe, another number of class names than classes, the
+        workdir of a run, or an upload that fails.
     """
     folder = Path(folder).expanduser()
     state = to_torch(model)
@@ -52,13 +65,36 @@ def save_pretrained(
     names = model.spec.class_names if class_names is None else tuple(class_names)
     if names is not None and len(names) != model.num_classes:
         raise UserError(f"{len(names)} class names for a model of {model.num_classes} classes")
+    _check_describable(model)
     from safetensors.numpy import save_file
 
     replace_file(folder / WEIGHTS, lambda file: save_file(state, file, metadata={"format": "pt"}))
     replace_text(folder / CONFIG, json.dumps(timm_config(model, names), indent=2) + "\n")
-    replace_text(folder / CARD, _card(model, names, card, push_to_hub))
+    if not (folder / CARD).exists() or MARK in (folder / CARD).read_text(encoding="utf-8"):
+        replace_text(folder / CARD, _card(model, names, card, push_to_hub))
+    for picture in pictures:
+        replace_file(folder / picture.name, lambda file, picture=picture: shutil.copyfile(picture, file))
     if push_to_hub is not None:
-        upload(folder, push_to_hub, [WEIGHTS, CONFIG, "*.md", "*.png"], token)
+        files = [WEIGHTS, CONFIG, CARD, *(picture.name for picture in pictures)]
+        upload(folder, push_to_hub, files, private=private, token=token)
+
+
+def _check_describable(model: Model) -> None:
+    """Checks that the model's name, classes and image size say what network it is.
+
+    Raises:
+      UserError: they do not.
+    """
+    size = model.image_size
+    if size is not None and size[0] != size[1]:
+        raise UserError(f"timm's config.json describes square images, this model is for {size[0]}x{size[1]}")
+    same = build_module(model.spec.name, num_classes=model.num_classes, image_size=size)
+    differ = [f.name for f in dataclasses.fields(same) if getattr(same, f.name) != getattr(model.module, f.name)]
+    if differ := sorted(set(differ) - TRAINING_FIELDS):
+        raise UserError(
+            f"this {model.spec.name} differs from the one that its name builds: {', '.join(differ)}. The windows of "
+            "a Swin grow in with_image_size; create_model(name, image_size=..., weights=...) keeps them"
+        )
 
 
 def timm_config(model: Model, class_names: tuple[str, ...] | None) -> dict[str, Any]:
@@ -85,6 +121,11 @@ def timm_config(model: Model, class_names: tuple[str, ...] | None) -> dict[str, 
         "std": list(spec.std),
         "num_classes": model.num_classes,
     }
+    # What timm replaces for other channels and classes.
+    mine, other = (flat_shapes(model.module, model.in_chans + extra) for extra in (0, 1))
+    heads = sorted(classifier_names(model.module, model.in_chans))
+    settings["first_conv"] = next(name for name in mine if mine[name] != other[name]).removesuffix(".weight")
+    settings["classifier"] = heads[0] if len(heads) == 1 else heads
     document: dict[str, Any] = {
         "architecture": spec.name, "num_classes": model.num_classes, "num_features": model.num_features,
         "global_pool": model.module.global_pool,
@@ -93,6 +134,8 @@ def timm_config(model: Model, class_names: tuple[str, ...] | None) -> dict[str, 
     }  # fmt: skip
     if class_names is not None:
         document["label_names"] = list(class_names)
+        if spec.class_descriptions is not None and class_names == spec.class_names:
+            document["label_descriptions"] = dict(zip(class_names, spec.class_descriptions, strict=True))
     return document
 
 
@@ -124,7 +167,8 @@ def _card(model: Model, class_names: tuple[str, ...] | None, text: str, reposito
         "With jaxvision, in JAX:",
         f'```python\nimport jaxvision\n\nmodel = jaxvision.create_model("{source}")\n'
         'logits = model(jaxvision.preprocess(model)("photo.jpg"))\n```',
-        "With timm, in PyTorch:",
-        f'```python\nimport timm\n\nmodel = timm.create_model("{source}", pretrained=True).eval()\n```',
     ]
+    if model.module.in_timm:
+        loading = f'```python\nimport timm\n\nmodel = timm.create_model("{source}", pretrained=True).eval()\n```'
+        parts += ["With timm, in PyTorch:", loading]
     return "\n\n".join(part for part in parts if part) + "\n"

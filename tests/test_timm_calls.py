@@ -46,6 +46,7 @@ def test_maps_are_timms_and_described(name):
     for ours, theirs, described in zip(maps, expected, info, strict=True):
         assert relative_error(ours, theirs) < 1e-4
         assert (described.num_chs, described.reduction) == (ours.shape[-1], size // ours.shape[1])
+    np.testing.assert_allclose(model.features(x, indices=1)[0], maps[-1], rtol=1e-5, atol=1e-5)
     last, first = model.features(x, indices=[-1, 0])
     np.testing.assert_allclose(last, maps[-1], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(first, maps[0], rtol=1e-5, atol=1e-5)
@@ -110,6 +111,9 @@ def test_a_classifier_that_replaces_another_starts_within_timms_range(name):
     for new in (filled, model.with_classifier(4, key=key)):
         values = np.asarray(new.params[head]["weight"])
         assert 0.5 < values.std() / weight.std() < 2
+    with pytest.warns(UserWarning, match="left fresh"):
+        kept = jaxvision.load_weights(new, jaxvision.to_torch(model))
+    np.testing.assert_array_equal(kept.params[head]["weight"], new.params[head]["weight"])
 
 
 def test_adapted_weights_are_warned_of_at_the_callers_line():

@@ -83,7 +83,7 @@ def save(path: Path, state: State, name: str) -> None:
 
 
 def source_of(args: argparse.Namespace) -> Any:
-    """The state dict or file that the command line names.
+    """The weights that the command line names: a state dict, a file, or a name.
 
     Raises:
       UserError: it is missing, or cannot be fetched.
@@ -97,7 +97,9 @@ def source_of(args: argparse.Namespace) -> Any:
         print(f"fetching {name} ...", flush=True)
         found = published.find(name, HubAccess())
         print(f"{found.file}: sha256 {checksum(found.file)}", flush=True)
-        return found.file
+        if published.is_source(args.model):
+            args.model = found.spec.name
+        return name
     path = Path(args.weights).expanduser()
     if path.is_dir():
         saved = run_of(path, args.model, raw=args.raw)
@@ -118,11 +120,12 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
         command_line.fail(f"--out {args.out}: expected a name that ends with .safetensors, .pth, .pt or .bin")
+    source = source_of(args)  # which says what the model is, where it was named by a repository
     jaxvision.model_spec(args.model if args.timm is None else f"{args.model.partition('.')[0]}.{args.timm}")
     with notes(print):
         model = jaxvision.create_model(
             args.model,
-            weights=source_of(args),
+            weights=source,
             num_classes=args.num_classes,
             in_chans=args.in_chans,
             image_size=args.image_size,
@@ -157,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--raw", action="store_true", help="of a training run: the raw weights, not their EMA")
     parser.add_argument("--num-classes", type=int, help="by default as in the file; another number needs --seed")
-    parser.add_argument("--in-chans", type=int, default=3, help="the first convolution is adapted to this")
+    parser.add_argument("--in-chans", type=int, help="the first convolution is adapted to this")
     parser.add_argument("--image-size", type=int, help="for ViT and Swin: position tables are resampled to it")
     parser.add_argument("--seed", type=int, help="of a fresh classifier")
     args = command_line.parse(parser, argv)

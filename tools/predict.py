@@ -155,7 +155,8 @@ def run(args: argparse.Namespace) -> int:
     loaded = load(args)
     model, settings = loaded.model, loaded.settings
     count = model.num_classes
-    names = read_names(args.classes, count) if args.classes else readable_names(loaded.class_names, count)
+    own = loaded.class_descriptions or loaded.class_names
+    names = read_names(args.classes, count) if args.classes else readable_names(own, count)
     topk = min(args.topk, count)
     print(f"{model.spec.name} ({loaded.identity}): {settings}", file=sys.stderr)
     predict = jax.jit(lambda model, images: jax.nn.softmax(model(settings.normalise(images))))

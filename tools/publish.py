@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from jaxvision.run.weights import SavedRun
 
 PICTURE = "curves.png"
+# Fields that say where something is on this machine.
+PLACES = ("data.dir", "data.class_map", "model.weights", "teacher.weights", "distributed.coordinator")
 # Evaluation settings that timm has not, and those of the same pixels but for the filter's rounding.
 NEAREST = {
     "crop_mode": {"crop_first": "center"},
@@ -45,8 +46,8 @@ def timm_settings(settings: Preprocessing) -> tuple[dict[str, str], list[str]]:
     return chosen, notes
 
 
-def card(run: SavedRun, workdir: Path, *, raw: bool) -> str:
-    """The run's part of the model card: result, curves, config."""
+def card(run: SavedRun, workdir: Path, notes: list[str], *, raw: bool) -> str:
+    """The run's part of the model card: result, curves, config; ``notes`` say how it was evaluated in another way."""
     from jaxvision.config import Config, flatten
     from jaxvision.run.records import read_records
 
@@ -56,14 +57,16 @@ def card(run: SavedRun, workdir: Path, *, raw: bool) -> str:
     if records:
         last, prefix = records[-1], "" if raw else "ema_"
         rows = [f"| {name} | {last[prefix + name]:.4g} |" for name in ("top1", "top5", "loss") if prefix + name in last]
-        parts.append(f"## Result\n\nOn `{run.config['data']['eval_split']}`, after step {last['step']}:")
+        data = run.config["data"]
+        split = f"fold {data['fold']} of `{data['train_split']}`" if data["fold"] else f"`{data['eval_split']}`"
+        parts.append(f"## Result\n\nOn {split}, after step {last['step']}:")
         parts.append("| measure | value |\n|---|---|\n" + "\n".join(rows))
+        parts += [f"Of this result: {note}." for note in notes]
     if (workdir / PICTURE).is_file():
         parts.append(f"![Curves of the training run]({PICTURE})")
     default = flatten(json.loads(Config().to_json()))
-    changed = [
-        f"{name} = {json.dumps(value)}" for name, value in flatten(run.config).items() if value != default.get(name)
-    ]
+    own = {name: value for name, value in flatten(run.config).items() if name not in PLACES}
+    changed = [f"{name} = {json.dumps(value)}" for name, value in own.items() if value != default.get(name)]
     parts.append("## Recipe\n\nThe fields of jaxvision's config that differ from their defaults:")
     parts.append("```\n" + "\n".join(changed) + "\n```")
     return "\n\n".join(parts)
@@ -90,12 +93,10 @@ def run(args: argparse.Namespace) -> int:
     names = loaded.class_names
     if names is not None and len(names) != loaded.model.num_classes:
         names = None
-    out.mkdir(parents=True, exist_ok=True)
-    if (workdir / PICTURE).is_file():
-        shutil.copyfile(workdir / PICTURE, out / PICTURE)
     jaxvision.save_pretrained(
         loaded.model.replace(spec=spec), out, class_names=names, push_to_hub=args.push_to_hub,
-        card=card(loaded.run, workdir, raw=args.raw),
+        private=args.private,
+        card=card(loaded.run, workdir, notes, raw=args.raw), pictures=[p for p in [workdir / PICTURE] if p.is_file()],
     )  # fmt: skip
     print(f'wrote {out} ({loaded.identity}); load it: jaxvision.create_model("local-dir:{out}")')
     if args.push_to_hub:
@@ -109,6 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("weights", metavar="RUN", help="workdir of a training run")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--raw", action="store_true", help="the raw weights, not their EMA")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="repository to upload it to")
     parser.set_defaults(model=None, image_size=None, crop_pct=None, test_size=False, dtype="float32", fuse=False)
     return command_line.run(run, command_line.parse(parser, argv))

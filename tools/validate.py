@@ -46,11 +46,12 @@ def label_table(source: Source, num_classes: int, class_names: Sequence[str] | N
     """
     from jaxvision.data.classes import class_table, imagenet_ids
 
-    ids = imagenet_ids()
-    if num_classes == len(ids) and source.class_names and set(source.class_names) <= set(ids):
-        return class_table(source.class_names, ids, "ImageNet")
-    if class_names is not None:
+    ids, names = imagenet_ids(), set(source.class_names)
+    of_imagenet = num_classes == len(ids) and bool(names) and names <= set(ids)
+    if class_names is not None and (names <= set(class_names) or not of_imagenet):
         return class_table(source.class_names, class_names, "the model")
+    if of_imagenet:
+        return class_table(source.class_names, ids, "ImageNet")
     if source.num_classes != num_classes:
         command_line.fail(
             f"the data has {source.num_classes} classes, the model {num_classes}, whose names are unknown: name them "

@@ -69,6 +69,9 @@ def class_table(names: Sequence[str], classes: Sequence[str], where: str) -> np.
       UserError: names that are not in ``classes``, all of them, and the classes that no name matches.
     """
     position = {name: i for i, name in enumerate(classes)}
+    if len(position) != len(classes):
+        twice = sorted({name for name in classes if list(classes).count(name) > 1})
+        raise UserError(f"classes of {where} that have the same name: {', '.join(twice)}")
     unknown = [name for name in names if name not in position]
     if not unknown:
         return np.array([position[name] for name in names], np.int32)

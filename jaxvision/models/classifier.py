@@ -56,12 +56,14 @@ class Classifier(nn.Module, kw_only=True):
       layer_groups: see :class:`LayerGroups`; as timm groups them.
       paper_layer_groups: as the paper's code groups them, where that differs from timm's.
       attends: whether attention is most of the work; the options of XLA's CPU compiler depend on it.
+      in_timm: whether timm has the family, too.
       takes_drop_block: whether ``body`` takes ``drop_block``, the rate of DropBlock in training.
     """
 
     layer_groups: ClassVar[LayerGroups]
     paper_layer_groups: ClassVar[LayerGroups | None] = None
     attends: ClassVar[bool] = False
+    in_timm: ClassVar[bool] = True
     takes_drop_block: ClassVar[bool] = False
 
     num_classes: int = 1000

@@ -40,6 +40,7 @@ class ModelSpec:
       params_m: parameters in millions, with the default tag's classes.
       gmacs: multiply-accumulates in 1e9 at ``gmacs_at`` pixels.
       class_names: of these weights, in the classifier's order, where they name them (None: they do not).
+      class_descriptions: the same for people, where ``class_names`` are ids.
     """
 
     name: str
@@ -59,6 +60,13 @@ class ModelSpec:
     gmacs: float
     gmacs_at: int
     class_names: tuple[str, ...] | None = None
+    class_descriptions: tuple[str, ...] | None = None
+
+    def of_other_classes(self, count: int) -> ModelSpec:
+        """The spec of the same network with another classifier, of which nothing is published."""
+        return dataclasses.replace(
+            self, num_classes=count, class_names=None, class_descriptions=None, top1=None, top1_at_test=None
+        )
 
     @property
     def published(self) -> bool:
@@ -245,7 +253,7 @@ def with_settings(name: str, tag: str, settings: Mapping[str, Any]) -> ModelSpec
       tag: of the weights. Accuracies are those of this tag, and unknown for a tag that :func:`list_models` lacks.
       settings: fields of :class:`ModelSpec`, over those of the tag or, without such a tag, of the default weights.
     """
-    known = _specs()[name].get(tag)
+    known = _specs()[model_spec(name).name].get(tag)
     if known is None:
         known = dataclasses.replace(model_spec(name), tag=CUSTOM, top1=None, top1_at_test=None)
         known = dataclasses.replace(known, test_input_size=None, test_crop_pct=None)

@@ -77,6 +77,7 @@ class SimpleViT(Classifier):
 
     layer_groups = LayerGroups(stem="patch_embed", block=r"blocks\.(\d+)", neck="norm")
     attends = True
+    in_timm = False
 
     width: int
     heads: int

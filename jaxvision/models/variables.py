@@ -44,6 +44,13 @@ def classifier_names(module: Classifier, in_chans: int) -> set[str]:
     return set(shapes(module, in_chans)["params"]) - set(shapes(module, in_chans, "embed")["params"])
 
 
+def with_new_classifier(module: Classifier, params: Variables, in_chans: int) -> Variables:
+    """The parameters with a just initialised classifier scaled as one that takes the place of another."""
+    head = classifier_names(module, in_chans)
+    scaled = functools.partial(jax.tree.map, lambda leaf: leaf * jnp.float32(module.new_classifier_scale))
+    return {name: scaled(leaf) if name in head else leaf for name, leaf in params.items()}
+
+
 def flat_shapes(module: Classifier, in_chans: int) -> dict[str, tuple[int, ...]]:
     """Parameter names joined with dots, and their shapes."""
     tree = initializers.unboxed(shapes(module, in_chans)["params"])

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxvision.errors import UserError
 from jaxvision.files import replace_text
-from jaxvision.models.registry import ModelSpec
+from jaxvision.models.registry import ModelSpec, model_spec
 from jaxvision.run.checkpoint import Checkpointer
 from jaxvision.weights import published
 from jaxvision.weights.hub import HubAccess
@@ -58,6 +58,11 @@ def weights_source(text: str, spec: ModelSpec, *, ema: bool = True) -> Path | St
     found = published.find(text, HubAccess())
     published.check_architecture(found.spec, spec.name, text)
     if (found.spec.mean, found.spec.std) != (spec.mean, spec.std):
+        if found.spec.published:
+            raise UserError(
+                f"{text} was trained on images normalised in another way than those of this run: write the tag in the "
+                f"model's name, too: {found.spec.name}.{found.spec.tag}"
+            )
         warnings.warn(
             f"{text} was trained on images with mean {found.spec.mean} and std {found.spec.std}, this run normalises "
             f"with {spec.mean} and {spec.std}: a tag in config.model.name chooses them",
@@ -79,7 +84,8 @@ def read_run(workdir: Path, *, ema: bool, step: int | None = None) -> SavedRun:
     """
     folder = workdir.expanduser().absolute() / "checkpoints"
     if not folder.is_dir():
-        raise UserError(f"{workdir} is no workdir of a run: it has no folder `checkpoints`")
+        hint = f'; write "local-dir:{workdir}"' if (workdir / published.CONFIG).is_file() else ""
+        raise UserError(f"{workdir} is no workdir of a run: it has no folder `checkpoints`{hint}")
     checkpoints = Checkpointer(
         folder, keep=1, warn=lambda text: print(f"warning: {text}", file=sys.stderr), read_only=True
     )
@@ -95,6 +101,12 @@ def read_run(workdir: Path, *, ema: bool, step: int | None = None) -> SavedRun:
             if name.startswith(prefix):
                 state[name.removeprefix(prefix)] = torch_layout(value)
     return SavedRun(state, meta["config"], found, read_class_names(workdir.expanduser()))
+
+
+def another_network(saved: str, named: str) -> bool:
+    """Whether two names with their tags are of different networks, or of images normalised in different ways."""
+    a, b = model_spec(saved), model_spec(named)
+    return (a.name, a.mean, a.std) != (b.name, b.mean, b.std)
 
 
 def write_class_names(workdir: Path, names: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from jaxvision.data import sources
 from jaxvision.errors import UserError
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.registry import ModelSpec, build_module, model_spec
-from jaxvision.models.variables import init_variables
+from jaxvision.models.variables import init_variables, with_new_classifier
 from jaxvision.ops.dtypes import default_dtype
 from jaxvision.ops.process import run_one_at_a_time
 from jaxvision.ops.program import compiler_options, prepare_train_step
@@ -202,7 +202,8 @@ def load_initial_weights(config: Config, network: Network, state: TrainState, me
     """
     source = weights_source(config.model.weights, network.spec, ema=config.model.weights_ema)
     state_dict = loading.read(network.module, source)
-    fresh = {"params": sharding.fetch(state.params), "batch_stats": sharding.fetch(state.batch_stats)}
+    params = with_new_classifier(network.module, sharding.fetch(state.params), 3)
+    fresh = {"params": params, "batch_stats": sharding.fetch(state.batch_stats)}
     loaded = loading.fill(network.module, fresh, 3, state_dict, fresh_classifier=True)
     new = sharding.replicate(mesh, (loaded, loaded))
     return state.replace(

@@ -33,7 +33,8 @@ class HubAccess:
 def fetch(repository: str, names: Sequence[str], access: HubAccess) -> Path:
     """The path of the first of these files that a repository has; downloaded, where the cache lacks it.
 
-    A connection that breaks is taken up again where it broke. Large files are compared with the hub's SHA-256.
+    A connection that breaks is taken up again where it broke. Files that the cache stores under their SHA-256, which
+    are the large ones, are compared with it.
 
     Args:
       repository: "owner/name".
@@ -67,6 +68,8 @@ def fetch(repository: str, names: Sequence[str], access: HubAccess) -> Path:
             return Path(path)
     if unreachable is None:
         raise UserError(f"{where} has none of the files {', '.join(names)}")
+    if _status(unreachable) is not None:
+        raise UserError(_problem(unreachable, repository, where)) from unreachable
     cache = access.cache_dir or constants.HF_HUB_CACHE
     reason = _cause(unreachable)
     if constants.is_offline_mode():
@@ -77,8 +80,8 @@ def fetch(repository: str, names: Sequence[str], access: HubAccess) -> Path:
     ) from unreachable
 
 
-def upload(folder: Path, repository: str, patterns: Sequence[str], token: str | None) -> None:
-    """Uploads the files of a folder that match one of the patterns; creates the repository where it is missing.
+def upload(folder: Path, repository: str, names: Sequence[str], *, private: bool, token: str | None) -> None:
+    """Uploads files of a folder, and nothing else of it; creates the repository where it is missing.
 
     Raises:
       UserError: no access to the repository, or no network.
@@ -87,8 +90,8 @@ def upload(folder: Path, repository: str, patterns: Sequence[str], token: str | 
 
     api = HfApi(token=token)
     try:
-        api.create_repo(repository, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=list(patterns))
+        api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=list(names))
     except Exception as error:  # the client's, and those of its HTTP library
         raise UserError(f"{folder} was written, but not uploaded: {_problem(error, repository, repository)}") from error
 
@@ -104,12 +107,23 @@ def _problem(error: Exception, repository: str, where: str) -> str:
         return f"the hub has no repository {repository}, or it is private: check the name, or set HF_TOKEN"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{where}: there is no such revision; {page}/commits/main lists them"
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = _status(error)
     if status == 401:
         return f"the hub does not accept this token for {repository} (401): set HF_TOKEN or run `hf auth login`"
     if status == 429:
         return f"the hub allows no more downloads for now (429, {where}): wait some minutes, or set HF_TOKEN"
     return f"{where}: {_cause(error)}"
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status of an error or of what caused it; None where the hub did not answer."""
+    inner: BaseException | None = error
+    while inner is not None:
+        status = getattr(getattr(inner, "response", None), "status_code", None)
+        if status is not None:
+            return status
+        inner = inner.__cause__
+    return None
 
 
 def _cause(error: Exception) -> str:

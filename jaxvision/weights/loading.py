@@ -62,7 +62,7 @@ def fill(module: Classifier, variables: Variables, in_chans: int, state: State, 
         if name in head and value.ndim == len(wanted) and value.shape[1:] == wanted[1:]:
             fresh[name] = value.shape[0]
             note = f"the file has {value.shape[0]} classes, the model {wanted[0]}: {name} left fresh"
-            return _kept(variables["params"], name) * np.float32(module.new_classifier_scale), note
+            return _kept(variables["params"], name), note
         if name in first and value.ndim == 4 and (value.shape[0], *value.shape[2:]) == (wanted[0], *wanted[2:]):
             note = f"the file takes {value.shape[1]} input channels, the model {wanted[1]}: {name} adapted"
             return state_dict.adapt_input_channels(value, wanted[1]), note

@@ -4,7 +4,7 @@ A name is one of
 
   - "resnet50.a1_in1k", a model and a tag of :func:`jaxvision.list_models(pretrained=True) <jaxvision.list_models>`, or
     "resnet50" for the default tag: the repository that timm publishes on the hub;
-  - "hf-hub:owner/name", "hf-hub:owner/name@revision": any repository that timm can load, too;
+  - "hf-hub:owner/name", "hf-hub:owner/name@revision": a repository with the layout of timm's;
   - "local-dir:PATH": a folder with ``config.json`` and weights, such as :func:`jaxvision.save_pretrained` writes.
 """
 
@@ -66,17 +66,29 @@ def find(name: str, access: HubAccess) -> Published:
     Raises:
       UserError: there are no such weights, or they cannot be fetched; see :func:`~jaxvision.weights.hub.fetch`.
     """
+    official = False
     if name.startswith(FOLDER):
         folder = Path(name.removeprefix(FOLDER)).expanduser()
         config, weights = _local_files(folder)
     else:
         repository, revision = _repository(name)
+        official = repository.startswith("timm/")
         if revision:
             access = dataclasses.replace(access, revision=revision)
         config = fetch(repository, [CONFIG], access)
         # Of the same commit, which is the name of the folder in the cache.
         weights = fetch(repository, WEIGHTS, dataclasses.replace(access, revision=config.parent.name))
-    return _described(name, config, weights)
+    return _described(name, config, weights, official=official)
+
+
+def check_classes(found: Published, count: int) -> None:
+    """Checks that a file has as many classes as the ``config.json`` beside it says.
+
+    Raises:
+      UserError: it has others.
+    """
+    if count != found.spec.num_classes:
+        raise UserError(f"{found.file} has {count} classes, its {CONFIG} says {found.spec.num_classes}")
 
 
 def check_architecture(spec: ModelSpec, name: str, source: str) -> None:
@@ -123,28 +135,32 @@ def _local_files(folder: Path) -> tuple[Path, Path]:
     return config, weights
 
 
-def _described(name: str, config: Path, weights: Path) -> Published:
-    """What a config.json in timm's layout says.
+def _described(name: str, config: Path, weights: Path, *, official: bool) -> Published:
+    """What a config.json in timm's layout says; accuracies are those of its tag where the repository is ``official``.
 
     Source: timm's ``_parse_model_cfg`` in models/_hub.py.
     """
     try:
         document = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{name}: {config} cannot be read as JSON: {error}") from error
     fields = _Fields(f"{name}: {CONFIG}", document)
     # Older files have everything on one level.
     weights_fields = fields.section("pretrained_cfg") if "pretrained_cfg" in fields.values else fields
-    arguments = fields.section("model_args") if "model_args" in fields.values else _Fields(fields.where, {})
+    arguments = fields.section("model_args") if fields.values.get("model_args") else _Fields(fields.where, {})
     architecture = fields.take("architecture", str)
     if architecture is None:
         raise UserError(f"{fields.where} names no architecture: it is not of a model that timm can load")
+    architecture = model_spec(architecture).name
     pooling = build_module(architecture).global_pool
     for section in (fields, arguments):
         section.take("global_pool", _choice(pooling))
     unknown = sorted(set(arguments.values) - _HARMLESS - {"num_classes", "in_chans", "img_size", "global_pool"})
     if unknown:
-        raise UserError(f"{fields.where}: models here have no arguments {', '.join(unknown)} (model_args)")
+        raise UserError(
+            f"{fields.where}: models here have no arguments {', '.join(unknown)} (model_args). Build the model that "
+            f"fits, and pass weights={weights}"
+        )
 
     def size(field: str) -> tuple[int | None, int | None]:
         """Channels, and pixels of a side."""
@@ -152,29 +168,30 @@ def _described(name: str, config: Path, weights: Path) -> Published:
         return (None, None) if shape is None else shape
 
     channels, pixels = size("input_size")
-    tag = weights_fields.take("tag", str) or ""
-    count = arguments.take("num_classes", int)
+    tag = weights_fields.take("tag", str) or "" if official else ""
+    count = arguments.take("num_classes", _whole)
     for section in (fields, weights_fields):
-        count = section.take("num_classes", int) if count is None else count
+        count = section.take("num_classes", _whole) if count is None else count
     if count == 0:
         raise UserError(f"{name} has no classifier (num_classes = 0), and models here have one")
-    names = _class_names(fields) or _class_names(weights_fields)
+    names, descriptions = _class_names(fields) or _class_names(weights_fields) or (None, None)
     settings = {
         "num_classes": count,
         "input_size": arguments.take("img_size", _side) or pixels,
         "test_input_size": size("test_input_size")[1],
-        "crop_pct": weights_fields.take("crop_pct", float),
-        "test_crop_pct": weights_fields.take("test_crop_pct", float),
+        "crop_pct": weights_fields.take("crop_pct", _positive),
+        "test_crop_pct": weights_fields.take("test_crop_pct", _positive),
         "crop_mode": weights_fields.take("crop_mode", _choice("center", "squash")),
         "interpolation": weights_fields.take("interpolation", _choice("bicubic", "bilinear")),
         "mean": weights_fields.take("mean", _rgb),
-        "std": weights_fields.take("std", _rgb),
+        "std": weights_fields.take("std", lambda value: tuple(map(_positive, _rgb(value)))),
         "class_names": names,
+        "class_descriptions": descriptions,
     }
     spec = with_settings(architecture, tag, {key: value for key, value in settings.items() if value is not None})
     if spec.class_names is not None and len(spec.class_names) != spec.num_classes:
         raise UserError(f"{fields.where} names {len(spec.class_names)} classes (label_names) of {spec.num_classes}")
-    return Published(weights, spec, arguments.take("in_chans", int) or channels or 3)
+    return Published(weights, spec, arguments.take("in_chans", _whole) or channels or 3)
 
 
 class _Fields:
@@ -200,7 +217,19 @@ class _Fields:
         try:
             return convert(value)
         except (TypeError, ValueError, KeyError) as error:
-            raise UserError(f"{self.where}: {name} = {json.dumps(value)[:80]} makes no sense: {error}") from error
+            raise UserError(f"{self.where}: {name} = {json.dumps(value)[:80]} is not supported: {error}") from error
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value <= 1_000_000:
+        raise ValueError("expected a whole number")
+    return value
+
+
+def _positive(value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 < value < 1000:
+        raise ValueError("expected a positive number")
+    return float(value)
 
 
 def _side(value: Any) -> int:
@@ -219,10 +248,10 @@ def _shape(value: Any) -> tuple[int, int]:
 
 
 def _rgb(value: Any) -> tuple[float, ...]:
-    numbers = tuple(map(float, value))
-    if len(numbers) not in (1, 3):
-        raise ValueError("expected a number for each of red, green and blue")
-    return numbers * (3 // len(numbers))
+    if not isinstance(value, list) or not value or not all(isinstance(number, int | float) for number in value):
+        raise ValueError("expected a list of numbers")
+    # Of one channel or of four there is one value, or timm has repeated or cut those of red, green and blue.
+    return tuple(map(float, (value * 3)[:3]))
 
 
 def _choice(*known: str) -> Callable[[Any], str]:
@@ -234,16 +263,21 @@ def _choice(*known: str) -> Callable[[Any], str]:
     return convert
 
 
-def _class_names(fields: _Fields) -> tuple[str, ...] | None:
-    """The names of classes, in the classifier's order: descriptions of the labels where there are any."""
+def _class_names(fields: _Fields) -> tuple[tuple[str, ...], tuple[str, ...] | None] | None:
+    """The names of classes and their descriptions, in the classifier's order; None where there are no names."""
+
+    def printable(name: Any) -> str:
+        return "".join(character for character in str(name) if character.isprintable())
 
     def names(value: Any) -> tuple[str, ...]:
-        if isinstance(value, dict):  # from the class's number
-            value = [value[str(i)] for i in range(len(value))]
+        if isinstance(value, dict):  # from the class's number; some may lack one
+            value = [value.get(str(i), f"class {i}") for i in range(max(map(int, value), default=-1) + 1)]
         if not isinstance(value, list):
             raise ValueError("expected a list of names")
-        return tuple(map(str, value))
+        return tuple(map(printable, value))
 
     found = fields.take("label_names", names) or fields.take("labels", names)
+    if not found:
+        return None
     descriptions = fields.take("label_descriptions", dict) or {}
-    return tuple(str(descriptions.get(name, name)) for name in found) if found else None
+    return found, tuple(printable(descriptions.get(name, name)) for name in found) if descriptions else None

@@ -12,6 +12,7 @@ from PIL import Image
 from reference import nchw, random_images, relative_error, timm
 
 import jaxvision
+from jaxvision.run.weights import another_network
 from tools import predict, publish, validate
 
 pytestmark = pytest.mark.program
@@ -110,6 +111,15 @@ def test_evaluation_takes_the_runs_config_and_no_optimizer(finished, flowers, tm
     assert (found["examples"], found["ema_top1"]) == (12, 100.0)
 
 
+def test_evaluation_as_another_model_is_refused(finished, flowers):
+    other = ["--config.mode=eval", "--config.model.name=resnet14t"]
+    status, output = cli.run(["--config", str(finished), *other], quick=True)
+    assert status == 2 and "resnet14t" in output
+    assert another_network("deit_tiny_patch16_224", "vit_tiny_patch16_224")
+    assert another_network("tf_efficientnet_b0", "tf_efficientnet_b0.ap_in1k")  # normalised in another way
+    assert not another_network("resnet18", "resnet18.tv_in1k")
+
+
 def test_another_model_in_its_workdir_is_refused_in_three_lines(finished, flowers):
     before = (finished / "config.json").read_bytes()
     status, output = cli.run(arguments(flowers, finished, model="resnet14t"), quick=True)
@@ -148,7 +158,8 @@ def test_a_published_run_gives_timm_the_same_answers(finished, tmp_path, capsys)
     expected = last_evaluation(finished)
     assert f"| top1 | {expected['ema_top1']:.4g} |" in text and "- classes: blue, green, red" in text
     assert "![Curves of the training run](curves.png)" in text and (tmp_path / "out" / "curves.png").is_file()
-    assert 'model.name = "resnet10t"' in text and "seed" not in text
+    assert 'model.name = "resnet10t"' in text and "seed" not in text and "data.dir" not in text
+    assert "Of this result: crop_mode crop_first is written as center" in text
     assert run(publish, tmp_path / "out", "--out", tmp_path / "x") == 2
     assert "is no workdir of a run" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()

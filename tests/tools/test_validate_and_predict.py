@@ -180,6 +180,11 @@ def test_classes_are_matched_by_name_or_refused(photos, tmp_path, capsys):
     assert table(Data("n02085620", "n01440764"), 1000, None).tolist() == [151, 0]
     assert table(Data("rose", "daisy"), 3, ("daisy", "tulip", "rose")).tolist() == [2, 0]
     assert table(Data("0", "1"), 2, None).tolist() == [0, 1]
+    order = tuple(reversed([wnid for wnid, _ in imagenet_classes()]))
+    assert table(Data("n02085620", "n01440764"), 1000, order).tolist() == [848, 999]  # the weights' own
+    assert table(Data("n02085620", "n01440764"), 1000, tuple(map(str, range(1000)))).tolist() == [151, 0]
+    with pytest.raises(UserError, match="classes of the model that have the same name: crane"):
+        table(Data("crane"), 3, ("crane", "crane", "c"))
     with pytest.raises(UserError, match="1 of 2 classes of the data are not in the model: cat"):
         table(Data("rose", "cat"), 3, ("daisy", "tulip", "rose"))
     with pytest.raises(UserError, match=r"the data has 6 classes, the model 7, whose names are unknown"):

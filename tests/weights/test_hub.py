@@ -1,9 +1,11 @@
 """Weights by name, from a hub on this machine that has the faults of a real one, and folders that timm opens."""
 
+import dataclasses
 import json
 
 import fake_hub
 import huggingface_hub
+import jax
 import numpy as np
 import pytest
 import torch
@@ -78,7 +80,7 @@ def test_weights_by_name_give_timms_answers_with_the_repositorys_settings(hub, n
     )
     assert (spec.crop_pct, spec.interpolation) == (0.8, "bilinear")
     assert (spec.mean, spec.std) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
-    assert spec.class_names == ("daisy", "rose", "tulip")
+    assert spec.class_names == ("n01", "n02", "n03") and spec.class_descriptions == ("daisy", "rose", "tulip")
     assert spec.top1 == jaxvision.model_spec(NAME).top1  # the tag's own
     settings = jaxvision.preprocess(model)
     assert (settings.size, settings.interpolation, settings.mean) == (96, "bilinear", (0.5, 0.4, 0.3))
@@ -92,12 +94,10 @@ def test_a_repository_needs_no_pretrained_and_can_be_weights(hub, network):
         jaxvision.create_model(NAME, weights=f"hf-hub:{REPOSITORY}", num_classes=3),
     ):
         assert relative_error(model(x), expected) < 1e-4
-        assert model.spec.class_names == ("daisy", "rose", "tulip")
+        assert model.spec.class_names == ("n01", "n02", "n03")
 
 
 def test_loading_into_a_model_brings_the_settings(hub, network):
-    import jax
-
     model = jaxvision.create_model(NAME, num_classes=3, key=jax.random.key(1))
     model = jaxvision.load_weights(model, f"hf-hub:{REPOSITORY}")
     x, expected = answers(network)
@@ -105,8 +105,46 @@ def test_loading_into_a_model_brings_the_settings(hub, network):
     assert model.spec.mean == (0.5, 0.4, 0.3)
     with pytest.warns(UserWarning, match="the file has 3 classes, the model 5"):
         other = jaxvision.create_model(f"hf-hub:{REPOSITORY}", num_classes=5, key=jax.random.key(1))
-    assert other.num_classes == 5 and other.spec.class_names is None
+    assert other.num_classes == other.spec.num_classes == 5
+    assert other.spec.class_names is None and other.spec.top1 is None
     assert model.with_classifier(3, key=jax.random.key(2)).spec.class_names is None
+
+
+def test_names_of_classes_follow_the_classifier(hub, network):
+    key, state = jax.random.key(1), {name: value.clone() for name, value in network.state_dict().items()}
+    named = jaxvision.create_model(f"hf-hub:{REPOSITORY}")
+    assert jaxvision.load_weights(named, state).spec.class_names is None  # another network of three classes
+    with pytest.warns(UserWarning, match="left fresh"):  # a classifier for other classes is kept, with its names
+        other = jaxvision.create_model(NAME, num_classes=5, weights=state, key=key)
+    other = other.replace(spec=dataclasses.replace(other.spec, class_names=tuple("abcde")))
+    with pytest.warns(UserWarning, match="left fresh"):
+        loaded = jaxvision.load_weights(other, f"hf-hub:{REPOSITORY}")
+    assert loaded.spec.class_names == tuple("abcde") and loaded.spec.mean == (0.5, 0.4, 0.3)
+    np.testing.assert_array_equal(loaded.params["fc"]["weight"], other.params["fc"]["weight"])
+
+
+def test_a_config_of_other_classes_than_the_files_is_refused(hub):
+    changed(hub, num_classes=5, label_names=list("abcde"))
+    with pytest.raises(UserError, match=r"model\.safetensors has 3 classes, its config\.json says 5"):
+        jaxvision.create_model(f"hf-hub:{REPOSITORY}")
+
+
+def test_accuracies_are_those_of_timms_repositories_alone(hub, weights):
+    hub.files["me/x", "config.json"] = json.dumps(CONFIG).encode()
+    hub.files["me/x", "model.safetensors"] = weights
+    spec = jaxvision.create_model("hf-hub:me/x").spec
+    assert (spec.top1, spec.top1_at_test, spec.published) == (None, None, False)
+
+
+def test_configs_as_others_write_them(hub, tmp_path):
+    """On one level, with names by number, some missing; of four channels; escape codes of terminals are removed."""
+    flat = CONFIG["pretrained_cfg"] | {"architecture": NAME, "num_classes": 3, "mean": [0.5], "model_args": None,
+                                       "labels": {"0": "a\x1b[31m", "2": "c"}}  # fmt: skip
+    hub.files[REPOSITORY, "config.json"] = json.dumps(flat).encode()
+    spec = jaxvision.create_model(NAME, pretrained=True).spec
+    assert spec.class_names == ("a[31m", "class 1", "c") and spec.mean == (0.5, 0.5, 0.5)
+    changed(hub, pretrained_cfg=CONFIG["pretrained_cfg"] | {"mean": [0.5, 0.4, 0.3, 0.5]})
+    assert jaxvision.create_model(NAME, pretrained=True, cache_dir=tmp_path / "b").spec.mean == (0.5, 0.4, 0.3)
 
 
 def test_the_second_time_nothing_is_downloaded(hub):
@@ -193,7 +231,7 @@ def changed(hub, **fields):
     [
         (private, NAME, "has no repository timm/resnet10t.c3_in1k, or it is private: check the name, or set HF_TOKEN"),
         (gated, NAME, "is gated: accept its terms at http://127.0.0.1:.*/timm/resnet10t.c3_in1k"),
-        (busy, NAME, r"429"),
+        (busy, NAME, r"allows no more downloads for now \(429"),
         (None, "hf-hub:me/nothing", "has no repository me/nothing, or it is private"),
         (None, f"hf-hub:{REPOSITORY}@v2", "at revision v2: there is no such revision"),
         (None, "hf-hub:a/b/c", 'names no repository of the hub: expected "owner/name"'),
@@ -205,12 +243,17 @@ def changed(hub, **fields):
         (without_architecture, NAME, "names no architecture: it is not of a model that timm can load"),
         (lambda hub: changed(hub, architecture="resnet10tt"), NAME, 'unknown model .* Did you mean "resnet10t"'),
         (lambda hub: changed(hub, num_classes=0), NAME, r"has no classifier \(num_classes = 0\)"),
-        (lambda hub: changed(hub, num_classes=[3]), NAME, r"num_classes = \[3\] makes no sense"),
+        (lambda hub: changed(hub, num_classes=[3]), NAME, r"num_classes = \[3\] is not supported"),
+        (lambda hub: changed(hub, architecture="resnet10t.x"), NAME, "no weights 'x' of resnet10t"),
+        (lambda hub: changed(hub, pretrained_cfg={"std": [0, 1, 1]}), NAME, "expected a positive number"),
+        (lambda hub: changed(hub, pretrained_cfg={"crop_pct": 0}), NAME, "expected a positive number"),
+        (lambda hub: changed(hub, model_args={"in_chans": -1}), NAME, "expected a whole number"),
+        (lambda hub: changed(hub, pretrained_cfg={"interpolation": "lanczos"}), NAME, "expected one of bicubic"),
         (lambda hub: changed(hub, label_names=["a"]), NAME, r"names 1 classes \(label_names\) of 3"),
-        (lambda hub: changed(hub, model_args={"global_pool": "max"}), NAME, 'global_pool = "max" makes no .*: .*avg'),
-        (lambda hub: changed(hub, global_pool="max"), NAME, 'global_pool = "max" makes no sense: .*avg'),
+        (lambda hub: changed(hub, model_args={"global_pool": "max"}), NAME, 'global_pool = "max" is not .*: .*avg'),
+        (lambda hub: changed(hub, global_pool="max"), NAME, 'global_pool = "max" is not supported: .*avg'),
         (lambda hub: changed(hub, model_args={"block": "x"}), NAME, r"no arguments block \(model_args\)"),
-        (lambda hub: changed(hub, pretrained_cfg={"mean": "red"}), NAME, 'mean = "red" makes no sense'),
+        (lambda hub: changed(hub, pretrained_cfg={"mean": "red"}), NAME, 'mean = "red" is not supported'),
         (lambda hub: changed(hub, pretrained_cfg={"input_size": [3, 96, 64]}), NAME, "expected a square"),
         (lambda hub: changed(hub, pretrained_cfg=[]), NAME, "pretrained_cfg: expected an object, got list"),
     ],
@@ -294,6 +337,33 @@ def test_a_saved_folder_gives_timm_the_same_answers(tmp_path, name, fields):
     assert 'create_model("local-dir:PATH")' in (tmp_path / "README.md").read_text()
 
 
+def test_timm_can_fine_tune_a_saved_folder(tmp_path):
+    for name in (NAME, "deit_tiny_distilled_patch16_224"):
+        state = trained_like(name, num_classes=4).state_dict()
+        jaxvision.save_pretrained(jaxvision.create_model(name, weights=state), tmp_path / name)
+        for change in ({"num_classes": 5}, {"num_classes": 0}, {"in_chans": 1}):
+            timm.create_model(f"local-dir:{tmp_path / name}", pretrained=True, **change)
+
+
+def test_what_timms_layout_cannot_say_is_not_saved(tmp_path):
+    key = jax.random.key(0)
+    swin = jaxvision.create_model("swin_tiny_patch4_window7_224", num_classes=3, image_size=64, key=key)
+    with pytest.raises(UserError, match=r"differs from the one that its name builds: .*window"):
+        jaxvision.save_pretrained(swin.with_image_size(448), tmp_path)
+    wide = jaxvision.create_model("vit_tiny_patch16_224", num_classes=3, image_size=(64, 96), key=key)
+    with pytest.raises(UserError, match="square images, this model is for 64x96"):
+        jaxvision.save_pretrained(wide, tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "README.md").write_text("mine")
+    simple = jaxvision.create_model("simple_vit_tiny_patch16_224", num_classes=3, key=key)
+    jaxvision.save_pretrained(simple, tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
+    jaxvision.save_pretrained(simple, tmp_path / "other")
+    assert "timm.create_model" not in (tmp_path / "other" / "README.md").read_text()
+    jaxvision.save_pretrained(simple, tmp_path / "other", card="again")  # ours is replaced
+    assert "again" in (tmp_path / "other" / "README.md").read_text()
+
+
 def answers_of(reference, size, channels):
     x = np.random.default_rng(0).standard_normal((2, *size, channels), np.float32)
     with torch.no_grad():
@@ -332,11 +402,12 @@ def test_saving_says_what_does_not_fit(network, tmp_path):
 def test_an_upload_sends_the_folder_and_its_failure_is_told(network, tmp_path, monkeypatch):
     sent = []
     api = huggingface_hub.HfApi
-    monkeypatch.setattr(api, "create_repo", lambda self, repository, exist_ok: sent.append((self.token, repository)))
+    monkeypatch.setattr(api, "create_repo", lambda self, repository, **how: sent.append((self.token, repository, how)))
     monkeypatch.setattr(api, "upload_folder", lambda self, **fields: sent.append(fields))
     model = jaxvision.create_model(NAME, weights=network.state_dict())
     jaxvision.save_pretrained(model, tmp_path, push_to_hub="me/flowers", token="secret")
-    assert sent[0] == ("secret", "me/flowers")
+    assert sent[0] == ("secret", "me/flowers", {"private": False, "exist_ok": True})
+    assert sent[1]["allow_patterns"] == ["model.safetensors", "config.json", "README.md"]  # nothing else of the folder
     assert sent[1]["repo_id"] == "me/flowers" and sent[1]["folder_path"] == tmp_path
     assert 'create_model("hf-hub:me/flowers")' in (tmp_path / "README.md").read_text()
 

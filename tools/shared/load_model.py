@@ -17,7 +17,7 @@ from jaxvision.data.classes import imagenet_classes
 from jaxvision.errors import UserError
 from jaxvision.preprocessing import Preprocessing, preprocessing
 from jaxvision.run.console import notes
-from jaxvision.run.weights import SavedRun, read_run
+from jaxvision.run.weights import CLASSES, SavedRun, read_run
 from jaxvision.weights import published
 from jaxvision.weights.hub import HubAccess
 
@@ -33,6 +33,7 @@ class Loaded:
       settings: its preprocessing.
       identity: of the weights, for people: a file's SHA-256, or a run's step.
       class_names: that came with the weights, in the classifier's order.
+      class_descriptions: the same for people, where the names are ids.
       run: whose weights they are.
     """
 
@@ -40,6 +41,7 @@ class Loaded:
     settings: Preprocessing
     identity: str
     class_names: tuple[str, ...] | None = None
+    class_descriptions: tuple[str, ...] | None = None
     run: SavedRun | None = None
 
 
@@ -73,12 +75,16 @@ def _load_run(args: argparse.Namespace, workdir: Path) -> Loaded:
             image_size=run.config["model"]["image_size"],
         )
     identity = f"step {run.step}, {'raw' if args.raw else 'EMA'}"
-    return Loaded(_at_size(model, settings, args), settings, identity, run.class_names, run)
+    if run.class_names is not None and len(run.class_names) > model.num_classes:
+        raise UserError(f"{workdir}/{CLASSES} names {len(run.class_names)} classes, the model has {model.num_classes}")
+    return Loaded(_at_size(model, settings, args), settings, identity, run.class_names, run=run)
 
 
 def _load_weights(args: argparse.Namespace) -> Loaded:
+    if args.model is not None and published.is_source(args.model) and args.weights is None:
+        args.weights, args.model = args.model, None
     name = args.model if args.weights is None else str(args.weights)
-    file, spec, in_chans = Path(name).expanduser(), None, 3
+    file, spec, in_chans, found = Path(name).expanduser(), None, 3, None
     if args.weights is None or published.is_name(name):
         found = published.find(name, HubAccess())
         file, spec, in_chans = found.file, found.spec, found.in_chans
@@ -96,8 +102,13 @@ def _load_weights(args: argparse.Namespace) -> Loaded:
     with notes(functools.partial(print, file=sys.stderr)):
         model = jaxvision.create_model(
             spec.name, weights=file, dtype=jnp.dtype(args.dtype), image_size=spec.input_size, in_chans=in_chans
-        ).replace(spec=spec)
-    return Loaded(_at_size(model, settings, args), settings, identity, spec.class_names)
+        )
+    if found is not None:
+        published.check_classes(found, model.num_classes)
+    if model.num_classes == spec.num_classes:
+        model = model.replace(spec=spec)
+    model = _at_size(model, settings, args)
+    return Loaded(model, settings, identity, model.spec.class_names, model.spec.class_descriptions)
 
 
 def _at_size(model: jaxvision.Model, settings: Preprocessing, args: argparse.Namespace) -> jaxvision.Model:
@@ -125,7 +136,7 @@ def readable_names(class_names: tuple[str, ...] | None, num_classes: int) -> lis
     words = dict(imagenet_classes())
     if class_names is None:
         class_names = tuple(words) if num_classes == len(words) else ()
-    names = [words.get(name, name) for name in class_names[:num_classes]]
+    names = [words.get(name, name) for name in class_names]
     return names + [f"class {i}" for i in range(len(names), num_classes)]
 
 
