@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.variables import Variables
-from jaxvision.ops.backend import lower_for
+from jaxvision.ops.backend import as_xla_computes
 
 
 def summarise(module: Classifier, variables: Variables, shape: tuple[int, ...], title: str) -> str:
@@ -27,7 +27,7 @@ def summarise(module: Classifier, variables: Variables, shape: tuple[int, ...], 
       title: the first line.
     """
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    with lower_for("tpu"):  # what a CPU computes in another way has other operations
+    with as_xla_computes():  # what a CPU computes in another way has other operations
         program = jax.make_jaxpr(functools.partial(module.apply, train=False))(variables, images)
     layers = list(variables["params"])
     rows: dict[str, list[Any]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -101,6 +102,15 @@ def read_run(workdir: Path, *, ema: bool, step: int | None = None) -> SavedRun:
             if name.startswith(prefix):
                 state[name.removeprefix(prefix)] = torch_layout(value)
     return SavedRun(state, meta["config"], found, read_class_names(workdir.expanduser()))
+
+
+def saved_model(workdir: Path) -> str | None:
+    """The name of the model that a run's ``config.json`` has; None where there is none."""
+    try:
+        name = json.loads((workdir / "config.json").read_text(encoding="utf-8"))["model"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return name if isinstance(name, str) else None
 
 
 def another_network(saved: str, named: str) -> bool:

@@ -20,7 +20,7 @@ from jaxvision.models.variables import init_variables
 from jaxvision.run.checkpoint import Checkpointer
 from jaxvision.run.console import Console
 from jaxvision.run.preemption import Preemption
-from jaxvision.run.weights import another_network, read_class_names
+from jaxvision.run.weights import another_network, read_class_names, saved_model
 from jaxvision.train import build, inputs, sharding
 from jaxvision.train.metrics import EVAL_METRICS, compute, zero_sums
 from jaxvision.train.state import TrainState, create_state, flatten, unflatten
@@ -72,6 +72,8 @@ def run(config: Config, workdir: Path) -> int:
     folder = workdir.absolute() / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"no checkpoints in {workdir}: train first, or name the run with --workdir")
+    if (saved := saved_model(workdir)) is not None and another_network(saved, config.model.name):
+        raise UserError(f"{workdir} is a run of {saved}, not of {config.model.name}: write --config {workdir}")
     source = inputs.open_eval(config)
     if names := read_class_names(workdir):
         source = sources.Relabelled(source, names, where=f"the run of {workdir}")
@@ -83,9 +85,7 @@ def run(config: Config, workdir: Path) -> int:
     if restored is None:
         raise UserError(f"no checkpoints in {workdir}: train first, or name the run with --workdir")
     checkpoints.close()
-    flat, meta, step = restored
-    if another_network(saved := meta["config"]["model"]["name"], config.model.name):
-        raise UserError(f"{workdir} is a run of {saved}, not of {config.model.name}: write --config {workdir}")
+    flat, _, step = restored
     state = sharding.replicate(mesh, unflatten(state, flat))
     preemption = Preemption()
     preemption.say = console.notice

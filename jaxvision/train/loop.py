@@ -27,7 +27,7 @@ from jaxvision.run.console import Console, notes, parameter_table
 from jaxvision.run.preemption import Preemption, Watchdog
 from jaxvision.run.records import RunLog
 from jaxvision.run.report import plot_curves, summary
-from jaxvision.run.weights import another_network, read_class_names, write_class_names
+from jaxvision.run.weights import another_network, read_class_names, saved_model, write_class_names
 from jaxvision.train import build, compilation, inputs, sharding
 from jaxvision.train.curve_labels import curve_labels
 from jaxvision.train.distill import load_teacher
@@ -242,10 +242,7 @@ def _prepare_workdir(workdir: Path, config: Config, class_names: Sequence[str]) 
     Raises:
       UserError: another model or other classes were trained in it, or it cannot be written to: before the first step.
     """
-    try:
-        old = json.loads((workdir / "config.json").read_text())["model"]["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        old = config.model.name  # a checkpoint of another model will be found by its arrays
+    old = saved_model(workdir) or config.model.name  # without it another model is found by its arrays
     if (workdir / "checkpoints").is_dir() and another_network(old, config.model.name):
         raise UserError(
             f"{workdir} has a run of {old}, this command trains {config.model.name}.\n"

@@ -114,7 +114,7 @@ def test_evaluation_takes_the_runs_config_and_no_optimizer(finished, flowers, tm
 def test_evaluation_as_another_model_is_refused(finished, flowers):
     other = ["--config.mode=eval", "--config.model.name=resnet14t"]
     status, output = cli.run(["--config", str(finished), *other], quick=True)
-    assert status == 2 and "resnet14t" in output
+    assert status == 2 and f"{finished} is a run of resnet10t, not of resnet14t: write --config {finished}" in output
     assert another_network("deit_tiny_patch16_224", "vit_tiny_patch16_224")
     assert another_network("tf_efficientnet_b0", "tf_efficientnet_b0.ap_in1k")  # normalised in another way
     assert not another_network("resnet18", "resnet18.tv_in1k")
