@@ -331,9 +331,9 @@ def test_a_saved_folder_gives_timm_the_same_answers(tmp_path, name, fields):
     assert back.spec.class_names == ("a", "b", "c", "d") and back.in_chans == model.in_chans
     assert back.spec.top1 is None  # that of the tag is not that of these weights
     cfg = timm.data.resolve_data_config(model=reference)
-    assert cfg["input_size"][1:] == (back.image_size or (back.spec.input_size,) * 2)
-    assert (tuple(cfg["mean"]), tuple(cfg["std"])) == (back.spec.mean, back.spec.std)
-    assert (cfg["crop_pct"], cfg["interpolation"]) == (back.spec.crop_pct, back.spec.interpolation)
+    assert cfg["input_size"][1:] == (model.image_size or (model.spec.input_size,) * 2)
+    assert (tuple(cfg["mean"]), tuple(cfg["std"])) == (model.spec.mean, model.spec.std)
+    assert (cfg["crop_pct"], cfg["interpolation"]) == (model.spec.crop_pct, model.spec.interpolation)
     assert 'create_model("local-dir:PATH")' in (tmp_path / "README.md").read_text()
 
 
