@@ -61,7 +61,7 @@ def save_pretrained(
     folder = Path(folder).expanduser()
     state = to_torch(model)
     if (folder / "checkpoints").is_dir():
-        raise UserError(f"{folder} is the workdir of a training run, whose {CONFIG} would be lost: choose another")
+        raise UserError(f"{folder} is the workdir of a training run: choose another folder, its {CONFIG} would be lost")
     names = model.spec.class_names if class_names is None else tuple(class_names)
     if names is not None and len(names) != model.num_classes:
         raise UserError(f"{len(names)} class names for a model of {model.num_classes} classes")

@@ -88,8 +88,6 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     for note in notes:
         print(f"note: {note}")
-    if (out / "checkpoints").is_dir():
-        command_line.fail(f"--out {out} is the workdir of a training run: choose another folder")
     names = loaded.class_names
     if names is not None and len(names) != loaded.model.num_classes:
         names = None

@@ -57,6 +57,13 @@ def read_class_map(class_map: str) -> list[str]:
     return names
 
 
+def class_differences(where: str, names: Sequence[str], elsewhere: str, others: Sequence[str]) -> str:
+    """Which of two lists' names only one of them has: "only in the run: a, b; only in the data: c"."""
+    only = {where: set(names) - set(others), elsewhere: set(others) - set(names)}
+    found = [f"only {place}: {', '.join(sorted(rest))}" for place, rest in only.items() if rest]
+    return "; ".join(found) or "the same in another order"
+
+
 def class_table(names: Sequence[str], classes: Sequence[str], where: str) -> np.ndarray:
     """The class of each label of a data set: int32 (len(names),), the positions of ``names`` in ``classes``.
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxvision.data import digits
-from jaxvision.data.classes import class_table, read_class_map
+from jaxvision.data.classes import class_differences, class_table, read_class_map
 from jaxvision.data.config import DataConfig
 from jaxvision.data.tfds import tfds_source
 from jaxvision.data.tfrecord import DataError
@@ -276,11 +276,10 @@ def check_same_classes(train: Source, evaluation: Source) -> None:
     ours, theirs = list(train.class_names), list(evaluation.class_names)
     if ours[: len(theirs)] == theirs:  # also without the last ones
         return
-    only = {"training": set(ours) - set(theirs), "evaluation": set(theirs) - set(ours)}
-    found = "; ".join(f"only in the {name} data: {', '.join(sorted(names))}" for name, names in only.items() if names)
+    found = class_differences("in the training data", ours, "in the evaluation data", theirs)
     raise UserError(
-        f"training and evaluation data have different classes, so their labels do not agree: "
-        f"{found or 'the same in another order'}. Name them all, one a line, in a file: --config.data.class_map=FILE"
+        f"training and evaluation data have different classes, so their labels do not agree: {found}. "
+        "Name them all, one a line, in a file: --config.data.class_map=FILE"
     )
 
 

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from jaxvision.config import Config, changed_fields
 from jaxvision.data import sources
+from jaxvision.data.classes import class_differences
 from jaxvision.data.loader import Interrupted
 from jaxvision.data.plan import Plan
 from jaxvision.errors import DivergedError, OutOfMemoryError, UserError
@@ -242,21 +243,8 @@ def _prepare_workdir(workdir: Path, config: Config, class_names: Sequence[str]) 
     Raises:
       UserError: another model or other classes were trained in it, or it cannot be written to: before the first step.
     """
-    old = saved_model(workdir) or config.model.name  # without it another model is found by its arrays
-    if (workdir / "checkpoints").is_dir() and another_network(old, config.model.name):
-        raise UserError(
-            f"{workdir} has a run of {old}, this command trains {config.model.name}.\n"
-            f"To train {config.model.name}, choose another --workdir.\n"
-            f"To go on with {old}: --config {workdir}"
-        )
-    trained = read_class_names(workdir)
-    if trained is not None and trained != tuple(class_names) and (workdir / "checkpoints").is_dir():
-        only = {"run": set(trained) - set(class_names), "data": set(class_names) - set(trained)}
-        found = "; ".join(f"only of the {name}: {', '.join(sorted(names))}" for name, names in only.items() if names)
-        raise UserError(
-            f"{workdir} has a run with other classes than this data ({found or 'the same in another order'}): choose "
-            "another --workdir"
-        )
+    if (workdir / "checkpoints").is_dir():
+        _check_same_run(workdir, config, class_names)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         replace_text(workdir / "config.json", json.dumps(json.loads(config.to_json()), indent=2) + "\n")
@@ -265,6 +253,21 @@ def _prepare_workdir(workdir: Path, config: Config, class_names: Sequence[str]) 
         raise UserError(
             f"cannot write to the workdir {workdir}: {error.strerror}. Choose another --workdir."
         ) from error
+
+
+def _check_same_run(workdir: Path, config: Config, class_names: Sequence[str]) -> None:
+    """Refuses another model or other classes than the run that a workdir has."""
+    old = saved_model(workdir) or config.model.name  # without it another model is found by its arrays
+    if another_network(old, config.model.name):
+        raise UserError(
+            f"{workdir} has a run of {old}, this command trains {config.model.name}.\n"
+            f"To train {config.model.name}, choose another --workdir.\n"
+            f"To go on with {old}: --config {workdir}"
+        )
+    trained = read_class_names(workdir)
+    if trained is not None and trained != tuple(class_names):
+        found = class_differences("of the run", trained, "of the data", class_names)
+        raise UserError(f"{workdir} has a run with other classes than this data ({found}): choose another --workdir")
 
 
 def _profile(offset: int, folder: Path, state: Any) -> None:
