@@ -1,5 +1,5 @@
 # make install | train | predict | check | test | planted | lint | docs | parity | parity-steps | bench | bench-input |
-#      bench-augment | gpu-program.
+#      bench-augment | gpu | gpu-program.
 # Everything is installed into .venv; a second call installs nothing.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 GPU := $(shell { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; } && echo cuda)
 ARGS ?=
 
-.PHONY: install install-test train predict check test planted lint format docs parity parity-steps bench bench-input bench-augment gpu-program clean
+.PHONY: install install-test train predict check test planted lint format docs parity parity-steps bench bench-input bench-augment gpu gpu-program clean
 
 install: $(VENV)/.installed$(GPU)
 install-test: $(VENV)/.installed-test
@@ -87,6 +87,10 @@ bench-augment: install
 # Images per second of the host's input pipeline and of timm's loaders, in one run.
 bench-input: install-test
 	$(PY) tools/bench/input.py $(ARGS)
+
+# All there is to measure on a GPU, in slices; started again, it goes on. ARGS=--plan rehearses it on a CPU.
+gpu: install-test
+	$(PY) tools/gpu/main.py $(ARGS)
 
 # The program that XLA compiles for an H200, without one. It has a separate environment, because jax 0.11 needs Python 3.12.
 PYTHON312 ?= python3.12

@@ -19,6 +19,7 @@ from jaxvision.ops.convolution import bias_add_act, conv2d
 from jaxvision.ops.dtypes import DType, accumulator
 from jaxvision.ops.materialize import materialize_call
 from jaxvision.ops.matmul import linear
+from jaxvision.ops.normalization import layer_norm
 from jaxvision.ops.scale_shift import ScaleShift
 
 
@@ -143,15 +144,12 @@ class LayerNorm(nn.Module):
         if self.kind == "rms":
             wide = wide * lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + self.eps)
             return (wide * scale).astype(self.dtype)
-        # Two passes, over a row that is in registers: E[x^2] - E[x]^2 would lose digits in trained transformers, where
-        # some channels are far from the others.
-        centred = wide - jnp.mean(wide, -1, keepdims=True)
         if self.kind == "simple":
+            centred = wide - jnp.mean(wide, -1, keepdims=True)
             variance = jnp.sum(jnp.square(centred), -1, keepdims=True) / (x.shape[-1] - 1)
             return (wide * lax.rsqrt(variance + self.eps) * scale).astype(self.dtype)
-        variance = jnp.mean(jnp.square(centred), -1, keepdims=True)
         bias = self.param("bias", init.declare(init.zeros), (x.shape[-1],))
-        return (centred * lax.rsqrt(variance + self.eps) * scale + bias).astype(self.dtype)
+        return layer_norm(x, scale, bias, self.eps, self.dtype)
 
 
 class GroupNorm(nn.Module):

@@ -15,6 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxvision.ops.backend import operation
+from jaxvision.ops.dtypes import accumulator
+
 Activation = Callable[[jax.Array], jax.Array]
 
 
@@ -24,11 +27,17 @@ def gelu(x: jax.Array) -> jax.Array:
 
     Any float dtype; the gradient is computed in float32 or wider.
     """
+    return gelu_value(x)
+
+
+@operation
+def gelu_value(x: jax.Array) -> jax.Array:
+    """What :func:`gelu` returns."""
     return nn.gelu(x, approximate=False)
 
 
 def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(accumulator(x.dtype))
     # erf, where the forward pass has erfc: XLA would find the same expression there, and keep its result.
     distribution = 0.5 * (1 + lax.erf(wide * math.sqrt(0.5)))
     density = jnp.exp(-0.5 * jnp.square(wide)) * math.sqrt(0.5 / math.pi)

@@ -12,17 +12,28 @@ from jaxvision.ops.program import compiler_options
 from tools.parity.reference import torch
 
 
-def test_maxima_and_their_gradients_are_equal_also_among_equal_values():
-    x = jnp.maximum(np.random.default_rng(0).standard_normal((2, 13, 12, 5), np.float32), 0.0)  # half of it is zero
-    g = np.float32(np.random.default_rng(1).integers(-9, 10, (2, 7, 6, 5)))  # sums are the same in any order
+@pytest.mark.parametrize("size", [(13, 12), (8, 8), (1, 2), (1, 1)])
+def test_maxima_and_their_gradients_are_equal_also_among_equal_values(size):
+    x = jnp.maximum(np.random.default_rng(0).standard_normal((2, *size, 5), np.float32), 0.0)  # half of it is zero
+    rows, columns = (-(-side // 2) for side in size)
+    g = np.float32(np.random.default_rng(1).integers(-9, 10, (2, rows, columns, 5)))  # sums are the same in any order
 
     def pooled(backend):
         with lower_for(backend):
             y, back = jax.vjp(pooling.max_pool_3x3, x)
             return y, back(g)[0]
 
-    for ours, expected in zip(pooled("cpu"), pooled("gpu"), strict=True):
-        np.testing.assert_array_equal(ours, expected)
+    expected = pooled("tpu")  # XLA's own
+    for backend in ("cpu", "gpu"):
+        for ours, right in zip(pooled(backend), expected, strict=True):
+            np.testing.assert_array_equal(ours, right)
+
+
+def test_a_maximum_of_nan_is_nan():
+    x = jnp.ones((1, 5, 5, 1)).at[0, 2, 2, 0].set(jnp.nan)
+    for backend in ("cpu", "gpu", "tpu"):
+        with lower_for(backend):
+            assert np.isnan(jax.vjp(pooling.max_pool_3x3, x)[0][0, 1, 1, 0]), backend
 
 
 @pytest.mark.parametrize("size", [(12, 14), (13, 11), (7, 8), (1, 2), (1, 1), (37, 37)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.bench import gpu_program
+from tools.bench import hlo
 from tools.bench import main as bench
 from tools.bench import pipeline as bench_pipeline
 from tools.bench import plot as plot_tradeoff
@@ -46,14 +46,14 @@ ENTRY %main (x: bf16[4,8], w: f32[100]) -> bf16[4,8] {
 
 
 def test_kernels_and_bytes_of_a_program():
-    found = gpu_program.kernels(HLO)
+    found = hlo.kernels(HLO)
     assert [(k.kind, k.bytes) for k in found] == [
         ("fusion", 64 + 64 + 400),
         ("__cudnn$convForward", 3 * 64),  # the workspace is no traffic
         ("fusion", 128),
         ("copy", 128),
     ]
-    assert found[0].floor == 2.5e-6 and gpu_program.Kernel("k", "fusion", 43_000_000).floor == pytest.approx(1e-5)
+    assert found[0].floor == 2.5e-6 and hlo.Kernel("k", "fusion", 43_000_000).floor == pytest.approx(1e-5)
 
 
 @pytest.mark.program

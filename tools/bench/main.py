@@ -10,7 +10,8 @@ round, on inputs that are on the device. Reported are medians, their spread, and
 95 % interval. "default" compares jaxvision under a plain ``jax.jit`` with timm eager; "best" compares each side's
 fastest setting: ``jaxvision.compile`` with ``torch.compile``, eager or, on a GPU, CUDA graphs, where both fold batch
 normalisation. Training is compiled as ``jaxvision.main`` does it. On a CPU "keep" is ``jaxvision.keep_memory``, for
-both sides. On a GPU "fusion" is XLA's experimental convolution fusion.
+both sides. On a GPU "fusion" is XLA's experimental convolution fusion, and "portable" does without the library's own
+implementations for GPUs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import argparse
 import dataclasses
 import datetime
 import fnmatch
+import itertools
 import json
 import os
 import platform
@@ -33,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.bench.models import COMPARISON
 from tools.bench.processor import processor
-from tools.bench.rounds import Worker, measure
+from tools.bench.rounds import Job, Worker, measure
 from tools.bench.summary import summarise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,9 +48,10 @@ VARIANTS = {
     },
     ("cpu", "train"): {"jaxvision": ["plain+keep"], "timm": ["eager", "eager+keep", "compile+keep"]},
     ("gpu", "infer"): {
-        "jaxvision": ["plain", "compiled", "compiled+fusion"], "timm": ["eager", "pure", "pure+graph", "compile"]
+        "jaxvision": ["plain", "compiled", "compiled+fusion"],
+        "timm": ["eager", "pure", "pure+graph", "compile", "pure+compile+graph", "pure+compile+autotune"]
     },
-    ("gpu", "train"): {"jaxvision": ["plain"], "timm": ["eager", "compile"]},
+    ("gpu", "train"): {"jaxvision": ["plain", "plain+portable"], "timm": ["eager", "compile", "compile+autotune"]},
 }  # fmt: skip
 BATCHES = {("cpu", "infer"): 32, ("cpu", "train"): 16, ("gpu", "infer"): 32, ("gpu", "train"): 256}
 
@@ -70,6 +73,24 @@ def measured_top1(models: Sequence[str], args: argparse.Namespace) -> dict[str, 
     return found
 
 
+def job_groups(kind: str, args: argparse.Namespace) -> list[list[Job]]:
+    """The jobs in the order of measurement; those of a group are built before the first of them is measured."""
+
+    def job(model: str, mode: str) -> Job:
+        wanted = {"jaxvision": args.ours, "timm": args.timm}
+        variants = {
+            side: [
+                name for name in names if not wanted[side] or {name, f"{mode}:{name}"} & set(wanted[side].split(","))
+            ]
+            for side, names in VARIANTS[kind, mode].items()
+        }
+        return Job(model, mode, args.batch or BATCHES[kind, mode], variants)
+
+    if args.builds > 1:  # a model's training is built while its inference is
+        return [[job(model, mode) for mode in args.modes] for model in args.models]
+    return [[job(model, mode)] for mode in args.modes for model in args.models]
+
+
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,8 +103,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--image-size", "--size", dest="size", type=int, default=224, help="pixels")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: bfloat16 on a GPU, else float32")
-    parser.add_argument("--timm", default="", help="timm's variants, for example eager,compile; default: all")
+    parser.add_argument("--timm", default="", help="timm's variants, for example eager,train:compile (all)")
+    parser.add_argument("--ours", default="", help="jaxvision's variants, likewise (all)")
+    parser.add_argument(
+        "--builds",
+        type=int,
+        default=1,
+        help="variants built at the same time (1); more lengthen `compile s`",
+    )
+    parser.add_argument("--kernels", action="store_true", help="on a GPU: also the time of each kernel, in the JSON")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--resume", action="store_true", help="keep the rows of today's result file and add to them")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each sample, at least one call")
     parser.add_argument(
         "--timeout", type=float, default=1200, help="seconds until a worker that does not answer is ended"
@@ -134,6 +164,20 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def new_document(
+    here: dict[str, Any], kind: str, args: argparse.Namespace, argv: Sequence[str] | None
+) -> dict[str, Any]:
+    """A result without rows, with the device's rates, which are measured now."""
+    worker = Worker("rates", timeout=args.timeout, dtype=args.dtype, variant="keep" if kind == "cpu" else "plain")
+    rates = worker.ask("setup").get("result") or {"flops_per_s": float("nan"), "bytes_per_s": float("nan")}
+    worker.close()
+    return {
+        "date": datetime.date.today().isoformat(), "machine": here, "device": kind, "dtype": args.dtype,
+        "versions": {}, "command": " ".join(["tools/bench/main.py", *(argv or sys.argv[1:])]), "rates": rates,
+        "rounds": args.rounds, "builds": args.builds, "top1": {}, "minutes": 0.0, "summary": [], "rows": [],
+    }  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, writes JSON, table and plots; returns the exit status."""
     args = parse_args(argv)
@@ -155,22 +199,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     began, here = time.monotonic(), machine()
     kind = "gpu" if here["gpu"] else "cpu"
     args.dtype = args.dtype or ("bfloat16" if kind == "gpu" else "float32")
-    worker = Worker("rates", timeout=args.timeout, dtype=args.dtype, variant="keep" if kind == "cpu" else "plain")
-    rates = worker.ask("setup").get("result") or {"flops_per_s": float("nan"), "bytes_per_s": float("nan")}
-    worker.close()
-    jobs = [(model, mode) for mode in args.modes for model in args.models]
-    document: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(), "machine": here, "device": kind, "dtype": args.dtype,
-        "versions": {}, "command": " ".join(["tools/bench/main.py", *(argv or sys.argv[1:])]), "rates": rates,
-        "rounds": args.rounds, "top1": dict.fromkeys(args.models, "published"), "minutes": 0.0, "summary": [],
-        "rows": [],
-    }  # fmt: skip
-    summaries = document["summary"]
+    groups = job_groups(kind, args)
     name = (here["gpu"] or f"cpu{here['cpus']}").split(",")[0].replace("NVIDIA ", "").replace(" ", "_").lower()
-    path = args.out / f"bench_{name}_{document['date']}.json"
+    path = args.out / f"bench_{name}_{datetime.date.today()}.json"
+    document = json.loads(path.read_text()) if args.resume and path.is_file() else new_document(here, kind, args, argv)
+    document["top1"] = dict.fromkeys(args.models, "published") | document["top1"]
+    summaries, rates = document["summary"], document["rates"]
+    done = {(row["model"], row["mode"]) for row in document["rows"]}
+    before = document["minutes"]
+    groups = [[job for job in group if (job.model, job.mode) not in done] for group in groups]
 
     def write() -> None:
-        document["minutes"] = (time.monotonic() - began) / 60
+        document["minutes"] = before + (time.monotonic() - began) / 60
         replace_text(path, json.dumps(document, indent=1) + "\n")
 
     columns = (
@@ -181,21 +221,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         TextColumn("ETA"),
     )
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task("bench", total=len(jobs))
-        for model, mode in jobs:
-            progress.update(task, description=f"{model} {mode}")
-            chosen = {side: list(v) for side, v in VARIANTS[kind, mode].items()}
-            if args.timm:
-                chosen["timm"] = args.timm.split(",")
-            row = measure(model, mode, args.batch or BATCHES[kind, mode], chosen, args)
+        task = progress.add_task("bench", total=sum(map(len, groups)))
+        for row in itertools.chain.from_iterable(measure(group, args) for group in groups):
             document["rows"].append(dataclasses.asdict(row))
             document["versions"] |= {k: v["version"] for k, v in row.variants.items() if "version" in v}
             summaries.append(summarise(row, rates))
             write()  # a run that is cut off leaves what it measured
             speeds = ", ".join(f"{key} {value:.1f}" for key, value in summaries[-1]["images_per_s"].items())
             errors = "; ".join(f"{key}: {text}" for key, text in summaries[-1]["errors"].items())
-            print(f"{model} {mode}, batch {row.batch}: {speeds} img/s {errors}", flush=True)
-            progress.advance(task)
+            print(f"{row.model} {row.mode}, batch {row.batch}: {speeds} img/s {errors}", flush=True)
+            progress.update(task, advance=1, description=f"after {row.model} {row.mode}")
     if args.val:
         for model, value in measured_top1(args.models, args).items():
             document["top1"][model] = "measured"

@@ -10,10 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 LEAST_BATCH = 4
+KERNEL_CALLS = 5  # that the profiler watches
 PAUSE = 0.3  # seconds before each sample: the other side's threads may still spin for more work
 
 
@@ -22,7 +25,7 @@ class Worker:
 
     def __init__(self, side: str, *, timeout: float, **arguments: Any) -> None:
         self.timeout = timeout
-        flags = [f"--{key}={value}" for key, value in arguments.items()]
+        flags = [f"--parent={os.getpid()}", *(f"--{key}={value}" for key, value in arguments.items())]
         environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("worker.py")), side, *flags],
@@ -70,34 +73,61 @@ class Row:
     variants: dict[str, dict[str, Any]]
 
 
-def measure(model: str, mode: str, batch: int, chosen: dict[str, list[str]], args: argparse.Namespace) -> Row:
-    """One row; where one side runs out of memory, both get half the batch."""
-    row = Row(model, mode, batch, args.size, args.dtype, {})
-    workers: dict[str, Worker] = {}
+@dataclasses.dataclass
+class Job:
+    """A row to be measured: ``variants`` has the names of each side's variants."""
+
+    model: str
+    mode: str
+    batch: int
+    variants: dict[str, list[str]]
+
+
+def measure(jobs: Sequence[Job], args: argparse.Namespace) -> Iterator[Row]:
+    """A row for each job, of which all workers are built first, ``args.builds`` of them at the same time.
+
+    Where one side runs out of memory, the row is measured again alone, and both get half the batch.
+    """
+    rows = [Row(job.model, job.mode, job.batch, args.size, args.dtype, {}) for job in jobs]
+    workers: list[dict[str, Worker]] = [{} for _ in jobs]
+
+    def build(place: int, key: str) -> tuple[str, dict[str, Any]]:
+        row, (side, _, variant) = rows[place], key.partition(" ")
+        worker = workers[place][key] = Worker(
+            side, timeout=args.timeout, model=row.model, mode=row.mode, variant=variant, batch=row.batch, size=row.size,
+            dtype=row.dtype,
+        )  # fmt: skip
+        return key, worker.ask("setup")
+
     try:
-        for side, variants in chosen.items():
-            for variant in variants:
-                key = f"{side} {variant}"
-                worker = Worker(
-                    side, timeout=args.timeout, model=model, mode=mode, variant=variant, batch=batch, size=args.size,
-                    dtype=args.dtype,
-                )  # fmt: skip
-                answer = worker.ask("setup")
+        with ThreadPoolExecutor(args.builds) as pool:
+            builds = [
+                [pool.submit(build, i, f"{side} {name}") for side, names in job.variants.items() for name in names]
+                for i, job in enumerate(jobs)
+            ]
+            answers = [dict(future.result() for future in row) for row in builds]
+        for job, row, own, results in zip(jobs, rows, workers, answers, strict=True):
+            for key, answer in results.items():
                 row.variants[key] = answer.get("result", answer)
                 if "error" in answer:
-                    worker.close()
-                    if out_of_memory(answer["error"]) and batch // 2 >= LEAST_BATCH:
-                        for other in workers.values():
-                            other.close()
-                        workers = {}
-                        return measure(model, mode, batch // 2, chosen, args)
-                else:
-                    workers[key] = worker
-        run_rounds(row, workers, args)
+                    own.pop(key).close()
+            if job.batch // 2 >= LEAST_BATCH and any(out_of_memory(a.get("error", "")) for a in results.values()):
+                close(workers)
+                yield from measure([dataclasses.replace(job, batch=job.batch // 2)], args)
+                continue
+            run_rounds(row, own, args)
+            close([own])
+            yield row
     finally:
-        for worker in workers.values():
+        close(workers)
+
+
+def close(workers: Iterable[dict[str, Worker]]) -> None:
+    """Ends all of them."""
+    for own in workers:
+        for worker in own.values():
             worker.close()
-    return row
+        own.clear()
 
 
 def out_of_memory(message: str) -> bool:
@@ -130,3 +160,7 @@ def run_rounds(row: Row, workers: dict[str, Worker], args: argparse.Namespace) -
                 row.variants[key]["seconds_per_call"].append(seconds / calls[key])
     for key in list(workers):
         row.variants[key]["memory"] = ask(key, "memory")
+        if args.kernels and key in workers:
+            # A profiler that fails must not cost the row.
+            answer = workers[key].ask("kernels", calls=KERNEL_CALLS)
+            row.variants[key]["kernels"] = answer.get("result", answer)

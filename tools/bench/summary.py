@@ -48,12 +48,12 @@ def summarise(row: Row, rates: dict[str, Any]) -> dict[str, Any]:
             peak = memory.get("device_peak") or memory.get("host_peak")
             result[side] = {"variant": key.partition(" ")[2], "memory": peak, "compile_s": compiled}
     ours = row.variants.get(best["jaxvision"] or "", {})
-    if ours.get("flops"):
+    if ours.get("bytes") and ours.get("seconds_per_call"):
         per_second = 1 / statistics.median(ours["seconds_per_call"])
         published = 2e9 * spec.gmacs * (row.size / spec.gmacs_at) ** 2
         passes = 3 if row.mode == "train" else 1
         result["roofline"] = {
-            "flops_per_image": ours["flops"] / row.batch, "published_flops": published,
+            "flops_per_image": ours["flops"] and ours["flops"] / row.batch, "published_flops": published,
             "bytes_per_image": ours["bytes"] / row.batch,
             "share_of_products": passes * published * row.batch * per_second / rates["flops_per_s"],
             "share_of_copies": ours["bytes"] * per_second / rates["bytes_per_s"],

@@ -1,19 +1,24 @@
 """One side of a measurement of ``tools/bench/main.py``: a process that builds one model one way and runs it on request.
 
-Commands are JSON lines on stdin: {"op": "setup"}, {"op": "run", "calls": n}, {"op": "memory"}; each is answered with a
-line on stdout. Each side and model has a process to itself, so that neither framework holds the other's memory.
+Commands are JSON lines on stdin: {"op": "setup"}, {"op": "run", "calls": n}, {"op": "memory"}, {"op": "kernels",
+"calls": n}; each is answered with a line on stdout. Each side and model has a process to itself, so that neither
+framework holds the other's memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import functools
 import json
 import os
 import resource
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from tools.bench.hlo import kernels
+from tools.bench.kernels import jax_kernels, torch_kernels
+
 BUFFERS = 4  # different inputs, used in turn, so that caches do not hold them
 SIZE = 224
 CLASSES = 1000
+# torch.compile's modes: with CUDA graphs, and with kernels chosen by trial, which takes minutes.
+COMPILE = {"graph": "reduce-overhead", "autotune": "max-autotune"}
 
 
 def inputs(batch: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -40,6 +50,14 @@ def peak_host_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """Waits until no other worker is inside: XLA times a GPU's kernels to choose, which others disturb."""
+    with (Path(tempfile.gettempdir()) / "jaxvision-bench.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class Jax:
     """jaxvision's side: a jitted model or ``jaxvision.compile``, and the training step of ``tools/bench/models.py``."""
 
@@ -49,6 +67,12 @@ class Jax:
         self.jax, self.args = jax, args
 
     def setup(self) -> dict[str, Any]:
+        from jaxvision.ops.backend import as_xla_computes
+
+        with exclusive(), as_xla_computes() if "portable" in self.args.variant else contextlib.nullcontext():
+            return self._setup()
+
+    def _setup(self) -> dict[str, Any]:
         import jax.numpy as jnp
 
         import jaxvision
@@ -90,21 +114,24 @@ class Jax:
         seconds = time.perf_counter() - began
         self.program, self.count = program, 0
         cost = program.cost_analysis() or {}
-        cost = cost[0] if isinstance(cost, list) else cost
+        moved = cost.get("bytes accessed") or sum(kernel.bytes for kernel in kernels(program.as_text()))
         jax.block_until_ready(self.call(0))
         return {
             "device": jax.devices()[0].device_kind, "version": f"jax {jax.__version__}",
-            "build_s": built, "compile_s": seconds, "flops": flops, "bytes": cost.get("bytes accessed"),
+            "build_s": built, "compile_s": seconds, "flops": flops, "bytes": moved,
         }  # fmt: skip
 
-    def _forward_flops(self, model: Any, images: Any) -> float:
-        """XLA's count for the network as it is written; other implementations of a convolution do less, or more."""
+    def _forward_flops(self, model: Any, images: Any) -> float | None:
+        """XLA's count for the network as it is written; other implementations of a convolution do less, or more.
+
+        None where XLA does not count before it compiles, as on a GPU.
+        """
         from jaxvision.ops.backend import lower_for
 
         forward = self.jax.jit(lambda variables, x: model.module.apply(variables, x, train=False))
         with lower_for("tpu"):  # which has no implementations besides XLA's
             cost = forward.lower(model.variables, images).cost_analysis()
-        return cost["flops"]
+        return cost and cost["flops"]
 
     def run(self, calls: int) -> float:
         jax, began = self.jax, time.perf_counter()
@@ -121,6 +148,9 @@ class Jax:
             "planned": planned - analysis.alias_size_in_bytes, "device_peak": stats.get("peak_bytes_in_use"),
             "host_peak": peak_host_memory(),
         }  # fmt: skip
+
+    def kernels(self, calls: int) -> dict[str, Any]:
+        return jax_kernels(self.run, calls)
 
 
 class Timm:
@@ -164,15 +194,14 @@ class Timm:
         if "compile" in variant:
             # Folds batch normalisation, as jaxvision.fuse does.
             torch._inductor.config.freezing = args.mode == "infer"
-            mode = {"cuda": "max-autotune"}.get(self.device.type, "default")
-            forward = torch.compile(model, mode=mode)
+            forward = torch.compile(model, mode=next((COMPILE[v] for v in variant if v in COMPILE), "default"))
         built = time.perf_counter() - began
         self.call = self._infer(forward, fixed, cast) if args.mode == "infer" else self._train(forward, fixed, cast)
         began = time.perf_counter()
         self.call(0)
         self._wait()
         seconds = time.perf_counter() - began
-        if "graph" in variant:
+        if "graph" in variant and "compile" not in variant:
             self._capture(fixed)
         self.count = 0
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
@@ -248,6 +277,9 @@ class Timm:
         peak = self.torch.cuda.max_memory_allocated() if self.device.type == "cuda" else None
         return {"device_peak": peak, "host_peak": peak_host_memory()}
 
+    def kernels(self, calls: int) -> dict[str, Any]:
+        return torch_kernels(self.run, calls)
+
 
 class Rates:
     """The device's limits as JAX reaches them: the rates of a matmul and of a copy."""
@@ -278,6 +310,13 @@ class Rates:
         return {"flops_per_s": 2 * n**3 / matmul, "bytes_per_s": 2 * big.nbytes / copy, "dtype": str(dtype)}
 
 
+def end_with(parent: int) -> None:
+    """Ends this process once its parent is another: a killed benchmark must not leave workers that hold the device."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main() -> int:
     """Answers commands until stdin ends."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -288,7 +327,10 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--parent", type=int, help="the process for which this one works, and with which it ends")
     args = parser.parse_args()
+    if args.parent is not None:
+        threading.Thread(target=end_with, args=(args.parent,), daemon=True).start()
     # Answers keep stdout for themselves: compilers print.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -1,23 +1,32 @@
-"""timm on torch, the reference: models with weights that look trained, and their gradients.
-
-torchvision's operators may be missing, as in CPU builds for another torch; timm needs two of their names only.
-"""
+"""timm on torch, the reference: models with weights that look trained, and their gradients."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import math
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-for _name in ("nms", "qnms"):
-    with contextlib.suppress(RuntimeError):  # the operators are there after all
-        torch.library.define(f"torchvision::{_name}", "(Tensor d, Tensor s, float t) -> Tensor")
+
+def _declare_missing_operators() -> None:
+    """Where torchvision is built for another torch, its operators are missing; timm needs two of their names only."""
+    package = importlib.util.find_spec("torchvision")
+    for library in sorted(Path(package.origin).parent.glob("_C*.so")) if package and package.origin else ():
+        with contextlib.suppress(OSError):
+            torch.ops.load_library(str(library))
+            return  # a second declaration would end the process
+    for name in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{name}", "(Tensor d, Tensor s, float t) -> Tensor")
+
+
+_declare_missing_operators()
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -4,4 +4,4 @@ Nothing here is needed for a correct result. A new implementation is a function 
 the operation's ``register("gpu")``; see :mod:`jaxvision.ops.backend`.
 """
 
-from jaxvision.ops.gpu import convolution  # noqa: F401  (registers)
+from jaxvision.ops.gpu import activations, attention, convolution, normalization, pooling  # noqa: F401  (register)
