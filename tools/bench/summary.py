@@ -36,7 +36,10 @@ def summarise(row: Row, rates: dict[str, Any]) -> dict[str, Any]:
         side: max((key for key in speed if key.startswith(side)), key=speed.get, default=None)
         for side in ("jaxvision", "timm")
     }
-    default = {side: next((key for key in row.variants if key.startswith(side)), "") for side in best}
+    default = {
+        side: next((key for key in row.variants if key.startswith(f"{side} {name}")), "")
+        for side, name in (("jaxvision", "plain"), ("timm", "eager"))
+    }
     for name, pair in (("best", best), ("default", default)):
         if all(key in speed for key in pair.values()):
             ours, theirs = (row.variants[key]["seconds_per_call"] for key in pair.values())

@@ -1,7 +1,7 @@
 """Whether a run repeats its own bits on this device, also across a restart; prints a line of JSON.
 
   python tools/gpu/resume.py                    # as the device does it by default
-  python tools/gpu/resume.py --deterministic    # with XLA's switch for reproducible kernels
+  python tools/gpu/resume.py --deterministic    # with config.deterministic
 
 Three runs of the packaged digits: one, the same again, and the first one started again from its middle checkpoint.
 Compared is every array of their last checkpoints: parameters, optimizer, statistics, EMA.
@@ -25,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAG = "--xla_gpu_deterministic_ops=true"
 
 
 def train(workdir: Path, steps: int, fields: list[str], deterministic: bool) -> float:
@@ -33,9 +32,9 @@ def train(workdir: Path, steps: int, fields: list[str], deterministic: bool) -> 
     began = time.perf_counter()
     command = [sys.executable, "-m", "jaxvision.main", "--config", "configs/resnet_rs50.py:digits"]
     command += ["--workdir", str(workdir), f"--config.steps={steps}", f"--config.checkpoint.every_steps={steps // 2}"]
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}" if deterministic else os.environ.get("XLA_FLAGS", "")
-    environment = os.environ | {"XLA_FLAGS": flags, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    subprocess.run(command + fields, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    command += [f"--config.deterministic={deterministic}", *fields]
+    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
@@ -79,7 +78,7 @@ def check(steps: int, fields: list[str], deterministic: bool) -> dict[str, Any]:
 def main() -> int:
     """Command line; the status is 1 where runs differ that have to be equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--deterministic", action="store_true", help=f"set {FLAG}")
+    parser.add_argument("--deterministic", action="store_true", help="set config.deterministic")
     parser.add_argument("--steps", type=int, default=30, help="of a run (30)")
     parser.add_argument("--tiny", action="store_true", help="a small network, to rehearse on a CPU")
     args = parser.parse_args()
