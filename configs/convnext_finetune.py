@@ -14,7 +14,7 @@ RandAugment m9 mstd0.5 inc1, erasing 0.25, no Mixup and CutMix, smoothing 0.1, s
 of the whole image squashed to a square. The source also configures color jitter, which has no effect in its code. It
 has no EMA: report top1, not ema_top1.
 What differs: a classifier for other classes starts as in training from scratch; the source multiplies these initial
-values by 0.001.
+values by 0.001; the last, partial batch of an epoch, which the source drops, is used.
 
 Run so far: its train step is only traced, in the tests. No ImageNet run yet.
 """

@@ -11,7 +11,7 @@ What follows the source: AdamW, batch 4096, learning rate 4e-3, 300 epochs, 20 o
 peak, cosine per step to 1e-6, weight decay 0.05 on kernels, RandAugment m9 mstd0.5 inc1, erasing 0.25, Mixup 0.8 and
 CutMix 1.0, smoothing 0.1, stochastic depth 0.1 / 0.4 / 0.5, EMA with decay 0.9999 without warm-up, evaluation with
 crop 0.875. The source also configures color jitter, which has no effect in its code.
-What differs: nothing that is known.
+What differs: the last, partial batch of an epoch, which the source drops, is used; nothing else that is known.
 
 Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """

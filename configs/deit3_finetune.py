@@ -16,7 +16,7 @@ inc1, Mixup 0.8 and CutMix 1.0, no erasing, no repeated augmentation, the same s
 (:b), 0.45 (:l), 0 (:s384), 0.15 (:b384), 0.4 (:l384), evaluation with crop 1. It starts from the raw weights. The EMA
 (decay 0.99996) is tracked, the raw weights are reported: top1, not ema_top1.
 What differs: the position table is resampled with Pillow's cubic kernel (a = -0.5), in the source with torch's (a =
--0.75).
+-0.75); the last, partial batch of an epoch, which the source drops, is used.
 
 Run so far: its train step is only traced, in the tests. No ImageNet run yet.
 """

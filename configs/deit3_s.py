@@ -14,7 +14,8 @@ late, weight decay 0.05 (not on vectors, positions and tokens), BCE with all tar
 CutMix 1.0, three repeated augmentations, 3-Augment and color jitter 0.3, the same stochastic depth of 0.05 / 0.2 in
 every block, layer scale 1e-4, evaluation with crop 1. The EMA (decay 0.99996) is tracked, the raw weights are
 reported: top1, not ema_top1.
-What differs: the class token is initialised with a standard deviation of 1e-6, as in timm today, in the source 0.02.
+What differs: the class token is initialised with a standard deviation of 1e-6, as in timm today, in the source 0.02;
+the last, partial batch of an epoch, which the source drops, is used.
 
 Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """

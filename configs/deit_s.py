@@ -11,7 +11,8 @@ the first step to 1e-5, both set per epoch and, as in the source, one epoch late
 positions and tokens), RandAugment m9 mstd0.5 inc1, erasing 0.25, Mixup 0.8 and CutMix 1.0, smoothing 0.1, stochastic
 depth 0.1, three repeated augmentations. The EMA (decay 0.99996) is tracked, the raw weights are reported: top1, not
 ema_top1.
-What differs: the class token is initialised with a standard deviation of 1e-6, as in timm today, in the source 0.02.
+What differs: the class token is initialised with a standard deviation of 1e-6, as in timm today, in the source 0.02;
+the last, partial batch of an epoch, which the source drops, is used.
 
 Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """

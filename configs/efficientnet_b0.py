@@ -13,7 +13,8 @@ depth 0.2, smoothing 0.1, AutoAugment v0 with TensorFlow's operations, TF's crop
 with decay 0.9999 and warm-up, which is what is reported, BN with decay 0.99 and epsilon 1e-3 over max(8, n / 8) of n
 TPU cores, so from 64 cores on in 8 groups of 256 images, SAME padding, evaluation with a crop of size / (size + 32).
 What differs: the published runs held out 20 of 1024 shards and kept the checkpoint that was best on them; the paper's
-learning rate is 0.256.
+learning rate is 0.256; a length of 218,949.4 steps is rounded up, and the warm-up's to the nearest, both of which the
+source truncates.
 
 Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """

@@ -17,7 +17,8 @@ length with rising image size. B: AutoAugment v0, crops and TF1's bicubic filter
 of rising magnitude, TF's crop sampling with areas from 5 %, TF2's bilinear filter, Mixup for one half of the batch and
 CutMix for the other with rising alpha, a lambda for each example, and evaluation of the whole image squashed to a
 square.
-What differs: S, M, L are normalised with mean and standard deviation 127.5, in the source 128.
+What differs: S, M, L are normalised with mean and standard deviation 127.5, in the source 128;
+a length of 107,336.5 steps is rounded up, and the warm-up's to the nearest, both of which the source truncates.
 
 Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """

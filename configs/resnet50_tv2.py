@@ -12,7 +12,8 @@ are decayed), smoothing 0.1, Pillow's bilinear filter, TrivialAugmentWide (bilin
 with the mean color, Mixup 0.2 and CutMix 1.0, one of them per batch with the previous image as partner, four repeated
 augmentations, evaluation of the EMA. The last BN scale of a block starts at 1.
 What differs: the source's EMA is updated every 32 steps, with a decay of 1 - 0.00109, and copies the raw weights during
-the warm-up; here it is updated every step from the start, with the same decay per step (0.999966).
+the warm-up; here it is updated every step from the start, with the same decay per step (0.999966);
+the last, partial batch of an epoch, which the source drops, is used.
 
 Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """

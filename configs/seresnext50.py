@@ -13,7 +13,8 @@ epoch, 5 of them warm-up, weight decay 1e-4, RandAugment m7 mstd0.5 inc1, erasin
 0.1, BN per device. These were defaults of timm's script when the command was published (commit 5a16c53, 2020-03-18):
 the warm-up starts at 1e-4; the cosine ends at 1e-5, and 10 more epochs keep that rate, so there are 250; the filter of
 training crops is bilinear or bicubic at random. The source has no EMA: report top1, not ema_top1.
-What differs: the network, and nothing else that is known; timm's script reports its best epoch, not its last.
+What differs: the network; the last, partial batch of an epoch, which the source drops, is used; timm's
+script reports its best epoch, not its last.
 
 Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """

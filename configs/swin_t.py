@@ -12,7 +12,7 @@ step to 1e-5, weight decay 0.05 on kernels (not on the position bias tables), gr
 mstd0.5 inc1, erasing 0.25, Mixup 0.8 and CutMix 1.0, smoothing 0.1, stochastic depth 0.2 / 0.3 / 0.5. The source has
 no EMA: report top1, not ema_top1.
 What differs: step n uses the schedule's value at n, in the source the value at n - 1, because its scheduler is updated
-after the step.
+after the step; the last, partial batch of an epoch, which the source drops, is used.
 
 Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """

@@ -14,7 +14,8 @@ from 5 % and TF2's bilinear filter, RandAugment 2 x 10 as TensorFlow computes it
 max(lambda, 1 - lambda) and the previous image as partner, no label smoothing, stochastic depth or dropout, sine-cosine
 positions, mean pooling, tanh layer, zero-initialised classifier, evaluation resized by area. The source has no EMA:
 report top1, not ema_top1.
-What differs: the partner of an image comes from the whole batch, in the source from the same device.
+What differs: the partner of an image comes from the whole batch, in the source from the same device;
+a run of 300 epochs, 371,588.4 steps, is rounded up, in the source to the nearest.
 
 Run so far: `:digits` for a few steps in CI. No ImageNet run yet.
 """

@@ -114,6 +114,8 @@ def strikes_back(variant: str, model: str, targets: str) -> ConfigDict:
       smoothing that the paper lists, and no command line with it is known, so A1 keeps the mixed targets.
     * By default timm's script appended 10 epochs at the last learning rate; these recipes do not.
 
+    What differs: the last, partial batch of an epoch, which the source drops, is used.
+
     Args:
       variant: which of the three.
       model: a ResNet's name.

@@ -4,10 +4,12 @@ The values were computed from the sources' own formulas by tools/parity/recipes;
 TensorFlow. A difference that is meant is stated in tools/parity/recipes/differences.py, and has to be one.
 """
 
+import ast
 from pathlib import Path
 
 import pytest
 
+from jaxvision import recipes
 from tools.parity.recipes import compare, differences, table
 
 FACTS = compare.fixtures()
@@ -39,3 +41,11 @@ def test_every_published_recipe_has_facts():
 
 def test_the_page_of_the_sources_is_current():
     assert Path("docs/recipe_sources.md").read_text() == table.page(), "make docs writes it anew"
+
+
+@pytest.mark.parametrize("name", sorted({r.partition(":")[0] for r, f in CASES if differences.reason(r, "steps")}))
+def test_a_length_that_is_not_the_source_s_is_named_in_the_header(name):
+    header = ast.get_docstring(ast.parse(Path(f"configs/{name}.py").read_text()))
+    if "strikes_back" in header:  # says what the four recipes share
+        header += recipes.strikes_back.__doc__
+    assert "partial batch" in header or "is rounded up" in header

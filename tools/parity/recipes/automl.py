@@ -129,7 +129,7 @@ def facts(_config: str, variant: str) -> Facts:
             {"order": "squash", "kept": 1.0}
             if squash
             else {"order": "crop, resize", "kept": evaluated / (evaluated + 32)},
-            at("preprocessing.py:58-70"),
+            at("preprocess_legacy.py:110-127" if legacy else "preprocessing.py:58-70"),
         ),
         "evaluation filter": Fact(
             "bicubic, legacy coordinates" if legacy else "bilinear",

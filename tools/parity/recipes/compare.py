@@ -52,7 +52,7 @@ def config_of(recipe: str) -> Config:
 def compare(source: Any, mine: Any, *place: str) -> Problem:
     """The first place where two nested values differ.
 
-    Floats may differ by a rounding, distributions and shares by the noise of their draws.
+    Floats may differ by a rounding, distributions and shares by the noise of their draws; whole numbers are equal.
 
     Args:
       source: what the source states.
@@ -74,7 +74,10 @@ def compare(source: Any, mine: Any, *place: str) -> Problem:
     equal = source == mine
     if _is_number(source) and _is_number(mine):
         drawn = place and place[-1] in DRAWN
-        equal = abs(source - mine) <= SHARE if drawn else math.isclose(source, mine, rel_tol=EXACT, abs_tol=1e-9)
+        if drawn:
+            equal = abs(source - mine) <= SHARE
+        elif not (isinstance(source, int) and isinstance(mine, int)):
+            equal = math.isclose(source, mine, rel_tol=EXACT, abs_tol=1e-9)
     return None if equal else f"{where}source {short(source)}, jaxvision {short(mine)}"
 
 

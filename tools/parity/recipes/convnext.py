@@ -117,6 +117,7 @@ def tuning(variant: str) -> Facts:
         "mixing": Fact("none", at(command)),
         "evaluation size": Fact(384, at(command)),
         "evaluation crop": Fact({"order": "squash", "kept": 1.0}, at("datasets.py:77-83")),
+        "evaluation filter": Fact("bicubic antialiased", at("datasets.py:79-82")),
     }
 
 

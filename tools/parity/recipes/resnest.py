@@ -146,7 +146,7 @@ def facts(_config: str, variant: str) -> Facts:
     return {
         "batch": Fact(batch, at(COMMAND) if variant == "50" else "arXiv:2004.08955 section 5.1"),
         "replicas": Fact(64 if variant == "50" else None, at(COMMAND)),
-        "image size": Fact(size, at(names, COMMAND)),
+        "image size": Fact(size, at("README.md:46-49")),
         "steps": Fact(steps, at(f"{TRAIN}:183-184,228-230")),
         "stochastic depth": Fact([0.0] * sum(blocks), at("resnest/gluon/resnet.py:85-126")),
         "dropout": Fact(dropout, at(names)),

@@ -49,7 +49,7 @@ def facts(_config: str, variant: str) -> Facts:
     yaml = f"configs/swin/swin_{size}_patch4_window7_224.yaml"
     at = REPOSITORY.at
     return {
-        "batch": Fact(BATCH * WORKERS, at("config.py:26", "README.md")),
+        "batch": Fact(BATCH * WORKERS, at("config.py:26", "get_started.md:174-194")),
         "replicas": Fact(8 * (2 if variant == "b" else 1), at("get_started.md:174-194") + "; B: accumulated steps"),
         "image size": Fact(224, at("config.py:32")),
         "steps": Fact(EPOCHS * PER_EPOCH, at("lr_scheduler.py:17", "data/build.py:60-75")),

@@ -125,7 +125,7 @@ def resnet_rs(variant: str) -> Facts:
         "batch": Fact(4096, at()),
         "replicas": Fact(None, at() + "; the number of TPU cores is not published"),
         "image size": Fact(size, at()),
-        "steps": Fact(109_200, garden),
+        "steps": Fact(109_475, at()),
         "stochastic depth": Fact(depth, at("resnet_layers.py:20-25", "resnet_model.py:768-794")),
         "dropout": Fact(dropout, at()),
         "learning rate": Fact(

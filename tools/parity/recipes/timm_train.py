@@ -120,6 +120,7 @@ def policies() -> dict[str, Fact]:
 def strikes_back(model: str, variant: str) -> Facts:
     """A1, A2 or A3."""
     epochs, size, peak, decay, smoothing, mixup, depth, repeats, policy = STRIKES_BACK[variant]
+    lines = "58-60" if model == "resnet50d" else "55-57"  # of the network's evaluation settings
     at, per_epoch = RELEASE.at, 625  # 8 x 256; samplers of 160,146 or 160,128 images, and the last batch is dropped
     rates = laws.cosine_epochs(peak, 1e-6, 1e-4, 5, epochs, epochs)
     formula = linear_depth(depth, BLOCKS)
@@ -128,7 +129,7 @@ def strikes_back(model: str, variant: str) -> Facts:
     mixing = {"partner": "mirrored", "drawn per": "batch"} | laws.timm_mixing(mixup, 1.0, size)
     return {
         "batch": Fact(2048, PAPER),
-        "replicas": Fact(4, PAPER),
+        "replicas": Fact(4, "arXiv:2110.00476, which names 4 V100 for A1; the others are taken to be alike"),
         "image size": Fact(size, PAPER),
         "steps": Fact(
             epochs * per_epoch, f"{PAPER}; {at('timm/data/loader.py:220-245', 'timm/data/distributed_sampler.py')}"
@@ -155,15 +156,18 @@ def strikes_back(model: str, variant: str) -> Facts:
         "mixing": Fact(mixing, f"{PAPER}; {at('timm/data/mixup.py:77-160,195-210')}"),
         "loss": Fact(
             {"one label": laws.losses(binary_cross_entropy(smoothing))["one label"]},
-            f"BCE: {PAPER}; smoothing {smoothing}; whether mixed targets become 1 is not stated, the option is of "
-            f"2021-09-23: {at('timm/loss/binary_cross_entropy.py', 'train.py:193')}",
+            f"BCE: {PAPER}; smoothing {smoothing}; whether the published runs set mixed targets to 1 is not settled "
+            "(strikes_back in jaxvision/recipes.py); the option is of 2021-09-23: "
+            + at("timm/loss/binary_cross_entropy.py", "train.py:193"),
         ),
         "evaluation size": Fact(224, PAPER),
         "evaluation crop": Fact(
             {"order": "resize, crop", "kept": 224 / int(224 / 0.95)},
             f"{PAPER}; {at('timm/data/transforms_factory.py:143-147')}",
         ),
-        "evaluation filter": Fact("bicubic antialiased", at("timm/models/resnet.py:24-34")),
+        "evaluation filter": Fact(
+            "bicubic antialiased", at(f"timm/models/resnet.py:{'58-60' if model == 'resnet50d' else '55-57'}")
+        ),
     }
 
 
