@@ -165,9 +165,7 @@ def strikes_back(model: str, variant: str) -> Facts:
             {"order": "resize, crop", "kept": 224 / int(224 / 0.95)},
             f"{PAPER}; {at('timm/data/transforms_factory.py:143-147')}",
         ),
-        "evaluation filter": Fact(
-            "bicubic antialiased", at(f"timm/models/resnet.py:{'58-60' if model == 'resnet50d' else '55-57'}")
-        ),
+        "evaluation filter": Fact("bicubic antialiased", at(f"timm/models/resnet.py:{lines}")),
     }
 
 
