@@ -33,7 +33,7 @@ class Compiled(Generic[M]):
 
     Attributes:
       model: the fused model.
-      uses_onednn: whether oneDNN computes its convolutions.
+      uses_onednn: whether oneDNN computes its convolutions, of more than a few images.
     """
 
     def __init__(self, model: M, *, compiler_options: Mapping[str, str | bool], use_onednn: bool) -> None:
@@ -41,30 +41,35 @@ class Compiled(Generic[M]):
         self._how = program.inference(use_onednn=use_onednn)
         self.uses_onednn = self._how.uses_onednn
         self._options = dict(compiler_options)
-        self._programs: dict[Any, tuple[list[jax.Array], Callable]] = {}
+        self._programs: dict[Any, tuple[tuple[list[jax.Array], ...], Callable]] = {}
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits (N, num_classes), float32, of normalised float images (N, H, W, C)."""
         if isinstance(images, jax.core.Tracer):
             return self.model(images)
-        prepared, run = self._program(images)
-        return run(prepared, images)
+        weights, run = self._program(images)
+        return run(*weights, images)
 
     def lower(self, images: jax.Array | jax.ShapeDtypeStruct) -> jax.stages.Lowered:
         """The program for images of this shape, to look at; what depends on the weights alone is not in it."""
-        prepared, run = self._program(images)
-        return run.lower(prepared, images)
+        weights, run = self._program(images)
+        return run.lower(*weights, images)
 
-    def _program(self, images: jax.Array | jax.ShapeDtypeStruct) -> tuple[list[jax.Array], Callable]:
-        """The prepared weights and the jitted program for images of this shape."""
+    def _program(self, images: jax.Array | jax.ShapeDtypeStruct) -> tuple[tuple[list[jax.Array], ...], Callable]:
+        """The jitted program for images of this shape, and its arguments before the images: the prepared weights."""
         key = images.shape, images.dtype
         if key not in self._programs:
             check_images(images, self.model.in_chans)
             apply, variables = functools.partial(self.model.module.apply, train=False), self.model.variables
-            with self._how.tracing():
-                prepare, run = hoist(apply, variables, jax.ShapeDtypeStruct(*key))
             few = images.shape[0] <= self._how.small_batch
-            backend = {} if few else program.compiler_options(attends=self.model.module.attends)
-            jitted = self._how.jit(run, compiler_options=backend | self._options)
-            self._programs[key] = jax.jit(prepare)(variables), jitted
+            how = program.Inference() if few else self._how
+            with how.tracing():
+                prepare, run = hoist(apply, variables, jax.ShapeDtypeStruct(*key))
+            weights = jax.jit(prepare)(variables)
+            if few:
+                jitted = how.jit(lambda images: run(weights, images), compiler_options=self._options)
+                self._programs[key] = (), jitted
+            else:
+                options = program.compiler_options(attends=self.model.module.attends) | self._options
+                self._programs[key] = (weights,), how.jit(run, compiler_options=options)
         return self._programs[key]

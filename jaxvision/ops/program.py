@@ -36,7 +36,8 @@ class Inference:
 
     Attributes:
       uses_onednn: whether its convolutions are computed by oneDNN where that is faster.
-      small_batch: for as many images at most, XLA's own options are better than :func:`compiler_options`.
+      small_batch: as many images at most are computed by XLA's own convolutions, with its own options and with weights
+        that are constants of the program, which it then packs while it compiles.
       tracing: makes a context manager, inside which the program has to be traced.
       jit: called like ``jax.jit``, with a function and ``compiler_options``.
     """

@@ -1,4 +1,4 @@
-"""Is ``jaxvision.compile`` faster than the plain call for a few images? With oneDNN and without, on a CPU.
+"""Is ``jaxvision.compile`` faster than the plain call and than ``jax.jit`` of it, for a few images on a CPU?
 
   python tools/bench/small_batches.py --models resnet18 resnet50 --batches 1 2 8 --out FILE.md
 
@@ -40,13 +40,14 @@ def programs(name: str, batch: int) -> dict[str, Callable[[], Any]]:
         "plain": model,
         "compiled": jaxvision.compile(model),
         "without oneDNN": jaxvision.compile(model, use_onednn=False),
+        "jit": jax.jit(lambda x: model(x)),  # what one would write by hand: the weights are constants
     }
     return {key: lambda call=call: call(x) for key, call in variants.items()}
 
 
-def ratio(times: dict[str, list[float]], variant: str) -> str:
-    """Median and middle half of the rounds' ratios."""
-    ratios = [plain / own for plain, own in zip(times["plain"], times[variant], strict=True)]
+def ratio(times: dict[str, list[float]], variant: str, base: str = "plain") -> str:
+    """Median and middle half of the rounds' ratios: how many times as fast as ``base``."""
+    ratios = [other / own for other, own in zip(times[base], times[variant], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
@@ -65,20 +66,24 @@ def main() -> int:
     from jaxvision.ops.process import keep_memory
 
     keep_memory()
-    lines = ["| model | batch | plain, ms | compiled: times as fast | without oneDNN |", "|---" * 5 + "|"]
+    lines = [
+        "| model | batch | plain, ms | compiled: times as fast as plain | as jit | without oneDNN: as plain | as jit |"
+    ]
+    lines.append("|---" * 7 + "|")
     for name in args.models:
         for batch in args.batches:
             times = interleaved(programs(name, batch), args.rounds)
             plain = 1e3 * statistics.median(times["plain"])
-            cells = [ratio(times, variant) for variant in ("compiled", "without oneDNN")]
-            lines.append(f"| {name} | {batch} | {plain:.1f} | {cells[0]} | {cells[1]} |")
+            cells = [ratio(times, own, base) for own in ("compiled", "without oneDNN") for base in ("plain", "jit")]
+            lines.append(f"| {name} | {batch} | {plain:.1f} | " + " | ".join(cells) + " |")
             print(lines[-1], flush=True)
             jax.clear_caches()
     if args.out:
         head = (
             f"# jaxvision.compile for a few images, {date.today()}\n\n224 px, float32, {args.rounds} interleaved "
             f"rounds; {os.cpu_count()} cores of {processor()}, load {os.getloadavg()[0]:.1f} at the end, "
-            f"python {platform.python_version()}, jax {jax.__version__}. Ratios: median and middle half of the rounds. "
+            f"python {platform.python_version()}, jax {jax.__version__}. Ratios: median and middle half of the rounds; "
+            "jit is `jax.jit(lambda x: model(x))`. "
             f"Command: `python {' '.join(sys.argv)}`.\n\n"
         )
         replace_text(args.out, head + "\n".join(lines) + "\n")

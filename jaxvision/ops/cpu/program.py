@@ -58,9 +58,8 @@ def inference_with_onednn(*, use_onednn: bool = True) -> Inference:
 
     Replaces: the other implementations of a convolution; see :mod:`jaxvision.ops.cpu.onednn`.
     Gain: stated there.
-    Chosen: where oneDNN can be called, unless the caller does not want it. A few images are compiled with XLA's own
-    options: YNNPACK's dense convolutions are the faster ones there, so that ResNets would be slower than the plain call
-    (benchmarks/results/small_batches_cpu2_2026-11-26.md).
+    Chosen: where oneDNN can be called, unless the caller does not want it, and for more than a few images: of those
+    YNNPACK's dense convolutions with packed weights are faster (benchmarks/results/small_batches_cpu2_2026-11-26.md).
     """
     if use_onednn and onednn.untested():
         warnings.warn(
