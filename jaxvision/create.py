@@ -110,6 +110,8 @@ def create_model(
     """
     access = HubAccess(revision=revision, cache_dir=cache_dir, token=token)
     by_name = published.is_source(name)
+    if not by_name:
+        model_spec(name)  # first of all, whether there is such a model
     pretrained = by_name if pretrained is None else pretrained
     if weights is not None and (pretrained or by_name):
         raise UserError(f"{name} with {'pretrained=True' if pretrained else 'weights'}: pass one kind of weights only")

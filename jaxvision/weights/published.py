@@ -4,7 +4,8 @@ A name is one of
 
   - "resnet50.a1_in1k", a model and a tag of :func:`jaxvision.list_models(pretrained=True) <jaxvision.list_models>`, or
     "resnet50" for the default tag: the repository that timm publishes on the hub;
-  - "hf-hub:owner/name", "hf-hub:owner/name@revision": a repository with the layout of timm's;
+  - "hf-hub:owner/name", "hf-hub:owner/name@revision": a repository with the layout of timm's; "hf_hub:", as timm also
+    writes it, is the same;
   - "local-dir:PATH": a folder with ``config.json`` and weights, such as :func:`jaxvision.save_pretrained` writes.
 """
 
@@ -20,7 +21,7 @@ from jaxvision.errors import UserError
 from jaxvision.models.registry import ModelSpec, build_module, model_spec, with_settings
 from jaxvision.weights.hub import HubAccess, fetch
 
-HUB, FOLDER = "hf-hub:", "local-dir:"
+HUBS, FOLDER = ("hf-hub:", "hf_hub:"), "local-dir:"
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # as timm looks for them
 T = TypeVar("T")
@@ -44,7 +45,7 @@ class Published:
 
 def is_source(name: str) -> bool:
     """Whether this names a repository or a folder, and not a model or a file."""
-    return name.startswith((HUB, FOLDER))
+    return isinstance(name, str) and name.startswith((*HUBS, FOLDER))
 
 
 def is_name(text: str) -> bool:
@@ -103,8 +104,8 @@ def check_architecture(spec: ModelSpec, name: str, source: str) -> None:
 
 def _repository(name: str) -> tuple[str, str | None]:
     """(repository, revision) of a name that is not a folder's."""
-    if name.startswith(HUB):
-        repository, at, revision = name.removeprefix(HUB).partition("@")
+    if name.startswith(HUBS):
+        repository, at, revision = name.partition(":")[2].partition("@")
         if at and not revision:
             raise UserError(f"{name}: expected a revision after @")
         return repository, revision or None

@@ -89,6 +89,7 @@ def test_a_repository_needs_no_pretrained_and_can_be_weights(hub, network):
     x, expected = answers(network)
     for model in (
         jaxvision.create_model(f"hf-hub:{REPOSITORY}"),
+        jaxvision.create_model(f"hf_hub:{REPOSITORY}@v1"),  # timm takes this spelling, too
         jaxvision.create_model(NAME, weights="resnet10t.c3_in1k"),
         jaxvision.create_model(NAME, weights=f"hf-hub:{REPOSITORY}", num_classes=3),
     ):
