@@ -21,11 +21,13 @@ from jaxvision.models.variables import Variables, classifier_names, init_variabl
 from jaxvision.weights import state_dict as _weights
 
 
-class Model(flax.struct.PyTreeNode):
+class Model(flax.struct.PyTreeNode, eq=False):
     """A network and its variables, a pytree for ``jax.jit``, ``jax.vmap``, ``jax.device_put`` and the like.
 
     Calls compute in evaluation mode; :meth:`train` computes in training mode. Gradients are those of ``params``: see
-    :func:`value_and_grad`.
+    :func:`value_and_grad`. ``jax.jit(model)`` has the weights as constants inside the program, as ``jax.export`` needs
+    them; pass the model as an argument where they change. A model equals itself only, and its hash is that of the
+    object.
 
     Attributes:
       params: what is learned, nested dicts of float32 arrays.
