@@ -318,7 +318,8 @@ def compile(
       compiler_options: of ``jax.jit``, over the backend's. On a GPU ``{"xla_gpu_experimental_enable_conv_fusion":
         True}`` fuses SiLU into the convolutions of EfficientNets; XLA calls that experimental.
       use_onednn: on a CPU, let oneDNN compute float32 convolutions where this jaxlib contains it. Such a program
-        compiles faster, but cannot be serialised, so JAX's persistent cache does not keep it.
+        compiles faster, but cannot be serialised, so JAX's persistent cache does not keep it; False where a program is
+        to be serialised, or sharded among devices.
 
     Example::
 

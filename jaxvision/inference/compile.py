@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import flax.linen as nn
 import jax
 
+from jaxvision.errors import UserError
 from jaxvision.inference.hoist import hoist
 from jaxvision.models.images import check_images
 from jaxvision.models.variables import Variables
@@ -31,6 +32,10 @@ M = TypeVar("M", bound=FusedModel)
 class Compiled(Generic[M]):
     """A model as one program for each shape of images, for inference; made by :func:`jaxvision.compile`.
 
+    It cannot be pickled, as its programs belong to the process: pickle the model, and compile it again. A program can
+    be serialised with ``use_onednn=False`` only. ``jax.export.export(jax.jit(compiled))`` works in any case: it exports
+    the fused model.
+
     Attributes:
       model: the fused model.
       uses_onednn: whether oneDNN computes its convolutions.
@@ -51,9 +56,19 @@ class Compiled(Generic[M]):
         return run(prepared, images)
 
     def lower(self, images: jax.Array | jax.ShapeDtypeStruct) -> jax.stages.Lowered:
-        """The program for images of this shape, to look at; what depends on the weights alone is not in it."""
+        """The program for images of this shape, to look at; what depends on the weights alone is not in it.
+
+        Where ``uses_onednn``, JAX cannot serialise what it compiles to: its ``serialize`` ends with ``std::bad_alloc``.
+        """
         prepared, run = self._program(images)
         return run.lower(prepared, images)
+
+    def __reduce__(self) -> NoReturn:
+        raise UserError(
+            "a compiled model cannot be pickled or copied, its programs belong to this process: pickle the model that "
+            "was compiled, or write it with jaxvision.save_pretrained, and call jaxvision.compile where it is used. To "
+            "store a program, serialise jaxvision.compile(model, use_onednn=False).lower(images).compile()"
+        )
 
     def _program(self, images: jax.Array | jax.ShapeDtypeStruct) -> tuple[list[jax.Array], Callable]:
         """The prepared weights and the jitted program for images of this shape."""
