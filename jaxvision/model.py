@@ -343,8 +343,14 @@ def to_torch(model: Model) -> dict[str, Any]:
 def to_nnx(model: Model) -> Any:
     """The model as a ``flax.nnx`` module that holds the same variables, through flax's own bridge.
 
-    Call it as ``module(images, train=False)``; ``nnx.state(module)`` has the parameters. The bridge needs the release
-    of flax that fits the installed jax.
+    ``nnx.state(module)`` has the parameters. The bridge needs the release of flax that fits the installed jax.
+
+    Example::
+
+      module = jaxvision.to_nnx(model)
+      logits = module(images, train=False)
+      # In training; the module's running statistics are updated in place.
+      logits = module(images, train=True, mutable=["batch_stats"], rngs=nnx.Rngs(key))
     """
     from flax.nnx import bridge
     from flax.nnx.bridge.variables import linen_vars_to_nnx_attrs
