@@ -73,9 +73,7 @@ class Model(flax.struct.PyTreeNode, eq=False):
     @property
     def feature_info(self) -> list[FeatureInfo]:
         """What :meth:`features` returns, one entry for each map."""
-        height, width = self.image_size or (224, 224)
-        images = jax.ShapeDtypeStruct((1, height, width, self.in_chans), jnp.float32)
-        maps = jax.eval_shape(lambda model, images: model.features(images), self, images)
+        maps, height = self._of_one_image(Model.features), (self.image_size or (224, 224))[0]
         return [
             FeatureInfo(n, m.shape[-1], height // m.shape[1]) for n, m in zip(self.module.map_names, maps, strict=True)
         ]
@@ -86,6 +84,14 @@ class Model(flax.struct.PyTreeNode, eq=False):
 
     def forward_head(self, features: jax.Array, *, pre_logits: bool = False) -> jax.Array:
         """Logits (N, num_classes) of what :meth:`forward_features` returned; the classifier's input with pre_logits."""
+        if features.ndim not in (3, 4) or features.shape[-1] != self.num_features:
+            shape = self._of_one_image(Model.forward_features).shape
+            if (features.ndim, features.shape[-1:]) != (len(shape), shape[-1:]):
+                axes = "N, H', W'" if len(shape) == 4 else "N, T"
+                raise UserError(
+                    f"forward_head takes what model.forward_features(images) returned, ({axes}, {shape[-1]}), got "
+                    f"{tuple(features.shape)}; for logits of images call model(images)"
+                )
         output = "unpooled_to_embed" if pre_logits else "unpooled_to_logits"
         return _evaluate(self.module, output, None, self.params, self.batch_stats, features)
 
@@ -179,6 +185,11 @@ class Model(flax.struct.PyTreeNode, eq=False):
             return self
         module, params = self.module.with_image_size(self.params, size_pair(size))
         return self.replace(module=module, params=params)
+
+    def _of_one_image(self, method: Callable[[Model, jax.Array], Any]) -> Any:
+        """The shapes that a method returns for one image of the model's size, or of 224 pixels."""
+        images = jax.ShapeDtypeStruct((1, *(self.image_size or (224, 224)), self.in_chans), jnp.float32)
+        return jax.eval_shape(lambda model, images: method(model, images), self, images)
 
     def _apply(self, output: str, images: jax.Array, indices: tuple[int, ...] | None = None) -> Any:
         check_images(images, self.in_chans)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 import flax.linen as nn
 import jax
@@ -62,6 +62,15 @@ class Compiled(Generic[M]):
         """
         prepared, run = self._program(images)
         return run.lower(prepared, images)
+
+    if not TYPE_CHECKING:  # type checkers would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            # Called for names that are not there only.
+            raise AttributeError(
+                f"a compiled model has no attribute {name!r}: compiled(images) gives logits, and besides it has lower, "
+                "model and uses_onednn. Call the model itself for anything else"
+            )
 
     def __reduce__(self) -> NoReturn:
         raise UserError(
