@@ -33,12 +33,12 @@ class Published:
     """Weights that were named, and what their ``config.json`` says of the model.
 
     Attributes:
-      file: of the weights.
+      file: of the weights; None where they were not asked for.
       spec: preprocessing, classes and accuracy of these weights.
       in_chans: channels of the images.
     """
 
-    file: Path
+    file: Path | None
     spec: ModelSpec
     in_chans: int
 
@@ -61,25 +61,48 @@ def is_name(text: str) -> bool:
     return True
 
 
-def find(name: str, access: HubAccess) -> Published:
+def find(name: str, access: HubAccess, *, weights: bool = True) -> Published:
     """The weights of a name, downloaded where they are not here yet.
+
+    Args:
+      name: of a repository, a folder or a model.
+      access: to the hub.
+      weights: whether the weights are wanted, and not only what is said of them.
 
     Raises:
       UserError: there are no such weights, or they cannot be fetched; see :func:`~jaxvision.weights.hub.fetch`.
     """
-    official = False
+    official, file = False, None
     if name.startswith(FOLDER):
-        folder = Path(name.removeprefix(FOLDER)).expanduser()
-        config, weights = _local_files(folder)
+        refuse_revision(access)
+        config = _local_config(Path(name.removeprefix(FOLDER)).expanduser())
+        if weights:
+            file = _local_weights(config.parent)
     else:
         repository, revision = _repository(name)
         official = repository.startswith("timm/")
+        if revision and access.revision not in (None, revision):
+            raise UserError(f"{name} with revision={access.revision!r}: pass one revision, after @ or as the argument")
         if revision:
             access = dataclasses.replace(access, revision=revision)
         config = fetch(repository, [CONFIG], access)
-        # Of the same commit, which is the name of the folder in the cache.
-        weights = fetch(repository, WEIGHTS, dataclasses.replace(access, revision=config.parent.name))
-    return _described(name, config, weights, official=official)
+        if weights:
+            # Of the same commit, which is the name of the folder in the cache.
+            file = fetch(repository, WEIGHTS, dataclasses.replace(access, revision=config.parent.name))
+    return _described(name, config, file, official=official)
+
+
+def refuse_revision(access: HubAccess) -> None:
+    """Checks that no revision is asked for where nothing comes from the hub.
+
+    Raises:
+      UserError: one is.
+    """
+    if access.revision is not None:
+        raise UserError(
+            f"revision={access.revision!r} selects a commit of a repository of the hub, and no weights come from the "
+            'hub here: leave it out, or name the repository, "hf-hub:OWNER/NAME"'
+        )
 
 
 def check_classes(found: Published, count: int) -> None:
@@ -118,8 +141,8 @@ def _repository(name: str) -> tuple[str, str | None]:
     return f"timm/{spec.name}.{spec.tag}", None
 
 
-def _local_files(folder: Path) -> tuple[Path, Path]:
-    """Config and weights of a folder."""
+def _local_config(folder: Path) -> Path:
+    """The config of a folder."""
     if not folder.is_dir():
         raise UserError(f"{FOLDER}{folder}: no such folder")
     config = folder / CONFIG
@@ -130,13 +153,18 @@ def _local_files(folder: Path) -> tuple[Path, Path]:
         )
     if not config.is_file():
         raise UserError(f"{folder} has no {CONFIG}: expected a folder as jaxvision.save_pretrained or timm writes it")
+    return config
+
+
+def _local_weights(folder: Path) -> Path:
+    """The weights of a folder."""
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise UserError(f"{folder} has none of the files {', '.join(WEIGHTS)}")
-    return config, weights
+    return weights
 
 
-def _described(name: str, config: Path, weights: Path, *, official: bool) -> Published:
+def _described(name: str, config: Path, weights: Path | None, *, official: bool) -> Published:
     """What a config.json in timm's layout says; accuracies are those of its tag where the repository is ``official``.
 
     Source: timm's ``_parse_model_cfg`` in models/_hub.py.
@@ -160,7 +188,7 @@ def _described(name: str, config: Path, weights: Path, *, official: bool) -> Pub
     if unknown:
         raise UserError(
             f"{fields.where}: models here have no arguments {', '.join(unknown)} (model_args). Build the model that "
-            f"fits, and pass weights={weights}"
+            f"fits, and pass weights={weights or 'FILE'}"
         )
 
     def size(field: str) -> tuple[int | None, int | None]:
