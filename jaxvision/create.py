@@ -209,7 +209,14 @@ def load_weights(
     state = loading.read(model.module, source)
     if not named:
         published.refuse_revision(access)
-    filled = loading.fill(model.module, model.variables, model.in_chans, state, fresh_classifier=True)
+    filled = loading.fill(
+        model.module,
+        model.variables,
+        model.in_chans,
+        state,
+        fresh_classifier=True,
+        classifier="it keeps its classifier",
+    )
     # Names of classes belong to the classifier: to the model's, where it was kept, otherwise to the source's.
     kept = loading.classes(model.module, model.in_chans, state) is not None
     names, descriptions = model.spec.class_names, model.spec.class_descriptions

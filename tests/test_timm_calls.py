@@ -122,22 +122,22 @@ def test_a_classifier_that_replaces_another_starts_within_timms_range(name):
     weight = reference.get_classifier().weight.detach().numpy()
     key = jax.random.key(1)
     model = jaxvision.create_model(name, key=jax.random.key(0))
-    with pytest.warns(UserWarning, match="left fresh"):
+    with pytest.warns(UserWarning, match="fresh classifier"):
         filled = jaxvision.create_model(name, num_classes=4, weights=jaxvision.to_torch(model), key=key)
     head = "fc" if name == "resnet10t" else "classifier"
     for new in (filled, model.with_classifier(4, key=key)):
         values = np.asarray(new.params[head]["weight"])
         assert 0.5 < values.std() / weight.std() < 2
-    with pytest.warns(UserWarning, match="left fresh"):
+    with pytest.warns(UserWarning, match=r"it keeps its classifier \("):
         kept = jaxvision.load_weights(new, jaxvision.to_torch(model))
     np.testing.assert_array_equal(kept.params[head]["weight"], new.params[head]["weight"])
 
 
 def test_adapted_weights_are_warned_of_at_the_callers_line():
     state = jaxvision.to_torch(jaxvision.create_model("resnet10t", num_classes=3, key=jax.random.key(0)))
-    with pytest.warns(UserWarning, match="left fresh") as caught:
+    with pytest.warns(UserWarning, match="fresh classifier") as caught:
         jaxvision.create_model("resnet10t", num_classes=5, weights=state, key=jax.random.key(0))
     model = jaxvision.create_model("resnet10t", num_classes=5, key=jax.random.key(0))
-    with pytest.warns(UserWarning, match="left fresh") as loaded:
+    with pytest.warns(UserWarning, match="keeps its classifier") as loaded:
         jaxvision.load_weights(model, state)
     assert {warning.filename for warning in (*caught, *loaded)} == {__file__}

@@ -114,10 +114,10 @@ def test_names_of_classes_follow_the_classifier(hub, network):
     key, state = jax.random.key(1), {name: value.clone() for name, value in network.state_dict().items()}
     named = jaxvision.create_model(f"hf-hub:{REPOSITORY}")
     assert jaxvision.load_weights(named, state).spec.class_names is None  # another network of three classes
-    with pytest.warns(UserWarning, match="left fresh"):  # a classifier for other classes is kept, with its names
+    with pytest.warns(UserWarning, match="fresh classifier"):  # a classifier for other classes is kept, with its names
         other = jaxvision.create_model(NAME, num_classes=5, weights=state, key=key)
     other = other.replace(spec=dataclasses.replace(other.spec, class_names=tuple("abcde")))
-    with pytest.warns(UserWarning, match="left fresh"):
+    with pytest.warns(UserWarning, match="keeps its classifier"):
         loaded = jaxvision.load_weights(other, f"hf-hub:{REPOSITORY}")
     assert loaded.spec.class_names == tuple("abcde") and loaded.spec.mean == (0.5, 0.4, 0.3)
     np.testing.assert_array_equal(loaded.params["fc"]["weight"], other.params["fc"]["weight"])
