@@ -15,12 +15,12 @@ from jaxvision.errors import UserError
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.renaming import State
 from jaxvision.models.variables import Variables, classifier_names, flat_shapes
-from jaxvision.weights import state_dict
+from jaxvision.weights import prefix, state_dict
 
 
 def read(module: Classifier, source: str | Path | Mapping[str, Any]) -> State:
     """The weights of a file or mapping under timm's names; the network's family knows those of other repositories."""
-    state, notes = module.to_timm_names(state_dict.read_state_dict(source))
+    state, notes = module.to_timm_names(prefix.remove(module, state_dict.read_state_dict(source)))
     _warn(notes)
     return state
 
