@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
@@ -47,12 +48,21 @@ class Compiled(Generic[M]):
         self.uses_onednn = self._how.uses_onednn
         self._options = dict(compiler_options)
         self._programs: dict[Any, tuple[list[jax.Array], Callable]] = {}
+        self._warned_of_gathering = False
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits (N, num_classes), float32, of normalised float images (N, H, W, C)."""
         if isinstance(images, jax.core.Tracer):
             return self.model(images)
         prepared, run = self._program(images)
+        if self.uses_onednn and not self._warned_of_gathering and _is_sharded(images):
+            self._warned_of_gathering = True
+            warnings.warn(
+                f"these images are sharded over {len(images.sharding.device_set)} devices, and a program with oneDNN "
+                "gathers them: each device computes all of them. jaxvision.compile(model, use_onednn=False) keeps them "
+                "sharded",
+                stacklevel=2,
+            )
         return run(prepared, images)
 
     def lower(self, images: jax.Array | jax.ShapeDtypeStruct) -> jax.stages.Lowered:
@@ -92,3 +102,8 @@ class Compiled(Generic[M]):
             jitted = self._how.jit(run, compiler_options=backend | self._options)
             self._programs[key] = jax.jit(prepare)(variables), jitted
         return self._programs[key]
+
+
+def _is_sharded(images: jax.Array) -> bool:
+    """Whether parts of the images are on different devices."""
+    return isinstance(images, jax.Array) and not images.sharding.is_fully_replicated

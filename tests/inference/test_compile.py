@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import serialize_executable
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from reference import relative_error, trained_like
 
 import jaxvision
@@ -40,3 +41,23 @@ def test_a_compiled_model_is_not_pickled_and_its_program_is_without_onednn():
     stored = serialize_executable.serialize(classify.lower(x).compile())
     assert len(pickle.dumps(stored)) > 1000
     np.testing.assert_allclose(pickle.loads(pickle.dumps(model))(x), model(x), rtol=1e-5)  # as the message says
+
+
+# Programs with oneDNN cannot be stored.
+@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")
+def test_sharded_images_stay_sharded_without_onednn_and_with_it_a_warning_comes_once():
+    model, x = small(), np.random.default_rng(0).standard_normal((8, 32, 32, 3), np.float32)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    sharded, copied = (jax.device_put(x, NamedSharding(mesh, PartitionSpec(*axes))) for axes in (("data",), ()))
+    with_onednn, without = (jaxvision.compile(model, use_onednn=use) for use in (True, False))
+    # Filters of these tests make any warning an error.
+    assert without(sharded).sharding.spec == PartitionSpec("data")
+    with_onednn(copied)
+    if not with_onednn.uses_onednn:
+        pytest.skip("no oneDNN here")
+    with pytest.warns(UserWarning, match=r"sharded over 4 devices, .* gathers them: .*use_onednn=False") as caught:
+        logits = with_onednn(sharded)
+    assert logits.sharding.is_fully_replicated
+    assert [warning.filename for warning in caught if "gathers" in str(warning.message)] == [__file__]
+    with_onednn(sharded)  # no second one
+    assert relative_error(logits, model(x)) < 1e-4
