@@ -1,5 +1,7 @@
 """Image classification in JAX and Flax: models with timm's names and weights, and the published recipes."""
 
+import importlib.metadata
+
 from jaxvision.create import create_model, load_weights
 from jaxvision.model import Model, compile, fuse, to_nnx, to_torch, value_and_grad
 from jaxvision.models.registry import ModelSpec, list_models, model_spec
@@ -23,3 +25,8 @@ __all__ = [
     "to_torch",
     "value_and_grad",
 ]
+
+try:  # pyproject.toml states it, and the installed distribution keeps it
+    __version__ = importlib.metadata.version("jaxvision")
+except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "unknown"

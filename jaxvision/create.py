@@ -78,7 +78,8 @@ def create_model(
         weights that ``Model.spec`` describes and ``pretrained`` loads. Or a repository or a folder, whose weights are
         loaded: "hf-hub:timm/resnet50.a1_in1k", "hf-hub:OWNER/NAME@REVISION", "local-dir:PATH".
       pretrained: whether to load the published weights, which are downloaded once from timm's repositories on the
-        Hugging Face hub; by default for repositories and folders only.
+        Hugging Face hub; by default for repositories and folders only. False builds the network that a repository or a
+        folder describes, and downloads no weights.
       weights: a file, a state dict, or weights by name, see :func:`jaxvision.load_weights`.
       key: for the random initialisation. With weights only a classifier for another number of classes needs it.
       num_classes: number of classes; by default that of the weights, or else as published, mostly 1000.
@@ -94,7 +95,8 @@ def create_model(
       bn_momentum: the batch's share in the running statistics of batch normalisation, torch's convention; by default
         the model's own.
       remat: recompute activations in the backward pass, to save memory.
-      revision, cache_dir, token: of downloads, see :class:`jaxvision.weights.hub.HubAccess`.
+      revision, cache_dir, token: of downloads, see :class:`jaxvision.weights.hub.HubAccess`. A revision without
+        weights of the hub is refused.
 
     Returns:
       A :class:`Model`.
@@ -110,6 +112,8 @@ def create_model(
     """
     access = HubAccess(revision=revision, cache_dir=cache_dir, token=token)
     by_name = published.is_source(name)
+    if not by_name:
+        model_spec(name)  # first of all, whether there is such a model
     pretrained = by_name if pretrained is None else pretrained
     if weights is not None and (pretrained or by_name):
         raise UserError(f"{name} with {'pretrained=True' if pretrained else 'weights'}: pass one kind of weights only")
@@ -124,8 +128,8 @@ def create_model(
         raise UserError(f"in_chans = {in_chans}: pass the number of channels of the images, 3 for RGB")
     found: published.Published | None = None
     if by_name or pretrained:
-        found = published.find(name, access)
-        weights = found.file if pretrained else None
+        found = published.find(name, access, weights=pretrained)
+        weights = found.file
     elif isinstance(weights, str) and published.is_name(weights):
         found = published.find(weights, access)
         published.check_architecture(found.spec, model_spec(name).name, weights)
@@ -146,6 +150,8 @@ def create_model(
         remat=remat,
     )
     state = None if weights is None else loading.read(module, weights)
+    if found is None:
+        published.refuse_revision(access)
     if state is not None and num_classes is None:
         module = module.clone(num_classes=loading.classes(module, in_chans, state) or module.num_classes)
         if found is not None:
@@ -194,13 +200,23 @@ def load_weights(
     """
     if model.fused:
         raise UserError("a fused model takes no weights: load them first, then call jaxvision.fuse")
-    spec = model.spec
-    if isinstance(source, str) and published.is_name(source):
-        found = published.find(source, HubAccess(revision=revision, cache_dir=cache_dir, token=token))
+    spec, access = model.spec, HubAccess(revision=revision, cache_dir=cache_dir, token=token)
+    named = isinstance(source, str) and published.is_name(source)
+    if named:
+        found = published.find(source, access)
         published.check_architecture(found.spec, spec.name, source)
         spec, source = found.spec, found.file
     state = loading.read(model.module, source)
-    filled = loading.fill(model.module, model.variables, model.in_chans, state, fresh_classifier=True)
+    if not named:
+        published.refuse_revision(access)
+    filled = loading.fill(
+        model.module,
+        model.variables,
+        model.in_chans,
+        state,
+        fresh_classifier=True,
+        classifier="it keeps its classifier",
+    )
     # Names of classes belong to the classifier: to the model's, where it was kept, otherwise to the source's.
     kept = loading.classes(model.module, model.in_chans, state) is not None
     names, descriptions = model.spec.class_names, model.spec.class_descriptions

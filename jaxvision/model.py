@@ -21,11 +21,13 @@ from jaxvision.models.variables import Variables, classifier_names, init_variabl
 from jaxvision.weights import state_dict as _weights
 
 
-class Model(flax.struct.PyTreeNode):
+class Model(flax.struct.PyTreeNode, eq=False):
     """A network and its variables, a pytree for ``jax.jit``, ``jax.vmap``, ``jax.device_put`` and the like.
 
     Calls compute in evaluation mode; :meth:`train` computes in training mode. Gradients are those of ``params``: see
-    :func:`value_and_grad`.
+    :func:`value_and_grad`. ``jax.jit(model)`` has the weights as constants inside the program, as ``jax.export`` needs
+    them; pass the model as an argument where they change. A model equals itself only, and its hash is that of the
+    object.
 
     Attributes:
       params: what is learned, nested dicts of float32 arrays.
@@ -71,9 +73,7 @@ class Model(flax.struct.PyTreeNode):
     @property
     def feature_info(self) -> list[FeatureInfo]:
         """What :meth:`features` returns, one entry for each map."""
-        height, width = self.image_size or (224, 224)
-        images = jax.ShapeDtypeStruct((1, height, width, self.in_chans), jnp.float32)
-        maps = jax.eval_shape(lambda model, images: model.features(images), self, images)
+        maps, height = self._of_one_image(Model.features), (self.image_size or (224, 224))[0]
         return [
             FeatureInfo(n, m.shape[-1], height // m.shape[1]) for n, m in zip(self.module.map_names, maps, strict=True)
         ]
@@ -84,6 +84,14 @@ class Model(flax.struct.PyTreeNode):
 
     def forward_head(self, features: jax.Array, *, pre_logits: bool = False) -> jax.Array:
         """Logits (N, num_classes) of what :meth:`forward_features` returned; the classifier's input with pre_logits."""
+        if features.ndim not in (3, 4) or features.shape[-1] != self.num_features:
+            shape = self._of_one_image(Model.forward_features).shape
+            if (features.ndim, features.shape[-1:]) != (len(shape), shape[-1:]):
+                axes = "N, H', W'" if len(shape) == 4 else "N, T"
+                raise UserError(
+                    f"forward_head takes what model.forward_features(images) returned, ({axes}, {shape[-1]}), got "
+                    f"{tuple(features.shape)}; for logits of images call model(images)"
+                )
         output = "unpooled_to_embed" if pre_logits else "unpooled_to_logits"
         return _evaluate(self.module, output, None, self.params, self.batch_stats, features)
 
@@ -177,6 +185,11 @@ class Model(flax.struct.PyTreeNode):
             return self
         module, params = self.module.with_image_size(self.params, size_pair(size))
         return self.replace(module=module, params=params)
+
+    def _of_one_image(self, method: Callable[[Model, jax.Array], Any]) -> Any:
+        """The shapes that a method returns for one image of the model's size, or of 224 pixels."""
+        images = jax.ShapeDtypeStruct((1, *(self.image_size or (224, 224)), self.in_chans), jnp.float32)
+        return jax.eval_shape(lambda model, images: method(model, images), self, images)
 
     def _apply(self, output: str, images: jax.Array, indices: tuple[int, ...] | None = None) -> Any:
         check_images(images, self.in_chans)
@@ -316,7 +329,8 @@ def compile(
       compiler_options: of ``jax.jit``, over the backend's. On a GPU ``{"xla_gpu_experimental_enable_conv_fusion":
         True}`` fuses SiLU into the convolutions of EfficientNets; XLA calls that experimental.
       use_onednn: on a CPU, let oneDNN compute float32 convolutions where this jaxlib contains it. Such a program
-        compiles faster, but cannot be serialised, so JAX's persistent cache does not keep it.
+        compiles faster, but cannot be serialised, so JAX's persistent cache does not keep it; False where a program is
+        to be serialised, or sharded among devices.
 
     Example::
 
@@ -340,8 +354,14 @@ def to_torch(model: Model) -> dict[str, Any]:
 def to_nnx(model: Model) -> Any:
     """The model as a ``flax.nnx`` module that holds the same variables, through flax's own bridge.
 
-    Call it as ``module(images, train=False)``; ``nnx.state(module)`` has the parameters. The bridge needs the release
-    of flax that fits the installed jax.
+    ``nnx.state(module)`` has the parameters. The bridge needs the release of flax that fits the installed jax.
+
+    Example::
+
+      module = jaxvision.to_nnx(model)
+      logits = module(images, train=False)
+      # In training; the module's running statistics are updated in place.
+      logits = module(images, train=True, mutable=["batch_stats"], rngs=nnx.Rngs(key))
     """
     from flax.nnx import bridge
     from flax.nnx.bridge.variables import linen_vars_to_nnx_attrs

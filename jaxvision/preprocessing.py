@@ -141,12 +141,18 @@ def preprocess(model: Model) -> Preprocessing:
       A function of one picture or several, whose result the model takes; see :class:`Preprocessing`.
 
     Raises:
-      UserError: the model does not take square RGB images.
+      UserError: this is no :class:`Model`, or it does not take square RGB images.
 
     Example::
 
       logits = model(jaxvision.preprocess(model)(["cat.jpg", "dog.png"]))
     """
+    if not isinstance(model, Model):
+        made = f"jaxvision.create_model({model!r}, ...)" if isinstance(model, str) else "jaxvision.create_model(...)"
+        raise UserError(
+            f"preprocess takes a Model, such as {made} returns, and not a {type(model).__name__}; then "
+            "jaxvision.preprocess(model)(pictures) is the network's input"
+        )
     height, width = model.image_size or (model.spec.input_size,) * 2
     if height != width or model.in_chans != 3:
         raise UserError(

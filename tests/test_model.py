@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxvision
@@ -124,3 +125,18 @@ def test_a_sharded_batch_trains_as_a_whole_one():
     explicit = NamedSharding(jax.make_mesh((4,), ("data",), axis_types=(AxisType.Explicit,)), PartitionSpec("data"))
     with pytest.raises(UserError, match="axes are Auto, got Explicit ones"):
         model(jax.device_put(IMAGES, explicit))
+
+
+def test_the_training_call_of_to_nnxs_docstring_is_a_step_of_the_model():
+    model, key = make(), jax.random.key(1)
+    scope = {"nnx": nnx, "module": jaxvision.to_nnx(model), "images": IMAGES, "key": key}
+    (call,) = [line for line in jaxvision.to_nnx.__doc__.splitlines() if "train=True" in line]
+    exec(call.strip(), scope)
+    logits, trained = model.train(IMAGES, key=key)
+    np.testing.assert_allclose(scope["logits"], logits, rtol=1e-2, atol=1e-3)
+    assert not np.allclose(logits, model(IMAGES), rtol=1e-2, atol=1e-3)
+    moved = jax.tree.leaves(nnx.state(scope["module"], nnx.BatchStat))
+    before = jax.tree.leaves(model.batch_stats)
+    for ours, theirs, old in zip(moved, jax.tree.leaves(trained.batch_stats), before, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-4)
+        assert not np.allclose(ours, old, rtol=1e-2, atol=1e-4)

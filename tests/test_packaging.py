@@ -1,11 +1,14 @@
 """What pyproject.toml says of the package agrees with what the package holds and imports."""
 
 import ast
+import importlib
 import importlib.metadata
 import re
 import sys
 import tomllib
 from pathlib import Path
+
+import jaxvision
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())
 # torch opens .pth files and scikit-learn holds the digits, both behind a message that says what to install; jaxlib
@@ -28,6 +31,15 @@ def test_every_data_file_is_in_the_wheel():
     }
     files = {path for path in Path("jaxvision").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert files and declared == files
+
+
+def test_the_version_is_that_of_the_distribution(monkeypatch):
+    stated = PROJECT["project"]["version"]
+    assert jaxvision.__version__ == stated, "installed in another version: run `make install` again"
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: {"jaxvision": "9.8.7"}[name])
+    assert importlib.reload(jaxvision).__version__ == "9.8.7"
+    monkeypatch.undo()
+    assert importlib.reload(jaxvision).__version__ == stated
 
 
 def test_core_dependencies_are_what_the_package_imports():

@@ -84,6 +84,18 @@ def test_the_size_is_that_of_the_model():
         jaxvision.preprocess(jaxvision.create_model("vit_tiny_patch16_224", image_size=(64, 96), key=key))
 
 
+def test_what_is_no_model_and_what_was_not_preprocessed():
+    with pytest.raises(UserError, match=r"takes a Model, such as .*create_model\('resnet10t', .* and not a str"):
+        jaxvision.preprocess("resnet10t")
+    model = jaxvision.create_model("resnet10t", key=jax.random.key(0))
+    with pytest.raises(UserError, match="and not a Compiled"):
+        jaxvision.preprocess(jaxvision.compile(model))
+    pixels = np.zeros((2, 40, 50, 3), np.uint8)
+    with pytest.raises(UserError, match=r"got uint8: write model\(jaxvision.preprocess\(model\)\(images\)\)"):
+        model(pixels)
+    assert model(jaxvision.preprocess(model)(pixels)).shape == (2, 1000)  # as the message says
+
+
 def test_imagenet_class_names_are_complete_and_in_order():
     from torchvision.models._meta import _IMAGENET_CATEGORIES
 

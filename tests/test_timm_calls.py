@@ -31,6 +31,23 @@ def test_unpooled_features_and_the_head_are_timms(name):
     assert relative_error(model.forward_head(ours), model(x)) < 1e-6
 
 
+@pytest.mark.parametrize(("name", "expected"), [("resnet10t", "N, H', W', 512"), ("vit_tiny_patch16_224", "N, T, 192")])
+def test_the_head_takes_no_images_and_a_compiled_model_has_none(name, expected):
+    model = jaxvision.create_model(name, num_classes=5, image_size=32, key=jax.random.key(0))
+    images = random_images((32, 32), 0)
+    for wrong in (images, images.transpose(0, 3, 1, 2), images[0], model.embed(images)):
+        message = rf"what model.forward_features\(images\) returned, \({expected}\), got .*call model\(images\)"
+        with pytest.raises(UserError, match=message):
+            model.forward_head(wrong)
+    compiled = jaxvision.compile(model)
+    with pytest.raises(
+        AttributeError, match=r"no attribute 'forward_features': compiled\(images\) gives logits, .*lower"
+    ):
+        compiled.forward_features(images)
+    unpooled = compiled.model.forward_features(images)
+    assert relative_error(compiled.model.forward_head(unpooled), compiled(images)) < 1e-4
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_maps_are_timms_and_described(name):
     size = 64 if name.startswith("swin") else 32
@@ -105,22 +122,22 @@ def test_a_classifier_that_replaces_another_starts_within_timms_range(name):
     weight = reference.get_classifier().weight.detach().numpy()
     key = jax.random.key(1)
     model = jaxvision.create_model(name, key=jax.random.key(0))
-    with pytest.warns(UserWarning, match="left fresh"):
+    with pytest.warns(UserWarning, match="fresh classifier"):
         filled = jaxvision.create_model(name, num_classes=4, weights=jaxvision.to_torch(model), key=key)
     head = "fc" if name == "resnet10t" else "classifier"
     for new in (filled, model.with_classifier(4, key=key)):
         values = np.asarray(new.params[head]["weight"])
         assert 0.5 < values.std() / weight.std() < 2
-    with pytest.warns(UserWarning, match="left fresh"):
+    with pytest.warns(UserWarning, match=r"it keeps its classifier \("):
         kept = jaxvision.load_weights(new, jaxvision.to_torch(model))
     np.testing.assert_array_equal(kept.params[head]["weight"], new.params[head]["weight"])
 
 
 def test_adapted_weights_are_warned_of_at_the_callers_line():
     state = jaxvision.to_torch(jaxvision.create_model("resnet10t", num_classes=3, key=jax.random.key(0)))
-    with pytest.warns(UserWarning, match="left fresh") as caught:
+    with pytest.warns(UserWarning, match="fresh classifier") as caught:
         jaxvision.create_model("resnet10t", num_classes=5, weights=state, key=jax.random.key(0))
     model = jaxvision.create_model("resnet10t", num_classes=5, key=jax.random.key(0))
-    with pytest.warns(UserWarning, match="left fresh") as loaded:
+    with pytest.warns(UserWarning, match="keeps its classifier") as loaded:
         jaxvision.load_weights(model, state)
     assert {warning.filename for warning in (*caught, *loaded)} == {__file__}

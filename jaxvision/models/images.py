@@ -24,7 +24,9 @@ def check_images(images: jax.Array | jax.ShapeDtypeStruct, channels: int) -> Non
         problems.append(f"expected images of shape (N, H, W, {channels}), got {tuple(images.shape)}.{hint}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         problems.append(
-            f"expected normalised float images, got {images.dtype}: use (images / 255 - spec.mean) / spec.std."
+            f"expected normalised float images, got {images.dtype}: write model(jaxvision.preprocess(model)(images)), "
+            "which resizes, crops and normalises; pixels of the right size need (images / 255 - spec.mean) / spec.std "
+            "alone."
         )
     sharding = getattr(getattr(images, "aval", None), "sharding", None)
     if sharding is not None and any(sharding.spec) and AxisType.Explicit in sharding.mesh.axis_types:

@@ -9,6 +9,7 @@ import functools
 import importlib.resources
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -91,15 +92,34 @@ def register(family: type[Classifier], variants: dict[str, dict[str, Any]]) -> N
 
 def lookup(name: str) -> tuple[type[Classifier], dict[str, Any]]:
     """The class and the keyword arguments of a model name; a weight tag after a dot is ignored."""
-    if "/" in name:
-        raise UserError(f'unknown model {name!r}: expected "hf-hub:{name}", or "local-dir:{name}" for a folder')
-    name = name.partition(".")[0]
-    if name not in _REGISTRY:
+    if not isinstance(name, str):
+        raise UserError(f"expected the name of a model, a string, got {name!r}")
+    model = name.partition(".")[0]
+    if model not in _REGISTRY or "/" in name:
+        _refuse_path(name)
         raise UserError(
-            f"unknown model {name!r}.{did_you_mean(name, _REGISTRY)} "
+            f"unknown model {model!r}.{did_you_mean(model, _REGISTRY)} "
             f"jaxvision.list_models() names all {len(_REGISTRY)} models."
         )
-    return _REGISTRY[name]
+    return _REGISTRY[model]
+
+
+def _refuse_path(name: str) -> None:
+    """Checks that a name that is no model's is neither a folder, a file nor a repository of the hub.
+
+    Raises:
+      UserError: it is; the message has the right spelling.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        raise UserError(f'unknown model {name!r}: it is a folder, write "local-dir:{name}"')
+    if path.is_file():
+        raise UserError(f'unknown model {name!r}: it is a file, write the name of its model, and weights="{name}"')
+    prefix, colon, rest = name.partition(":")
+    if colon and len(prefix) > 1:  # one letter is a drive of Windows
+        raise UserError(f'unknown prefix "{prefix}:" of {name!r}: expected "hf-hub:{rest}", or "local-dir:{rest}"')
+    if "/" in name:
+        raise UserError(f'unknown model {name!r}: expected "hf-hub:{name}", or "local-dir:{name}" for a folder')
 
 
 def build_module(
@@ -218,6 +238,7 @@ def model_spec(name: str) -> ModelSpec:
     name, _, tag = name.partition(".")
     tags = _specs()[name]
     if tag and tag not in tags:
+        _refuse_path(f"{name}.{tag}")
         raise UserError(
             f"no weights {tag!r} of {name}.{did_you_mean(tag, tags)} Its tags are {', '.join(tags)}; the first one is "
             "the default"

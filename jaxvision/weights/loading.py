@@ -15,12 +15,12 @@ from jaxvision.errors import UserError
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.renaming import State
 from jaxvision.models.variables import Variables, classifier_names, flat_shapes
-from jaxvision.weights import state_dict
+from jaxvision.weights import prefix, state_dict
 
 
 def read(module: Classifier, source: str | Path | Mapping[str, Any]) -> State:
     """The weights of a file or mapping under timm's names; the network's family knows those of other repositories."""
-    state, notes = module.to_timm_names(state_dict.read_state_dict(source))
+    state, notes = module.to_timm_names(prefix.remove(module, state_dict.read_state_dict(source)))
     _warn(notes)
     return state
 
@@ -34,7 +34,15 @@ def classes(module: Classifier, in_chans: int, state: State) -> int | None:
     return next((state[head].shape[0] for head in heads if head in state), None)
 
 
-def fill(module: Classifier, variables: Variables, in_chans: int, state: State, *, fresh_classifier: bool) -> Variables:
+def fill(
+    module: Classifier,
+    variables: Variables,
+    in_chans: int,
+    state: State,
+    *,
+    fresh_classifier: bool,
+    classifier: str = "fresh classifier",
+) -> Variables:
     """The variables with a state dict's values.
 
     Args:
@@ -43,6 +51,7 @@ def fill(module: Classifier, variables: Variables, in_chans: int, state: State, 
       in_chans: channels of the network's images.
       state: the weights, under timm's names.
       fresh_classifier: whether ``variables`` has an initialised classifier that may be kept.
+      classifier: what the warning calls a classifier that is kept.
 
     Raises:
       UserError: in one message, everything that does not fit.
@@ -61,7 +70,8 @@ def fill(module: Classifier, variables: Variables, in_chans: int, state: State, 
         head, first = depending()
         if name in head and value.ndim == len(wanted) and value.shape[1:] == wanted[1:]:
             fresh[name] = value.shape[0]
-            note = f"the file has {value.shape[0]} classes, the model {wanted[0]}: {name} left fresh"
+            layers = ", ".join(sorted({parameter.rpartition(".")[0] for parameter in head}))
+            note = f"the file has {value.shape[0]} classes, the model {wanted[0]}: {classifier} ({layers})"
             return _kept(variables["params"], name), note
         if name in first and value.ndim == 4 and (value.shape[0], *value.shape[2:]) == (wanted[0], *wanted[2:]):
             note = f"the file takes {value.shape[1]} input channels, the model {wanted[1]}: {name} adapted"
@@ -90,7 +100,8 @@ def _kept(params: Variables, name: str) -> np.ndarray:
 
 
 def _warn(notes: list[str]) -> None:
-    """One warning with the first notes, at the line outside this package that reads weights."""
+    """One warning with the first notes, each one once, at the line outside this package that reads weights."""
+    notes = list(dict.fromkeys(notes))  # the tensors of a classifier have the same one
     if notes:
         shown = notes[:6] + ([f"... and {len(notes) - 6} more of these"] if len(notes) > 6 else [])
         warnings.warn("weights adapted: " + "; ".join(shown), UserWarning, stacklevel=_frames_inside() + 1)

@@ -4,7 +4,8 @@ A name is one of
 
   - "resnet50.a1_in1k", a model and a tag of :func:`jaxvision.list_models(pretrained=True) <jaxvision.list_models>`, or
     "resnet50" for the default tag: the repository that timm publishes on the hub;
-  - "hf-hub:owner/name", "hf-hub:owner/name@revision": a repository with the layout of timm's;
+  - "hf-hub:owner/name", "hf-hub:owner/name@revision": a repository with the layout of timm's; "hf_hub:", as timm also
+    writes it, is the same;
   - "local-dir:PATH": a folder with ``config.json`` and weights, such as :func:`jaxvision.save_pretrained` writes.
 """
 
@@ -20,7 +21,7 @@ from jaxvision.errors import UserError
 from jaxvision.models.registry import ModelSpec, build_module, model_spec, with_settings
 from jaxvision.weights.hub import HubAccess, fetch
 
-HUB, FOLDER = "hf-hub:", "local-dir:"
+HUBS, FOLDER = ("hf-hub:", "hf_hub:"), "local-dir:"
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # as timm looks for them
 T = TypeVar("T")
@@ -32,19 +33,19 @@ class Published:
     """Weights that were named, and what their ``config.json`` says of the model.
 
     Attributes:
-      file: of the weights.
+      file: of the weights; None where they were not asked for.
       spec: preprocessing, classes and accuracy of these weights.
       in_chans: channels of the images.
     """
 
-    file: Path
+    file: Path | None
     spec: ModelSpec
     in_chans: int
 
 
 def is_source(name: str) -> bool:
     """Whether this names a repository or a folder, and not a model or a file."""
-    return name.startswith((HUB, FOLDER))
+    return isinstance(name, str) and name.startswith((*HUBS, FOLDER))
 
 
 def is_name(text: str) -> bool:
@@ -60,25 +61,48 @@ def is_name(text: str) -> bool:
     return True
 
 
-def find(name: str, access: HubAccess) -> Published:
+def find(name: str, access: HubAccess, *, weights: bool = True) -> Published:
     """The weights of a name, downloaded where they are not here yet.
+
+    Args:
+      name: of a repository, a folder or a model.
+      access: to the hub.
+      weights: whether the weights are wanted, and not only what is said of them.
 
     Raises:
       UserError: there are no such weights, or they cannot be fetched; see :func:`~jaxvision.weights.hub.fetch`.
     """
-    official = False
+    official, file = False, None
     if name.startswith(FOLDER):
-        folder = Path(name.removeprefix(FOLDER)).expanduser()
-        config, weights = _local_files(folder)
+        refuse_revision(access)
+        config = _local_config(Path(name.removeprefix(FOLDER)).expanduser())
+        if weights:
+            file = _local_weights(config.parent)
     else:
         repository, revision = _repository(name)
         official = repository.startswith("timm/")
+        if revision and access.revision not in (None, revision):
+            raise UserError(f"{name} with revision={access.revision!r}: pass one revision, after @ or as the argument")
         if revision:
             access = dataclasses.replace(access, revision=revision)
         config = fetch(repository, [CONFIG], access)
-        # Of the same commit, which is the name of the folder in the cache.
-        weights = fetch(repository, WEIGHTS, dataclasses.replace(access, revision=config.parent.name))
-    return _described(name, config, weights, official=official)
+        if weights:
+            # Of the same commit, which is the name of the folder in the cache.
+            file = fetch(repository, WEIGHTS, dataclasses.replace(access, revision=config.parent.name))
+    return _described(name, config, file, official=official)
+
+
+def refuse_revision(access: HubAccess) -> None:
+    """Checks that no revision is asked for where nothing comes from the hub.
+
+    Raises:
+      UserError: one is.
+    """
+    if access.revision is not None:
+        raise UserError(
+            f"revision={access.revision!r} selects a commit of a repository of the hub, and no weights come from the "
+            'hub here: leave it out, or name the repository, "hf-hub:OWNER/NAME"'
+        )
 
 
 def check_classes(found: Published, count: int) -> None:
@@ -103,8 +127,8 @@ def check_architecture(spec: ModelSpec, name: str, source: str) -> None:
 
 def _repository(name: str) -> tuple[str, str | None]:
     """(repository, revision) of a name that is not a folder's."""
-    if name.startswith(HUB):
-        repository, at, revision = name.removeprefix(HUB).partition("@")
+    if name.startswith(HUBS):
+        repository, at, revision = name.partition(":")[2].partition("@")
         if at and not revision:
             raise UserError(f"{name}: expected a revision after @")
         return repository, revision or None
@@ -117,8 +141,8 @@ def _repository(name: str) -> tuple[str, str | None]:
     return f"timm/{spec.name}.{spec.tag}", None
 
 
-def _local_files(folder: Path) -> tuple[Path, Path]:
-    """Config and weights of a folder."""
+def _local_config(folder: Path) -> Path:
+    """The config of a folder."""
     if not folder.is_dir():
         raise UserError(f"{FOLDER}{folder}: no such folder")
     config = folder / CONFIG
@@ -129,13 +153,18 @@ def _local_files(folder: Path) -> tuple[Path, Path]:
         )
     if not config.is_file():
         raise UserError(f"{folder} has no {CONFIG}: expected a folder as jaxvision.save_pretrained or timm writes it")
+    return config
+
+
+def _local_weights(folder: Path) -> Path:
+    """The weights of a folder."""
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise UserError(f"{folder} has none of the files {', '.join(WEIGHTS)}")
-    return config, weights
+    return weights
 
 
-def _described(name: str, config: Path, weights: Path, *, official: bool) -> Published:
+def _described(name: str, config: Path, weights: Path | None, *, official: bool) -> Published:
     """What a config.json in timm's layout says; accuracies are those of its tag where the repository is ``official``.
 
     Source: timm's ``_parse_model_cfg`` in models/_hub.py.
@@ -159,7 +188,7 @@ def _described(name: str, config: Path, weights: Path, *, official: bool) -> Pub
     if unknown:
         raise UserError(
             f"{fields.where}: models here have no arguments {', '.join(unknown)} (model_args). Build the model that "
-            f"fits, and pass weights={weights}"
+            f"fits, and pass weights={weights or 'FILE'}"
         )
 
     def size(field: str) -> tuple[int | None, int | None]:

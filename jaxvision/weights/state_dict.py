@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxvision.errors import UserError
 from jaxvision.models.renaming import State
+from jaxvision.weights import hints
 
 # adapt(name, value, torch shape wanted): a value of that shape with a note, or None where it cannot.
 Adapt = Callable[[str, np.ndarray, tuple[int, ...]], tuple[np.ndarray, str] | None]
@@ -159,9 +160,9 @@ def _numpy(value: Any) -> np.ndarray:
 def open_file(path: Path) -> Mapping[str, Any]:
     """The content of a ``.safetensors`` or torch file; which of them it is follows from its first bytes."""
     if path.is_dir():
-        raise UserError(f"{path} is a folder, expected a .safetensors or .pth file")
+        raise UserError(f"{path} is a folder: {hints.of_folder(path)}")
     if not path.is_file():
-        raise UserError(f"weights file not found: {path}")
+        raise UserError(f"weights file not found: {path}.{hints.of_missing(path)}")
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(512)

@@ -89,6 +89,7 @@ def test_a_repository_needs_no_pretrained_and_can_be_weights(hub, network):
     x, expected = answers(network)
     for model in (
         jaxvision.create_model(f"hf-hub:{REPOSITORY}"),
+        jaxvision.create_model(f"hf_hub:{REPOSITORY}@v1"),  # timm takes this spelling, too
         jaxvision.create_model(NAME, weights="resnet10t.c3_in1k"),
         jaxvision.create_model(NAME, weights=f"hf-hub:{REPOSITORY}", num_classes=3),
     ):
@@ -113,10 +114,10 @@ def test_names_of_classes_follow_the_classifier(hub, network):
     key, state = jax.random.key(1), {name: value.clone() for name, value in network.state_dict().items()}
     named = jaxvision.create_model(f"hf-hub:{REPOSITORY}")
     assert jaxvision.load_weights(named, state).spec.class_names is None  # another network of three classes
-    with pytest.warns(UserWarning, match="left fresh"):  # a classifier for other classes is kept, with its names
+    with pytest.warns(UserWarning, match="fresh classifier"):  # a classifier for other classes is kept, with its names
         other = jaxvision.create_model(NAME, num_classes=5, weights=state, key=key)
     other = other.replace(spec=dataclasses.replace(other.spec, class_names=tuple("abcde")))
-    with pytest.warns(UserWarning, match="left fresh"):
+    with pytest.warns(UserWarning, match="keeps its classifier"):
         loaded = jaxvision.load_weights(other, f"hf-hub:{REPOSITORY}")
     assert loaded.spec.class_names == tuple("abcde") and loaded.spec.mean == (0.5, 0.4, 0.3)
     np.testing.assert_array_equal(loaded.params["fc"]["weight"], other.params["fc"]["weight"])
@@ -297,3 +298,35 @@ def test_one_kind_of_weights_only(hub):
         jaxvision.create_model(NAME, pretrained=True, weights="w.safetensors")
     with pytest.raises(UserError, match="pass pretrained=True for published ones"):
         jaxvision.create_model(NAME)
+
+
+def test_a_network_without_its_weights_is_built_from_the_config_alone(hub, tmp_path):
+    key = jax.random.key(0)
+    model = jaxvision.create_model(f"hf-hub:{REPOSITORY}", pretrained=False, key=key)
+    assert model.num_classes == 3 and model.spec.mean == (0.5, 0.4, 0.3)
+    assert not any("model.safetensors" in request for request in hub.requests) and not store(hub)
+    np.testing.assert_array_equal(
+        model.params["fc"]["weight"], jaxvision.create_model(NAME, num_classes=3, key=key).params["fc"]["weight"]
+    )
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert jaxvision.create_model(f"local-dir:{tmp_path}", pretrained=False, key=key).num_classes == 3
+
+
+def test_a_revision_of_nothing_on_the_hub_is_refused(hub, network, tmp_path):
+    model = jaxvision.create_model(NAME, num_classes=3, key=jax.random.key(0))
+    jaxvision.save_pretrained(model, tmp_path)
+    refused = pytest.raises(
+        UserError, match=r"revision='v1' selects a commit of .* leave it out, or name the repository"
+    )
+    for weights in (network.state_dict(), tmp_path / "model.safetensors", f"local-dir:{tmp_path}"):
+        with refused:
+            jaxvision.create_model(NAME, weights=weights, revision="v1")
+        with refused:
+            jaxvision.load_weights(model, weights, revision="v1")
+    with refused:
+        jaxvision.create_model(NAME, key=jax.random.key(0), revision="v1")
+    with refused:
+        jaxvision.create_model(f"local-dir:{tmp_path}", revision="v1")
+    with pytest.raises(UserError, match="@v1 with revision='main': pass one revision"):
+        jaxvision.create_model(f"hf-hub:{REPOSITORY}@v1", revision="main")
+    assert jaxvision.create_model(f"hf-hub:{REPOSITORY}@v1", revision="v1").num_classes == 3

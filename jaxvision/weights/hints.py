@@ -1,0 +1,36 @@
+"""What a user may have meant by a path at which there is no file of weights."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from jaxvision.models.registry import list_models
+
+FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
+
+
+def of_folder(path: Path) -> str:
+    """What to write instead of a folder."""
+    if (path / "checkpoints").is_dir():
+        return (
+            f"it is the workdir of a training run: `python tools/publish.py {path} --out DIR` makes of it a folder for "
+            '"local-dir:DIR"'
+        )
+    if (path / "config.json").is_file():
+        return f'write "local-dir:{path}"'
+    return "expected a .safetensors or .pth file"
+
+
+def of_missing(path: Path) -> str:
+    """A sentence that begins with a space and names weights of a similar name, or an empty string."""
+    text = path.as_posix()
+    if path.suffix in FILES:
+        return ""
+    prefix, colon, rest = text.partition(":")
+    if colon and len(prefix) > 1:  # one letter is a drive of Windows
+        return f' The prefix "{prefix}:" is unknown: expected "hf-hub:{rest}", or "local-dir:{rest}".'
+    if text.count("/") == 1 and not path.parent.is_dir():
+        return f' For a repository of the hub write "hf-hub:{text}".'
+    near = difflib.get_close_matches(text, list_models(pretrained=True), n=3)
+    return f" Similar names of published weights: {', '.join(near)}." if near else ""
