@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def read_run(workdir: Path, *, ema: bool, step: int | None = None) -> SavedRun:
         for prefix in prefixes:
             if name.startswith(prefix):
                 state[name.removeprefix(prefix)] = torch_layout(value)
-    return SavedRun(state, meta["config"], found, read_class_names(workdir.expanduser()))
+    return SavedRun(state, meta["config"], found, trained_class_names(workdir.expanduser(), meta))
 
 
 def saved_model(workdir: Path) -> str | None:
@@ -122,6 +122,32 @@ def another_network(saved: str, named: str) -> bool:
 def write_class_names(workdir: Path, names: Sequence[str]) -> None:
     """Writes a run's class names to its workdir."""
     replace_text(workdir / CLASSES, "".join(f"{name}\n" for name in names))
+
+
+def trained_class_names(workdir: Path, meta: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The class names of a checkpoint, which its digest covers; for one without names, those of the workdir's file.
+
+    Args:
+      workdir: of the run.
+      meta: of the checkpoint, as it was restored.
+
+    Raises:
+      UserError: the file has other names, or another order.
+    """
+    in_file = read_class_names(workdir)
+    if "class_names" not in meta:  # of an older run
+        return in_file
+    trained = tuple(meta["class_names"])
+    if in_file is not None and in_file != trained:
+        differ = [
+            f"{ours} (in the file {theirs})" for ours, theirs in zip(trained, in_file, strict=False) if ours != theirs
+        ]
+        found = ", ".join(differ[:3]) or f"{len(trained)} classes (in the file {len(in_file)})"
+        raise UserError(
+            f"{workdir / CLASSES} was changed, the checkpoint was trained with other classes: {found}. Delete the "
+            "file: the checkpoint has the names, too"
+        )
+    return trained
 
 
 def read_class_names(workdir: Path) -> tuple[str, ...] | None:

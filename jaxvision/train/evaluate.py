@@ -20,7 +20,7 @@ from jaxvision.models.variables import init_variables
 from jaxvision.run.checkpoint import Checkpointer
 from jaxvision.run.console import Console
 from jaxvision.run.preemption import Preemption
-from jaxvision.run.weights import another_network, read_class_names, saved_model
+from jaxvision.run.weights import another_network, read_class_names, saved_model, trained_class_names
 from jaxvision.train import build, inputs, sharding
 from jaxvision.train.metrics import EVAL_METRICS, compute, zero_sums
 from jaxvision.train.state import TrainState, create_state, flatten, unflatten
@@ -75,8 +75,9 @@ def run(config: Config, workdir: Path) -> int:
     if (saved := saved_model(workdir)) is not None and another_network(saved, config.model.name):
         raise UserError(f"{workdir} is a run of {saved}, not of {config.model.name}: write --config {workdir}")
     source = inputs.open_eval(config)
-    if names := read_class_names(workdir):
-        source = sources.Relabelled(source, names, where=f"the run of {workdir}")
+    names, where = read_class_names(workdir), f"the run of {workdir}"
+    if names:
+        source = sources.Relabelled(source, names, where=where)
     network = build.build_network(config, source)
     # Nothing of the optimizer is needed.
     state = create_state(init_variables(network.module, jax.random.key(0)), optax.identity())
@@ -85,7 +86,10 @@ def run(config: Config, workdir: Path) -> int:
     if restored is None:
         raise UserError(f"no checkpoints in {workdir}: train first, or name the run with --workdir")
     checkpoints.close()
-    flat, _, step = restored
+    flat, meta, step = restored
+    trained = trained_class_names(workdir, meta)
+    if trained and not names:  # the file is lost
+        source = sources.Relabelled(source, trained, where=where)
     state = sharding.replicate(mesh, unflatten(state, flat))
     preemption = Preemption()
     preemption.say = console.notice

@@ -80,6 +80,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     start, evaluated = 0, True
     if restored := checkpoints.restore(flatten(state)):
         flat, meta, start = restored
+        _check_same_classes(workdir, meta.get("class_names"), train_source.class_names)
         if flat["bad_in_row"] >= config.max_bad_steps:
             flat["bad_in_row"] = np.zeros_like(flat["bad_in_row"])  # that run was given up: this is another attempt
         state, evaluated = sharding.replicate(mesh, unflatten(state, flat)), meta["evaluated"]
@@ -108,7 +109,11 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
         # The records come first: a checkpoint never covers steps that the log lacks.
         if log is not None:
             log.flush()
-        meta = {"config": json.loads(config.to_json()), "evaluated": score is not None or not length.evaluates(step)}
+        meta = {
+            "config": json.loads(config.to_json()),
+            "class_names": list(train_source.class_names),
+            "evaluated": score is not None or not length.evaluates(step),
+        }
         checkpoints.save(step, sharding.fetch(flatten(state)), meta, score)
 
     def measure(step: int) -> None:
@@ -264,8 +269,12 @@ def _check_same_run(workdir: Path, config: Config, class_names: Sequence[str]) -
             f"To train {config.model.name}, choose another --workdir.\n"
             f"To go on with {old}: --config {workdir}"
         )
-    trained = read_class_names(workdir)
-    if trained is not None and trained != tuple(class_names):
+    _check_same_classes(workdir, read_class_names(workdir), class_names)
+
+
+def _check_same_classes(workdir: Path, trained: Sequence[str] | None, class_names: Sequence[str]) -> None:
+    """Refuses data whose classes are not those that a run was trained with; None: it did not keep them."""
+    if trained is not None and tuple(trained) != tuple(class_names):
         found = class_differences("of the run", trained, "of the data", class_names)
         raise UserError(f"{workdir} has a run with other classes than this data ({found}): choose another --workdir")
 

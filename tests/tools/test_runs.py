@@ -1,6 +1,7 @@
 """A run knows itself: its folder is all that evaluating, predicting and publishing it need."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cli
@@ -143,6 +144,35 @@ def test_other_classes_in_its_workdir_are_refused(finished, flowers, tmp_path):
         in output
     )
     assert (finished / "classes.txt").read_text().splitlines() == NAMES
+
+
+def test_the_checkpoint_has_the_names_too(finished, flowers, tmp_path, capsys):
+    """Under its digest: a file of names that was changed, or lost, shifts no label."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    (workdir / "classes.txt").write_text("blue\nred\ngreen\n")
+    message = (
+        f"{workdir}/classes.txt was changed, the checkpoint was trained with other classes: green (in the file red), "
+        "red (in the file green). Delete the file"
+    )
+    assert run(validate, "--weights", workdir) == 2 and message in capsys.readouterr().err
+    status, output = cli.run(["--config", str(workdir), "--config.mode=eval"], quick=True)
+    assert status == 2 and message in output
+    (workdir / "classes.txt").unlink()  # as the message says
+    assert run(predict, flowers / "val" / "green", "--weights", workdir, "--json") == 0
+    assert {row["top"][0][1] for row in json.loads(capsys.readouterr().out)} == {"green"}
+    (tmp_path / "val").mkdir()
+    for name, other in (("red", "red"), ("blue", "green"), ("green", "blue")):  # the same names, of other images
+        (tmp_path / "val" / name).symlink_to(flowers / "val" / other)
+    assert run(validate, "--weights", workdir, "--data-name", "folder", "--data-dir", tmp_path) == 0
+    assert "top-1 33.333 %" in capsys.readouterr().out
+    rose = tmp_path / "other"
+    for split in ("train", "val"):
+        (rose / split).mkdir(parents=True)
+        for name in NAMES:
+            (rose / split / name.replace("red", "rose")).symlink_to(flowers / split / name)
+    status, output = cli.run(arguments(rose, workdir), quick=True)
+    assert status == 2 and "has a run with other classes than this data (only of the run: red" in output
 
 
 def test_a_published_run_gives_timm_the_same_answers(finished, tmp_path, capsys):
