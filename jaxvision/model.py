@@ -17,7 +17,7 @@ from jaxvision.models.classifier import Classifier
 from jaxvision.models.images import check_images
 from jaxvision.models.registry import ModelSpec, size_pair
 from jaxvision.models.summary import summarise
-from jaxvision.models.variables import Variables, classifier_names, init_variables, with_new_classifier
+from jaxvision.models.variables import Variables, classifier_names, init_variables, unpooled_shape, with_new_classifier
 from jaxvision.weights import state_dict as _weights
 
 
@@ -84,14 +84,13 @@ class Model(flax.struct.PyTreeNode, eq=False):
 
     def forward_head(self, features: jax.Array, *, pre_logits: bool = False) -> jax.Array:
         """Logits (N, num_classes) of what :meth:`forward_features` returned; the classifier's input with pre_logits."""
-        if features.ndim not in (3, 4) or features.shape[-1] != self.num_features:
-            shape = self._of_one_image(Model.forward_features).shape
-            if (features.ndim, features.shape[-1:]) != (len(shape), shape[-1:]):
-                axes = "N, H', W'" if len(shape) == 4 else "N, T"
-                raise UserError(
-                    f"forward_head takes what model.forward_features(images) returned, ({axes}, {shape[-1]}), got "
-                    f"{tuple(features.shape)}; for logits of images call model(images)"
-                )
+        shape = unpooled_shape(self.module, self.in_chans)
+        if (features.ndim, features.shape[-1:]) != (len(shape), shape[-1:]):
+            axes = "N, H', W'" if len(shape) == 4 else "N, T"
+            raise UserError(
+                f"forward_head takes what model.forward_features(images) returned, ({axes}, {shape[-1]}), got "
+                f"{tuple(features.shape)}; for logits of images call model(images)"
+            )
         output = "unpooled_to_embed" if pre_logits else "unpooled_to_logits"
         return _evaluate(self.module, output, None, self.params, self.batch_stats, features)
 

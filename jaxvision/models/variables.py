@@ -27,6 +27,14 @@ def shapes(module: Classifier, in_chans: int = 3, output: str = "logits") -> Var
     return jax.eval_shape(init, jax.random.key(0), image)
 
 
+@functools.lru_cache(maxsize=16)
+def unpooled_shape(module: Classifier, in_chans: int) -> tuple[int, ...]:
+    """Shape of what the network pools for one image: of its own size or, where it takes any, of 64 pixels."""
+    image = jax.ShapeDtypeStruct((1, *(module.image_size or (64, 64)), in_chans), jnp.float32)
+    run = functools.partial(module.init_with_output, train=False, output="unpooled")
+    return jax.eval_shape(run, jax.random.key(0), image)[0].shape
+
+
 def init_variables(module: Classifier, key: jax.Array, in_chans: int = 3) -> Variables:
     """Initial float32 variables, as numpy arrays; see :mod:`jaxvision.models.initializers`."""
     boxed = shapes(module, in_chans)
