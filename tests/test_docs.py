@@ -123,6 +123,7 @@ def test_readme_s_lines_of_python_run(tmp_path, monkeypatch):
     code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
     assert '"resnet50.a1_in1k", pretrained=True' in code
     names = {"labels": jnp.arange(2)}
+    names["batches"] = ((names["images"], names["labels"]) for _ in range(2))  # of the images that the code reads
     exec(code.replace('"resnet50.a1_in1k"', f'"local-dir:{tmp_path}"'), names)
     assert (
         names["images"].shape == (2, 64, 64, 3)
@@ -130,7 +131,7 @@ def test_readme_s_lines_of_python_run(tmp_path, monkeypatch):
         and names["pooled"].shape == (2, 512)
     )
     assert "fc.weight" in names["state_dict"]
-    state, values = (names["model"], names["optimizer_state"]), []
+    state, values = (names["model"], names["optimizer_state"]), [float(names["value"])]  # after two steps
     for i in range(12):
         *state, value = names["step"](*state, names["images"], names["labels"], jax.random.key(i))
         values.append(float(value))
