@@ -134,7 +134,8 @@ class Loader:
                 message = f"example {chosen} ({self.source.where(chosen)}): {error}"
                 if self.on_corrupt == "fail":
                     raise DataError(
-                        f"{message}. Fix the file, or set --config.data.on_corrupt=skip to replace such examples."
+                        f"{message}. Fix or remove the file; tools/verify_data.py lists all. In training, "
+                        "--config.data.on_corrupt=skip replaces such examples."
                     ) from error
                 with self._lock:
                     self.skipped.setdefault(chosen, message)

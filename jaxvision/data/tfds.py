@@ -225,5 +225,6 @@ def missing_data_message(name: str, data_dir: Path, others: Iterable[str] = ()) 
     near = did_you_mean(name, sorted(known)) if name not in known else ""
     return (
         f"no data set {name!r} in {data_dir}.{near} {how}\n"
-        "or point --config.data.dir at the folder that holds it, or try --config FILE:digits, which needs no download."
+        "or name the folder that holds it (--config.data.dir; of a tool, --data-dir), or train with FILE:digits, "
+        "which needs no download."
     )

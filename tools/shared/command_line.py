@@ -57,7 +57,7 @@ def add_data_arguments(parser: argparse.ArgumentParser, split: str) -> None:
         help="where it is (~/tensorflow_datasets, or that of the run)",
     )  # fmt: skip
     parser.add_argument(
-        "--class-map", metavar="FILE",
+        "--class-map", "--classes", metavar="FILE",
         help='order of the classes: a file with one name per line, or "imagenet"; see config.data.class_map',
     )  # fmt: skip
     parser.add_argument(
