@@ -36,8 +36,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from jaxvision.files import replace_text
-
 ROOT = Path(__file__).resolve().parents[2]
 # One network of each family, and what is special in one.
 CHECKED = (
@@ -140,6 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--plan", action="store_true", help="tiny networks, on any machine")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results")
     args = parser.parse_args(argv)
+    from jaxvision.files import replace_text
+
     args.out = args.out.absolute()
     every = slices(plan=args.plan, out=args.out)
     wanted = args.only.split(",") if args.only else list(every)
