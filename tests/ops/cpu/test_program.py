@@ -8,6 +8,7 @@ import pytest
 
 import jaxvision
 from jaxvision.models.registry import build_module
+from jaxvision.ops import program
 from jaxvision.ops.cpu import onednn
 from jaxvision.ops.program import compiler_options, inference
 
@@ -25,11 +26,15 @@ def test_a_few_images_are_left_to_xlas_own_options(use_onednn, few, monkeypatch)
     model = jaxvision.create_model("resnet10t", num_classes=3, key=jax.random.key(0))
     classify = jaxvision.compile(model, use_onednn=use_onednn, compiler_options={"xla_cpu_enable_fast_math": False})
     given = []
-    inner = classify._how.jit
-    how = dataclasses.replace(
-        classify._how, jit=lambda run, compiler_options: given.append(compiler_options) or inner(run)
-    )
-    monkeypatch.setattr(classify, "_how", how)
+
+    def recorded(how):
+        return dataclasses.replace(
+            how, jit=lambda run, compiler_options: given.append(compiler_options) or how.jit(run)
+        )
+
+    monkeypatch.setattr(classify, "_how", recorded(classify._how))
+    of_few = recorded(program.Inference())
+    monkeypatch.setattr(program, "Inference", lambda: of_few)
     for count in (few, few + 1):
         classify.lower(jax.ShapeDtypeStruct((count, 32, 32, 3), jnp.float32))
     assert given[0] == {"xla_cpu_enable_fast_math": False}
