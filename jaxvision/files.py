@@ -1,4 +1,4 @@
-"""Atomic replacement of files: neither a reader nor a crash leaves or sees a partial file."""
+"""Atomic replacement of files, so that no reader or crash sees or leaves a partial one; and checks before reading."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+
+from jaxvision.errors import UserError
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -36,3 +38,35 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 def replace_text(path: Path, text: str) -> None:
     """:func:`replace_file` with UTF-8 text; newlines are written as they are."""
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline=""))
+
+
+def check_regular(path: Path) -> None:
+    """Refuses an existing path that is neither a regular file nor a link to one; reading a pipe would wait forever.
+
+    Raises:
+      UserError: what it is instead.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} must be a regular file, it is {_kind(path)}: delete or rename it")
+
+
+def check_folder(path: Path) -> None:
+    """Refuses an existing path that is no folder.
+
+    Raises:
+      UserError: what it is instead.
+    """
+    if (path.exists() or path.is_symlink()) and not path.is_dir():
+        raise UserError(f"{path} must be a folder, it is {_kind(path)}: delete or rename it")
+
+
+def _kind(path: Path) -> str:
+    kinds = {
+        "a folder": path.is_dir,
+        "a regular file": path.is_file,
+        "a pipe": path.is_fifo,
+        "a socket": path.is_socket,
+        "a device": lambda: path.is_block_device() or path.is_char_device(),
+        "a link to nothing": lambda: not path.exists(),
+    }
+    return next((name for name, test in kinds.items() if test()), "of another kind")

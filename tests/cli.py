@@ -43,6 +43,12 @@ def environment(devices: int = 1, *, quick: bool = False) -> dict[str, str]:
 MAIN = "import sys; sys.modules['torch'] = None\nfrom jaxvision.main import main; sys.exit(main(sys.argv[1:]))"
 
 
+def log_lines(workdir: Path) -> list[dict]:
+    """The records of a run, without the checksums of their lines."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "crc32"} for line in lines]
+
+
 def start(args: list[str], devices: int = 1, *, quick: bool = False) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", MAIN, *args],
@@ -72,6 +78,7 @@ def state_table(workdir: Path, step: int) -> dict[str, list]:
 
 
 def records(workdir: Path) -> list[dict]:
-    """The metrics without what depends on the clock."""
+    """The metrics without what depends on the clock, as the checksum of a line does."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines]
+    clock = ("images_per_second", "crc32")
+    return [{k: v for k, v in json.loads(line).items() if k not in clock} for line in lines]

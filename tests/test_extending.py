@@ -159,7 +159,7 @@ def test_a_run_with_all_of_them(extended, tmp_path):
         "--config.augment.randaugment_layers=0", "--config.data.train_split=train", "--config.data.eval_split=test",
         "--config.optimizer.learning_rate=0.001",
     )  # fmt: skip
-    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    records = cli.log_lines(workdir)
     evaluated = [record for record in records if "top1" in record][-1]
     assert evaluated["top1"] <= evaluated["top3"] <= evaluated["top5"] == 100 and "ema_top3" in evaluated
     assert evaluated["examples"] == 12

@@ -1,7 +1,7 @@
-"""What SIGTERM and Ctrl-C do: the run finishes its step, saves and exits; and the watchdog that ends a run that hangs.
+"""What signals do: the run finishes its step, saves and exits; and the watchdog that ends a run that hangs.
 
 The handlers here only set a flag. The loop (``jaxvision/train/loop.py``) asks for it after every step, saves a
-checkpoint and returns the exit status 143 (SIGTERM) or 130 (Ctrl-C).
+checkpoint and returns the exit status 143 (SIGTERM), 130 (Ctrl-C, SIGINT) or 129 (a closed terminal, SIGHUP).
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import faulthandler
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -17,10 +19,11 @@ import jax
 
 
 class Preemption:
-    """Remembers SIGTERM or Ctrl-C, so that the loop can finish its step and save; a second Ctrl-C exits at once.
+    """Remembers a signal, so that the loop can finish its step and save; a second Ctrl-C exits at once.
 
-    With several processes JAX's preemption notifier makes all of them agree on the step (``stop_at``). It must own
-    SIGTERM, because of two handlers only the one installed last is called; Ctrl-C is passed on to it as SIGTERM.
+    SIGHUP stays ignored where it is when the process starts, as under ``nohup``. With several
+    processes JAX's preemption notifier makes all of them agree on the step (``stop_at``). It must own SIGTERM, because
+    of two handlers only the one installed last is called; the other signals are passed on to it as SIGTERM.
 
     Attributes:
       signal: number of the received signal; None if there was none.
@@ -32,7 +35,10 @@ class Preemption:
         self.say: Callable[[str], None] = write_notice
         self._distributed = jax.process_count() > 1
         self._earlier: dict[int, object] = {}
-        for number in (signal.SIGINT,) if self._distributed else (signal.SIGTERM, signal.SIGINT):
+        numbers = [signal.SIGINT] if self._distributed else [signal.SIGTERM, signal.SIGINT]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             self._earlier[number] = signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -76,18 +82,48 @@ def write_notice(text: str) -> None:
 class Watchdog:
     """Ends the process with every thread's stack on the error stream where nothing calls :meth:`feed` for a while.
 
+    After a sixth of that time it says what is being waited for.
+
     Args:
       seconds: how long; 0: never.
+
+    Attributes:
+      warn: called with that line in a thread.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self.warn: Callable[[str], None] = write_notice
+        self._fed, self._what, self._told = time.monotonic(), "the start", False
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def feed(self) -> None:
         """Starts the countdown again."""
-        if self.seconds:
-            faulthandler.dump_traceback_later(self.seconds, exit=True, file=sys.__stderr__)
+        if not self.seconds:
+            return
+        faulthandler.dump_traceback_later(self.seconds, exit=True, file=sys.__stderr__)
+        self._fed, self._told = time.monotonic(), False
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="jaxvision-watchdog", daemon=True)
+            self._thread.start()
+
+    def waits_for(self, what: str) -> None:
+        """Names what the loop waits for from here on, such as "the images of step 7"."""
+        self._what = what
 
     def close(self) -> None:
         """Stops the countdown."""
         faulthandler.cancel_dump_traceback_later()
+        self._closed.set()
+
+    def _watch(self) -> None:
+        patience = self.seconds / 6
+        while not self._closed.wait(min(patience / 4, 5.0)):
+            idle = time.monotonic() - self._fed
+            if idle > patience and not self._told:
+                self._told = True
+                self.warn(
+                    f"nothing has been finished for {idle:.0f} s, waiting for {self._what}; after {self.seconds:.0f} s "
+                    "the run ends (config.watchdog_seconds)"
+                )

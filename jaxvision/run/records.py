@@ -3,6 +3,9 @@
 Every value is a float32, so the three agree exactly; a value that is not finite is null in the first, empty in the
 second and missing in the third. A resumed run drops the records after its checkpoint from all three, so that no step
 is recorded twice.
+
+Each line of ``metrics.jsonl`` ends with the CRC-32 of what stands before it, so that a changed value is noticed. A
+damaged line is left out and named, and a copy of the file is kept.
 """
 
 from __future__ import annotations
@@ -10,11 +13,15 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import math
+import shutil
 import socket
 import struct
 import time
+import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +29,11 @@ from typing import Any
 import numpy as np
 
 from jaxvision.errors import UserError
-from jaxvision.files import replace_file
+from jaxvision.files import check_regular, replace_file
 
 Record = dict[str, Any]
+
+NAME = "metrics.jsonl"
 
 
 class RunLog:
@@ -35,7 +44,8 @@ class RunLog:
       columns: names of values in the order of ``metrics.csv``, after "step" and "kind".
       resume_step: records of later steps are dropped.
       evaluated: whether the checkpoint of ``resume_step`` was evaluated; otherwise its evaluation is dropped, too.
-      warn: called with one line when the files cannot be written any more; the records are kept and tried again.
+      warn: called with one line where earlier records are damaged, and when the files cannot be written any more; the
+        records are kept and tried again.
 
     Attributes:
       records: all records of the run, oldest first.
@@ -56,16 +66,20 @@ class RunLog:
         self.warn = warn
         columns = ("step", "kind", *columns)
         self._failed = False
+        records, damaged = _read(workdir)
         self.records = [
             r
-            for r in read_records(workdir)
+            for r in records
             if r["step"] < resume_step or (r["step"] == resume_step and (evaluated or r["kind"] == "train"))
         ]
         self._files = [
-            _File(workdir / "metrics.jsonl", _json_line),
+            _File(workdir / NAME, _json_line),
             _File(workdir / "metrics.csv", lambda record: _csv_line(_row(record, columns)), _csv_line(columns)),
         ]
         try:
+            if damaged:
+                copy = _keep_copy(workdir / NAME)
+                warn(f"{_damage_text(workdir, damaged)}; the whole file is kept as {copy.name}")
             if encode := _event_encoder():
                 self._files.append(_File(_new_event_file(workdir / "tensorboard"), encode, encode(None)))
             for file in self._files:
@@ -83,20 +97,28 @@ class RunLog:
         return record
 
     def flush(self) -> None:
-        """Writes what is pending. A full disk is reported once, and writing is tried again at the next record."""
+        """Writes what is pending, and a file that was deleted as a whole.
+
+        A full disk is reported once, and writing is tried again at the next record.
+        """
         problem = None
         for file in self._files:
             try:
-                file.flush()
+                if file.path.exists():
+                    file.flush()
+                else:
+                    file.start(self.records)
+                    self.warn(f"{file.path} was deleted during the run: written again")
             except OSError as error:
                 problem = error
         if problem is not None and not self._failed:
             self.warn(f"metrics were not written ({problem.strerror}); they are kept, and tried again later")
         self._failed = problem is not None
 
-    def close(self) -> None:
-        """Writes what is pending."""
+    def close(self) -> bool:
+        """Writes what is pending; returns whether all records are in the files."""
         self.flush()
+        return not self._failed
 
 
 @dataclasses.dataclass
@@ -109,9 +131,10 @@ class _File:
     pending: bytes = b""
 
     def start(self, records: Sequence[Record]) -> None:
-        """Replaces the file's content."""
+        """Replaces the file's content; nothing is pending then."""
         content = self.header + b"".join(map(self.encode, records))
         replace_file(self.path, lambda temporary: temporary.write_bytes(content))
+        self.pending = b""
 
     def add(self, record: Record) -> None:
         self.pending += self.encode(record)
@@ -131,19 +154,63 @@ class _File:
 
 
 def read_records(workdir: Path) -> list[Record]:
-    """The records of a run; damaged lines, such as the last one after a power cut, are left out."""
-    path = workdir / "metrics.jsonl"
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-            record["step"], record["kind"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        records.append(record)
+    """The records of a run; a ``UserWarning`` names damaged lines, such as the last one after a power cut.
+
+    Raises:
+      UserError: ``metrics.jsonl`` is no regular file.
+    """
+    records, damaged = _read(workdir)
+    if damaged:
+        warnings.warn(_damage_text(workdir, damaged), stacklevel=2)
     return records
+
+
+def _read(workdir: Path) -> tuple[list[Record], list[int]]:
+    """The records whose lines are whole, and the numbers of the other lines, from 1."""
+    path = workdir / NAME
+    if not path.exists():
+        return [], []
+    check_regular(path)
+    content = path.read_bytes().removesuffix(b"\n")
+    parsed = [_parse(line) for line in content.split(b"\n")] if content else []
+    # Runs of earlier versions wrote no checksums.
+    signed = any(signature is not None for _, signature in filter(None, parsed))
+    records, damaged = [], []
+    for number, line in enumerate(parsed, 1):
+        if line is None or (signed and line[1] != _crc(line[0])):
+            damaged.append(number)
+        else:
+            records.append(line[0])
+    return records, damaged
+
+
+def _parse(line: bytes) -> tuple[Record, str | None] | None:
+    """A record and its checksum, None of a line without; None where the line is none of a record."""
+    try:
+        record = json.loads(line)
+        signature = record.pop("crc32", None)
+        whole = isinstance(record["step"], int) and isinstance(record["kind"], str)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return (record, signature) if whole else None
+
+
+def _crc(record: Record) -> str:
+    return f"{zlib.crc32(json.dumps(record).encode()):08x}"
+
+
+def _damage_text(workdir: Path, damaged: Sequence[int]) -> str:
+    lines = f"line{'s' if len(damaged) > 1 else ''} {', '.join(map(str, damaged[:10]))}"
+    more = f" and {len(damaged) - 10} more" if len(damaged) > 10 else ""
+    return f"{workdir / NAME} is damaged: {lines}{more} left out"
+
+
+def _keep_copy(path: Path) -> Path:
+    """Copies a damaged file to a name that is free."""
+    names = (path.with_name(f"{path.name}.damaged{f'-{i}' if i else ''}") for i in itertools.count())
+    copy = next(name for name in names if not name.exists())
+    shutil.copyfile(path, copy)
+    return copy
 
 
 def _float32(value: float) -> float | None:
@@ -156,7 +223,7 @@ def _float32(value: float) -> float | None:
 
 
 def _json_line(record: Record) -> bytes:
-    return (json.dumps(record) + "\n").encode()
+    return (json.dumps(record | {"crc32": _crc(record)}) + "\n").encode()
 
 
 def _csv_line(row: Sequence[Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +20,17 @@ from jaxvision.files import replace_text
 from jaxvision.models.variables import init_variables
 from jaxvision.run.checkpoint import Checkpointer
 from jaxvision.run.console import Console
-from jaxvision.run.preemption import Preemption
+from jaxvision.run.preemption import Preemption, Watchdog
 from jaxvision.run.weights import another_network, read_class_names, saved_model, trained_class_names
 from jaxvision.train import build, inputs, sharding
 from jaxvision.train.metrics import EVAL_METRICS, compute, zero_sums
 from jaxvision.train.state import TrainState, create_state, flatten, unflatten
 
+AHEAD = 2  # batches that the host may be ahead of the device
+
 
 def evaluate(
-    program: Callable, loader: Loader, mesh: Mesh, state: TrainState, console: Console, tick: Callable[[], None]
+    program: Callable, loader: Loader, mesh: Mesh, state: TrainState, console: Console, watchdog: Watchdog
 ) -> dict[str, float]:
     """Evaluates the raw weights and their EMA on the whole set.
 
@@ -37,7 +40,7 @@ def evaluate(
       mesh: of the run.
       state: whose weights are evaluated.
       console: shows the progress.
-      tick: called after every batch; feeds the watchdog.
+      watchdog: fed after every batch.
 
     Returns:
       The values of :data:`EVAL_METRICS`, those of the EMA with "ema_" before the name, and the number of examples.
@@ -48,11 +51,21 @@ def evaluate(
     sums = {name: sharding.replicate(mesh, zero_sums(EVAL_METRICS)) for name in ("raw", "ema")}
     steps = loader.plan.eval_steps
     console.evaluating(0, steps)  # the first batch waits for the compilation
+    watchdog.waits_for("the first evaluation batch")
+    unfinished: collections.deque[Any] = collections.deque()
     for i, batch in enumerate(inputs.step_stream(loader, mesh, 0, steps)):
         sums["raw"] = program(state.params, state.batch_stats, batch, sums["raw"])
         sums["ema"] = program(state.ema_params, state.ema_batch_stats, batch, sums["ema"])
+        # JAX would queue up to 32 programs and return: their batches fill the memory, and a signal waits for them.
+        unfinished.append(sums["ema"])
+        watchdog.waits_for(f"evaluation batch {i + 2 - len(unfinished)} of {steps} on the device")
+        if len(unfinished) > AHEAD:
+            jax.block_until_ready(unfinished.popleft())
         console.evaluating(i + 1, steps)
-        tick()
+        watchdog.feed()
+        if i + 1 < steps:
+            watchdog.waits_for(f"the images of evaluation batch {i + 2} of {steps}")
+    watchdog.waits_for("the last evaluation batches on the device")
     fetched = sharding.fetch(sums)
     (counted,) = {int(sums["count"]) for metrics in fetched.values() for sums in metrics.values()}
     if counted != loader.plan.num_examples:
@@ -91,8 +104,9 @@ def run(config: Config, workdir: Path) -> int:
     if trained and not names:  # the file is lost
         source = sources.Relabelled(source, trained, where=where)
     state = sharding.replicate(mesh, unflatten(state, flat))
-    preemption = Preemption()
-    preemption.say = console.notice
+    preemption, watchdog = Preemption(), Watchdog(config.watchdog_seconds)
+    preemption.say, watchdog.warn = console.notice, console.warn
+    watchdog.feed()
     loader = inputs.eval_loader(config, source, preemption.stopped)
     console.line(
         f"evaluating {config.model.name}, step {step}, on {len(source)} images of {config.data.name} "
@@ -101,14 +115,18 @@ def run(config: Config, workdir: Path) -> int:
     )
     program = build.eval_program(network, mesh)
     try:
-        result: dict[str, Any] = evaluate(program, loader, mesh, state, console, lambda: None)
+        result: dict[str, Any] = evaluate(program, loader, mesh, state, console, watchdog)
     except Interrupted:
         return preemption.exit_status()
     finally:
         console.close()
+        watchdog.close()
         preemption.close()
     console.evaluated(step, result)
     if jax.process_index() == 0:
         document = {"step": step, "model": config.model.name, "skipped": loader.skipped, **result}
-        replace_text(workdir / "evaluation.json", json.dumps(document, indent=2) + "\n")
+        try:
+            replace_text(workdir / "evaluation.json", json.dumps(document, indent=2) + "\n")
+        except OSError as error:  # the result is worth having without the file, too
+            raise UserError(f"{workdir / 'evaluation.json'} cannot be written: {error.strerror}") from error
     return 0

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,14 @@ from jax.sharding import Mesh
 
 from jaxvision.config import Config, changed_fields
 from jaxvision.data import sources
-from jaxvision.data.classes import class_differences
 from jaxvision.data.loader import Interrupted
 from jaxvision.data.plan import Plan
 from jaxvision.errors import DivergedError, OutOfMemoryError, UserError
-from jaxvision.files import replace_text
 from jaxvision.run.checkpoint import Checkpointer
 from jaxvision.run.console import Console, notes, parameter_table
 from jaxvision.run.preemption import Preemption, Watchdog
 from jaxvision.run.records import RunLog
 from jaxvision.run.report import plot_curves, summary
-from jaxvision.run.weights import another_network, read_class_names, saved_model, write_class_names
 from jaxvision.train import build, compilation, inputs, sharding
 from jaxvision.train.curve_labels import curve_labels
 from jaxvision.train.distill import load_teacher
@@ -37,6 +33,7 @@ from jaxvision.train.metrics import EVAL_COLUMNS, TRAIN_COLUMNS, TRAIN_METRICS, 
 from jaxvision.train.progressive import stages
 from jaxvision.train.replicas import group_notes
 from jaxvision.train.state import flatten, unflatten
+from jaxvision.train.workdir import check_same_classes, keep_description, open_workdir
 
 LAG = 2  # steps the host may be ahead of the report it checks
 PROFILED = (10, 20)  # first and last traced step after the start
@@ -47,7 +44,8 @@ def run(config: Config, workdir: Path) -> int:
     mesh = build.start_devices(config)
     at = {"step": 0}  # where the loop is, for the message of an error that ends it
     try:
-        return _run(config, workdir.absolute(), mesh, at)
+        with contextlib.ExitStack() as held:
+            return _run(config, workdir.absolute(), mesh, at, held)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise OutOfMemoryError(f"out of device memory at step {at['step']}. {compilation.MEMORY_ADVICE}") from error
@@ -57,7 +55,7 @@ def run(config: Config, workdir: Path) -> int:
         raise
 
 
-def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
+def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int], held: contextlib.ExitStack) -> int:
     # ------------------------------------------------------------------ data
     preemption, watchdog = Preemption(), Watchdog(config.watchdog_seconds)
     watchdog.feed()
@@ -72,15 +70,15 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
     teacher = load_teacher(config, network.spec, network.num_classes, network.dtype)
     teacher_variables = sharding.replicate(mesh, teacher.variables) if teacher else None
     first = jax.process_index() == 0
-    if first:
-        _prepare_workdir(workdir, config, train_source.class_names)
     console = Console(enabled=first, total=length.total, per_epoch=length.per_epoch, mixed=config.mixes())
-    preemption.say = console.notice
+    preemption.say, watchdog.warn = console.notice, console.warn
+    if first:
+        held.enter_context(open_workdir(workdir, config, train_source.class_names, console.warn))
     checkpoints = Checkpointer(workdir / "checkpoints", keep=config.checkpoint.keep, warn=console.warn)
     start, evaluated = 0, True
     if restored := checkpoints.restore(flatten(state)):
         flat, meta, start = restored
-        _check_same_classes(workdir, meta.get("class_names"), train_source.class_names)
+        check_same_classes(workdir, meta.get("class_names"), train_source.class_names)
         if flat["bad_in_row"] >= config.max_bad_steps:
             flat["bad_in_row"] = np.zeros_like(flat["bad_in_row"])  # that run was given up: this is another attempt
         state, evaluated = sharding.replicate(mesh, unflatten(state, flat)), meta["evaluated"]
@@ -109,6 +107,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
         # The records come first: a checkpoint never covers steps that the log lacks.
         if log is not None:
             log.flush()
+            keep_description(workdir, config, train_source.class_names, console.warn)
         meta = {
             "config": json.loads(config.to_json()),
             "class_names": list(train_source.class_names),
@@ -117,7 +116,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
         checkpoints.save(step, sharding.fetch(flatten(state)), meta, score)
 
     def measure(step: int) -> None:
-        values = evaluate(eval_program, eval_loader, mesh, state, console, watchdog.feed)
+        values = evaluate(eval_program, eval_loader, mesh, state, console, watchdog)
         console.evaluated(step, values)
         if log is not None:
             log.write("eval", step, values)
@@ -153,10 +152,12 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
                     console.line(f"steps {part.start} to {part.stop} at {part.config.model.image_size} px")
             # The first batch waits for the workers to fill the queue and for the compilation of the augmentation.
             waits = console.working("preparing the first batch") if train_step is None else contextlib.nullcontext()
+            watchdog.waits_for(f"the images of step {step}")
             with waits:
                 batch = next(batches)
                 images = augment(batch["image"], np.int32(step))
             if train_step is None:
+                watchdog.waits_for("the compilation of the train step")
                 with console.working("compiling the train step"):
                     train_step = compilation.compile_program(
                         train_program, state, images, batch["label"], teacher_variables, what="the train step"
@@ -170,6 +171,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int]) -> int:
             done = step + 1
 
             # Reports are read a little late, so that the device never waits for the host.
+            watchdog.waits_for(f"step {done - len(reports)} on the device")
             reports.append((done, report))
             while len(reports) > (0 if length.logs(done) else LAG):
                 _check(*reports.popleft(), config, train_loader.plan)
@@ -240,43 +242,6 @@ def _train_values(report: dict[str, Any], rate: float) -> dict[str, float]:
         "bad_steps": float(report["bad_total"]),
         "images_per_second": rate,
     }
-
-
-def _prepare_workdir(workdir: Path, config: Config, class_names: Sequence[str]) -> None:
-    """Creates the workdir and saves the resolved config and the class names.
-
-    Raises:
-      UserError: another model or other classes were trained in it, or it cannot be written to: before the first step.
-    """
-    if (workdir / "checkpoints").is_dir():
-        _check_same_run(workdir, config, class_names)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        replace_text(workdir / "config.json", json.dumps(json.loads(config.to_json()), indent=2) + "\n")
-        write_class_names(workdir, class_names)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to the workdir {workdir}: {error.strerror}. Choose another --workdir."
-        ) from error
-
-
-def _check_same_run(workdir: Path, config: Config, class_names: Sequence[str]) -> None:
-    """Refuses another model or other classes than the run that a workdir has."""
-    old = saved_model(workdir) or config.model.name  # without it another model is found by its arrays
-    if another_network(old, config.model.name):
-        raise UserError(
-            f"{workdir} has a run of {old}, this command trains {config.model.name}.\n"
-            f"To train {config.model.name}, choose another --workdir.\n"
-            f"To go on with {old}: --config {workdir}"
-        )
-    _check_same_classes(workdir, read_class_names(workdir), class_names)
-
-
-def _check_same_classes(workdir: Path, trained: Sequence[str] | None, class_names: Sequence[str]) -> None:
-    """Refuses data whose classes are not those that a run was trained with; None: it did not keep them."""
-    if trained is not None and tuple(trained) != tuple(class_names):
-        found = class_differences("of the run", trained, "of the data", class_names)
-        raise UserError(f"{workdir} has a run with other classes than this data ({found}): choose another --workdir")
 
 
 def _profile(offset: int, folder: Path, state: Any) -> None:

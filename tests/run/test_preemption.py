@@ -1,10 +1,12 @@
 """Signals set a flag and a status; the watchdog ends what hangs, and only that."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import jax
 import pytest
@@ -32,7 +34,7 @@ def test_without_a_signal_nothing_stops(preemption):
     assert preemption.signal is None and preemption.said == []
 
 
-@pytest.mark.parametrize("number,status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number,status", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_stops_the_run_after_the_step(preemption, number, status):
     send(number)
     assert preemption.stopped() and preemption.stop_at(7) and preemption.stop_at(8)
@@ -63,16 +65,29 @@ def test_the_message_goes_past_python_s_buffers(capfd):
 
 def test_close_gives_the_signals_back():
     calls = []
-    earlier = {n: signal.signal(n, lambda number, frame: calls.append(number)) for n in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    earlier = {n: signal.signal(n, lambda number, frame: calls.append(number)) for n in numbers}
     try:
         preemption = Preemption()
         preemption.close()
-        send(signal.SIGTERM)
-        send(signal.SIGINT)
+        for number in numbers:
+            send(number)
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
-    assert calls == [signal.SIGTERM, signal.SIGINT] and not preemption.stopped()
+    assert calls == list(numbers) and not preemption.stopped()
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing():
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        preemption = Preemption()
+        send(signal.SIGHUP)
+        assert not preemption.stopped()
+        preemption.close()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
 
 
 @pytest.fixture
@@ -96,10 +111,11 @@ def test_several_processes_stop_at_the_step_that_jax_s_notifier_names(notifier, 
     assert not preemption.stopped() and preemption.exit_status() == 143
 
 
-def test_several_processes_hear_of_ctrl_c_in_one(notifier, preemption):
-    send(signal.SIGINT)
-    assert notifier == [signal.SIGTERM] and preemption.said == [MESSAGE.format("SIGINT")]
-    assert [preemption.stop_at(step) for step in (2, 3)] == [False, True] and preemption.exit_status() == 130
+@pytest.mark.parametrize("number,status", [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_several_processes_hear_of_other_signals_in_one(notifier, preemption, number, status):
+    send(number)
+    assert notifier == [signal.SIGTERM] and preemption.said == [MESSAGE.format(number.name)]
+    assert [preemption.stop_at(step) for step in (2, 3)] == [False, True] and preemption.exit_status() == status
     with pytest.raises(KeyboardInterrupt):
         send(signal.SIGINT)
 
@@ -127,6 +143,23 @@ def test_a_hung_run_ends_with_its_stack_and_a_fed_one_goes_on():
     )
     assert done.returncode == 1 and done.stdout == "fed for three seconds\n"
     assert "Timeout (0:00:02)" in done.stderr and "in hang" in done.stderr
+
+
+def test_before_that_it_says_what_is_waited_for():
+    dog, said = Watchdog(3.0), []
+    dog.warn = said.append
+    dog.feed()
+    for step in range(3):
+        dog.waits_for(f"the images of step {step}")
+        dog.feed()
+        time.sleep(0.2)
+    assert not said  # each feed starts the time again
+    deadline = time.monotonic() + 2.5
+    while not said and time.monotonic() < deadline:
+        time.sleep(0.05)
+    dog.close()
+    assert len(said) == 1
+    assert re.match(r"nothing has been finished for \d s, waiting for the images of step 2; after 3 s the run", said[0])
 
 
 def test_a_closed_watchdog_and_one_of_no_seconds_never_fire():

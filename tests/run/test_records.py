@@ -3,7 +3,9 @@
 import contextlib
 import csv
 import json
+import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from jaxvision.errors import UserError
+from jaxvision.run import records as records_module
 from jaxvision.run.records import RunLog, read_records
 
 TRAIN = {"loss": 2.1, "accuracy": 12.5, "learning_rate": 0.1, "bad_steps": 0.0, "images_per_second": 99.9}
@@ -45,9 +48,16 @@ def board(workdir):
     return {(tag, e.step): e.value for tag in events.Tags()["scalars"] for e in events.Scalars(tag)}
 
 
+def lines(workdir):
+    """The records of metrics.jsonl without their checksums, which each of them has last."""
+    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert all(list(record)[-1] == "crc32" for record in found)
+    return [{key: value for key, value in record.items() if key != "crc32"} for record in found]
+
+
 def assert_agree(workdir, records):
     """All three files hold these records and nothing else."""
-    assert [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()] == records
+    assert lines(workdir) == records
     for row, record in zip(rows(workdir), records, strict=True):
         assert tuple(row) == COLUMNS
         for column, text in row.items():
@@ -124,15 +134,73 @@ def test_a_new_run_in_an_old_folder_starts_with_nothing(tmp_path):
 @pytest.mark.parametrize(
     "torn", [b'{"step": 4, "kind": "tra', b"\0" * 40, b"\xff\xfe\n", b"[1]\n", b"7\n", b'{"step": 9}\n', b"\n"]
 )
-def test_damaged_lines_are_left_out_and_gone_after_the_next_start(tmp_path, torn):
+def test_damaged_lines_are_named_left_out_and_gone_after_the_next_start(tmp_path, torn):
     log, _ = open_(tmp_path)
     good = log.write("train", 3, TRAIN)
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(torn)
-    assert read_records(tmp_path) == [good]
-    log, _ = open_(tmp_path, resume_step=9)
+    damaged = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.warns(UserWarning, match=r"metrics.jsonl is damaged: line 2 left out$"):
+        assert read_records(tmp_path) == [good]
+    log, warnings = open_(tmp_path, resume_step=9)
+    assert [line.partition(" is damaged: ")[2] for line in warnings] == [
+        "line 2 left out; the whole file is kept as metrics.jsonl.damaged"
+    ]
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == damaged
     second = log.write("train", 10, TRAIN)
     assert_agree(tmp_path, [good, second])
+
+
+def test_no_flipped_bit_changes_a_record_unnoticed(tmp_path):
+    """Each record is as it was written, or its line is named; a checksum in its name or value is no way around."""
+    log, _ = open_(tmp_path)
+    written = [log.write("train", step, TRAIN | {"loss": step / 7}) for step in (3, 6)]
+    log.write("eval", 6, EVAL)
+    log.close()
+    path, rng = tmp_path / "metrics.jsonl", np.random.default_rng(0)
+    content = path.read_bytes()
+    first = content.index(b"\n")
+    for bit in rng.permutation(8 * first)[:400]:
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(flipped)
+        records, damaged = records_module._read(tmp_path)
+        assert damaged[:1] == [1] and records[-2:] == log.records[1:] and written[0] not in records, bit
+
+
+def test_records_of_earlier_versions_have_no_checksums(tmp_path):
+    old = [{"step": 3, "kind": "train"} | TRAIN, {"step": 6, "kind": "train"} | TRAIN]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in old))
+    assert read_records(tmp_path) == old
+    log, warnings = open_(tmp_path, resume_step=6)
+    assert log.records == old and not warnings
+    assert lines(tmp_path) == old
+
+
+def test_each_damaged_file_is_kept(tmp_path):
+    for _ in range(3):
+        (tmp_path / "metrics.jsonl").write_text("junk")
+        open_(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.damaged*")) == [
+        *("metrics.jsonl.damaged", "metrics.jsonl.damaged-1", "metrics.jsonl.damaged-2")
+    ]
+
+
+def test_a_pipe_in_the_place_of_records_is_refused_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError, match=r"metrics.jsonl must be a regular file, it is a pipe"):
+        read_records(tmp_path)
+
+
+def test_files_that_are_deleted_during_the_run_are_written_again(tmp_path):
+    log, warnings = open_(tmp_path)
+    log.write("train", 1, TRAIN)
+    shutil.rmtree(tmp_path)
+    log.write("train", 2, TRAIN)
+    assert len(warnings) == 3 and all("was deleted during the run: written again" in text for text in warnings)
+    log.write("eval", 2, EVAL)
+    assert log.close() and len(warnings) == 3
+    assert_agree(tmp_path, log.records)
 
 
 def test_a_folder_without_records_has_none(tmp_path):
@@ -145,8 +213,8 @@ def test_a_full_disk_is_told_once_loses_nothing_and_tears_no_line(tmp_path):
         for step in range(1, 40):  # far more than a writer's thread would queue
             log.write("train", step, TRAIN)
         assert len(warnings) == 1 and warnings[0].startswith("metrics were not written (File too large); they are kept")
-        lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-        assert 0 < len(lines) < 39 and [json.loads(line) for line in lines] == log.records[: len(lines)]
+        found = lines(tmp_path)
+        assert 0 < len(found) < 39 and found == log.records[: len(found)]
         assert 0 < len(rows(tmp_path)) < 39 and board(tmp_path)
     log.write("train", 40, TRAIN)
     assert_agree(tmp_path, log.records)
@@ -154,7 +222,8 @@ def test_a_full_disk_is_told_once_loses_nothing_and_tears_no_line(tmp_path):
     with full_disk(1000):
         log.write("train", 41, TRAIN)
         assert len(warnings) == 2  # the disk had been free in between
-    log.close()
+        assert not log.close()
+    assert log.close()
     assert_agree(tmp_path, log.records)
 
 

@@ -59,7 +59,7 @@ def finished(flowers, tmp_path_factory):
 
 
 def last_evaluation(workdir):
-    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    records = cli.log_lines(workdir)
     return [record for record in records if record["kind"] == "eval"][-1]
 
 

@@ -57,7 +57,7 @@ def test_jsonl_csv_and_tensorboard_agree_exactly(reference):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     workdir, _ = reference
-    truth = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    truth = cli.log_lines(workdir)
     rows = list(csv.DictReader((workdir / "metrics.csv").read_text().splitlines()))
     assert len(rows) == len(truth)
     for row, record in zip(rows, truth, strict=True):

@@ -1,0 +1,95 @@
+"""The folder of a run: checked, locked and described before the first step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from jaxvision.config import Config
+from jaxvision.data.classes import class_differences
+from jaxvision.errors import UserError
+from jaxvision.files import check_folder, check_regular, replace_text
+from jaxvision.run import lock, records
+from jaxvision.run.weights import CLASSES, another_network, read_class_names, saved_model, write_class_names
+
+FILES = ("config.json", CLASSES, records.NAME, "metrics.csv", "curves.png", lock.NAME)
+FOLDERS = (".", "checkpoints", "tensorboard")
+
+
+@contextlib.contextmanager
+def open_workdir(
+    workdir: Path, config: Config, class_names: Sequence[str], warn: Callable[[str], None]
+) -> Iterator[None]:
+    """Creates a workdir, locks it for the block, and saves the resolved config and the class names in it.
+
+    Raises:
+      UserError: another run trains in it, it has a run of another model or with other classes, something in it is not
+        what this run would write, or it cannot be written to.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            _check_kinds(workdir)
+            workdir.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock.locked(workdir, warn))
+            if (workdir / "checkpoints").is_dir():
+                _check_same_run(workdir, config, class_names)
+            _describe(workdir, config, class_names)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to the workdir {workdir}: {error.strerror}. Choose another --workdir."
+            ) from error
+        yield
+
+
+def keep_description(workdir: Path, config: Config, class_names: Sequence[str], warn: Callable[[str], None]) -> None:
+    """Writes config and class names again where they were deleted during the run, which ``warn`` is told."""
+    if all((workdir / name).exists() for name in ("config.json", CLASSES)):
+        return
+    try:
+        _describe(workdir, config, class_names)
+        warn(f"files in {workdir} were deleted during the run: config.json and {CLASSES} are written again")
+    except OSError as error:
+        warn(f"files in {workdir} were deleted during the run, and cannot be written again: {error.strerror}")
+
+
+def check_same_classes(workdir: Path, trained: Sequence[str] | None, class_names: Sequence[str]) -> None:
+    """Refuses data whose classes are not those that a run was trained with; None: it did not keep them.
+
+    Raises:
+      UserError: the message has the classes that differ.
+    """
+    if trained is not None and tuple(trained) != tuple(class_names):
+        found = class_differences("of the run", trained, "of the data", class_names)
+        raise UserError(f"{workdir} has a run with other classes than this data ({found}): choose another --workdir")
+
+
+def _describe(workdir: Path, config: Config, class_names: Sequence[str]) -> None:
+    replace_text(workdir / "config.json", json.dumps(json.loads(config.to_json()), indent=2) + "\n")
+    write_class_names(workdir, class_names)
+
+
+def _check_kinds(workdir: Path) -> None:
+    """Refuses folders, pipes and devices in the place of a run's files: before training, not after it."""
+    problems = []
+    for check, names in ((check_regular, FILES), (check_folder, FOLDERS)):
+        for name in names:
+            try:
+                check(workdir / name)
+            except UserError as error:
+                problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _check_same_run(workdir: Path, config: Config, class_names: Sequence[str]) -> None:
+    """Refuses another model or other classes than the run that a workdir has."""
+    old = saved_model(workdir) or config.model.name  # without it another model is found by its arrays
+    if another_network(old, config.model.name):
+        raise UserError(
+            f"{workdir} has a run of {old}, this command trains {config.model.name}.\n"
+            f"To train {config.model.name}, choose another --workdir.\n"
+            f"To go on with {old}: --config {workdir}"
+        )
+    check_same_classes(workdir, read_class_names(workdir), class_names)
