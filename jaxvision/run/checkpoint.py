@@ -65,6 +65,9 @@ class Checkpointer:
       warn: called with one line when a save has failed or a checkpoint is damaged.
       read_only: nothing is created or deleted; only a damaged score file is emptied.
 
+    Raises:
+      UserError: the folder holds links, pipes or other things that no run writes, on which reading could wait forever.
+
     Attributes:
       best: step of the checkpoint with the highest score; known after :meth:`close`.
     """
@@ -81,6 +84,7 @@ class Checkpointer:
             directory.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(directory / _TRASH, ignore_errors=True)
             self._remove_debris()
+        _check_kinds(directory)
         self._repair_scores()
         latest = policy.LatestN(keep)
         best = policy.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
@@ -112,7 +116,7 @@ class Checkpointer:
           False if this save could not start or the one before failed; ``warn`` was called with the reason.
         """
         good = self.wait()
-        document = {"format": FORMAT, "meta": dict(meta), "arrays": _table(flat)}
+        document = {"format": FORMAT, "step": step, "meta": dict(meta), "arrays": _table(flat)}
         args = ocp.args.Composite(
             state=ocp.args.PyTreeSave(dict(flat)),
             meta=ocp.args.JsonSave({"document": document, "sha256": _digest(document)}),
@@ -193,8 +197,12 @@ class Checkpointer:
             raise _DamagedError(f"its metadata cannot be read ({_first_line(error)})") from error
         if _digest(document) != digest:
             raise _DamagedError("its metadata differs from its digest")
+        if not _is_document(document):
+            raise _DamagedError("its metadata has not the fields of a checkpoint")
         if document["format"] != FORMAT:
             raise UserError(f"checkpoint format {document['format']} in {self.directory}, expected {FORMAT}")
+        if document.get("step", step) != step:  # earlier versions did not write it
+            raise _DamagedError(f"it was saved as step {document['step']}, and its folder was renamed")
         if target is not None:
             saved = {name: row for name, row in document["arrays"].items() if not subset or name in target}
             _compare(saved, target, self.directory, step)
@@ -228,7 +236,7 @@ class Checkpointer:
         for file in self.directory.glob(f"{_PREFIX}_*/metrics/metrics"):
             try:
                 damaged = not isinstance(json.loads(file.read_text()), dict)
-            except ValueError:
+            except (ValueError, RecursionError):
                 damaged = True
             if damaged:
                 self.warn(f"{file} is damaged: its checkpoint no longer counts for the best")
@@ -250,6 +258,32 @@ class Checkpointer:
 
 class _DamagedError(Exception):
     """A checkpoint that cannot be read, or whose checksums differ."""
+
+
+def _check_kinds(directory: Path) -> None:
+    """Refuses what is neither a folder nor a file where Orbax, or this module, would open it."""
+    problems = []
+    for step in sorted(directory.glob(f"{_PREFIX}_*")):
+        if step.is_symlink() or not step.is_dir():
+            problems.append(step.name)
+            continue
+        strange = [path for path in step.rglob("*") if path.is_symlink() or not (path.is_dir() or path.is_file())]
+        strange += [path for path in (step / "metrics" / "metrics",) if path.is_dir()]
+        problems += [str(path.relative_to(directory)) for path in strange]
+    if problems:
+        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise UserError(
+            f"no run wrote what is in {directory}: links, pipes, devices, or a folder in the place of a file: "
+            f"{', '.join(problems[:10])}{more}. Delete them, or put back the files."
+        )
+
+
+def _is_document(document: Any) -> bool:
+    """Whether decoded metadata has the fields that :meth:`Checkpointer.save` writes."""
+    match document:
+        case {"format": int(), "meta": dict(), "arrays": dict() as arrays}:
+            return all(isinstance(row, list) and [type(x) for x in row] == [list, str, int] for row in arrays.values())
+    return False
 
 
 def _score(metrics: Mapping[str, Any]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -158,6 +159,16 @@ def _spread(heights: Sequence[float], gap: float) -> list[float]:
     return moved
 
 
+def loss_spikes(train: Sequence[dict[str, Any]]) -> list[int]:
+    """Steps of the training records whose loss is over twice the median of the ten records before, or not finite."""
+    steps = []
+    for i, record in enumerate(train):
+        before = [r["loss"] for r in train[max(i - 10, 0) : i] if r["loss"] is not None]
+        if record["loss"] is None or (before and record["loss"] > 2 * statistics.median(before)):
+            steps.append(record["step"])
+    return steps
+
+
 def summary(
     records: Sequence[dict[str, Any]], *, name: str, workdir: Path, best_step: int | None, skipped: dict[int, str]
 ) -> str:
@@ -180,6 +191,11 @@ def summary(
         lines.append(f"  loss    {train[-1]['loss'] or float('nan'):.4f}   median {rates[len(rates) // 2]:.0f} img/s")
         if train[-1]["bad_steps"]:
             lines.append(f"  skipped {train[-1]['bad_steps']:.0f} steps that were not finite")
+        if spikes := loss_spikes(train):
+            more = f" and {len(spikes) - 5} more" if len(spikes) > 5 else ""
+            lines.append(
+                f"  spikes  of the loss, over twice that before, at step {', '.join(map(str, spikes[:5]))}{more}"
+            )
     if skipped:
         lines.append(f"  replaced {len(skipped)} unreadable examples: {sorted(skipped)[:10]}")
     files = ("curves.png", "metrics.csv", "metrics.jsonl", "tensorboard/", "checkpoints/", "config.json")

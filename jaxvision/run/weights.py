@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxvision.errors import UserError
 from jaxvision.files import replace_text
 from jaxvision.models.registry import ModelSpec, model_spec
@@ -95,6 +97,8 @@ def read_run(workdir: Path, *, ema: bool, step: int | None = None) -> SavedRun:
     if restored is None:
         raise UserError(f"no checkpoints in {folder}")
     flat, meta, found = restored
+    if bad := not_finite(flat):
+        raise UserError(f"the weights of step {found} in {folder} are not finite: {bad}")
     prefixes = ("ema_params.", "ema_batch_stats.") if ema else ("params.", "batch_stats.")
     state = {}
     for name, value in flat.items():
@@ -102,6 +106,17 @@ def read_run(workdir: Path, *, ema: bool, step: int | None = None) -> SavedRun:
             if name.startswith(prefix):
                 state[name.removeprefix(prefix)] = torch_layout(value)
     return SavedRun(state, meta["config"], found, trained_class_names(workdir.expanduser(), meta))
+
+
+def not_finite(flat: Mapping[str, np.ndarray]) -> str:
+    """Names of the arrays of weights and statistics that hold a NaN or an infinity, the first three of them.
+
+    Args:
+      flat: the arrays of a checkpoint; those of the optimizer are not looked at.
+    """
+    kept = ("params.", "batch_stats.", "ema_params.", "ema_batch_stats.")
+    bad = [name for name, value in flat.items() if name.startswith(kept) and not np.isfinite(value).all()]
+    return ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
 
 
 def saved_model(workdir: Path) -> str | None:

@@ -25,6 +25,7 @@ from jaxvision.run.console import Console, notes, parameter_table
 from jaxvision.run.preemption import Preemption, Watchdog
 from jaxvision.run.records import RunLog
 from jaxvision.run.report import plot_curves, summary
+from jaxvision.run.weights import not_finite
 from jaxvision.train import build, compilation, inputs, sharding
 from jaxvision.train.curve_labels import curve_labels
 from jaxvision.train.distill import load_teacher
@@ -78,11 +79,13 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int], held: co
     start, evaluated = 0, True
     if restored := checkpoints.restore(flatten(state)):
         flat, meta, start = restored
+        if bad := not_finite(flat):
+            raise UserError(f"the weights of the checkpoint of step {start} are not finite: {bad}. Delete its folder.")
         check_same_classes(workdir, meta.get("class_names"), train_source.class_names)
         if flat["bad_in_row"] >= config.max_bad_steps:
             flat["bad_in_row"] = np.zeros_like(flat["bad_in_row"])  # that run was given up: this is another attempt
-        state, evaluated = sharding.replicate(mesh, unflatten(state, flat)), meta["evaluated"]
-        console.resumed(start, changed_fields(meta["config"], config))
+        state, evaluated = sharding.replicate(mesh, unflatten(state, flat)), meta.get("evaluated", True)
+        console.resumed(start, changed_fields(meta.get("config", {}), config))
     elif config.model.weights:
         with notes(console.line):
             state = build.load_initial_weights(config, network, state, mesh)
@@ -113,7 +116,9 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int], held: co
             "class_names": list(train_source.class_names),
             "evaluated": score is not None or not length.evaluates(step),
         }
-        checkpoints.save(step, sharding.fetch(flatten(state)), meta, score)
+        flat = sharding.fetch(flatten(state))
+        _check_weights(step, flat, config, checkpoints)
+        checkpoints.save(step, flat, meta, score)
 
     def measure(step: int) -> None:
         values = evaluate(eval_program, eval_loader, mesh, state, console, watchdog)
@@ -174,7 +179,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int], held: co
             watchdog.waits_for(f"step {done - len(reports)} on the device")
             reports.append((done, report))
             while len(reports) > (0 if length.logs(done) else LAG):
-                _check(*reports.popleft(), config, train_loader.plan)
+                _check(*reports.popleft(), config, train_loader.plan, checkpoints)
             watchdog.feed()
             console.stepped(done)
 
@@ -202,23 +207,26 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int], held: co
             batches.close()
         console.close()
         saved = checkpoints.close()
-        if log is not None:
-            log.close()
+        logged = log is None or log.close()
         watchdog.close()
         preemption.close()
 
     # ------------------------------------------------------------------ the end
-    if not saved:
-        raise UserError(f"the last checkpoint could not be written to {workdir}; free some space and run again")
+    if not saved or not logged:
+        what = "checkpoint" if logged else "records"
+        raise UserError(f"the last {what} could not be written to {workdir}; free some space and run again")
     if log is not None:
         name = f"{config.model.name} on {config.data.name}"
-        plot_curves(log.records, workdir / "curves.png", name, **curve_labels(config))
+        try:
+            plot_curves(log.records, workdir / "curves.png", name, **curve_labels(config))
+        except OSError as error:
+            console.warn(f"curves.png was not written: {error.strerror}")
         skipped |= eval_loader.skipped
         console.line(summary(log.records, name=name, workdir=workdir, best_step=checkpoints.best, skipped=skipped))
     return 0
 
 
-def _check(step: int, report: dict[str, Any], config: Config, plan: Plan) -> None:
+def _check(step: int, report: dict[str, Any], config: Config, plan: Plan, checkpoints: Checkpointer) -> None:
     """Ends the run where too many steps in a row were not finite, and names their examples."""
     in_row = int(report["bad_in_row"].addressable_data(0))
     if in_row < config.max_bad_steps:
@@ -232,7 +240,29 @@ def _check(step: int, report: dict[str, Any], config: Config, plan: Plan) -> Non
         f"{in_row} steps in a row (to step {step - 1}) had a loss, gradient or BN statistic that is NaN or infinite. "
         "The weights are those before the first of them.\n"
         + "\n".join(lines)
-        + "\nLower --config.optimizer.learning_rate or look at these examples; the newest checkpoint is intact."
+        + f"\nLook at these examples, or lower the learning rate. {_way_back(config, checkpoints)}"
+    )
+
+
+def _check_weights(step: int, flat: dict[str, np.ndarray], config: Config, checkpoints: Checkpointer) -> None:
+    """Ends the run before weights that are not finite are saved, which no further step could mend."""
+    if bad := not_finite(flat):
+        way_back = _way_back(config, checkpoints)
+        raise DivergedError(f"the weights after step {step} are not finite: {bad}. They were not saved. {way_back}")
+
+
+def _way_back(config: Config, checkpoints: Checkpointer) -> str:
+    """Which checkpoint is the last good one, and the command that goes on from it with half the learning rate."""
+    checkpoints.wait()
+    steps = checkpoints.steps()
+    if not steps:
+        return "There is no checkpoint yet: begin again with a lower --config.optimizer.learning_rate."
+    workdir = checkpoints.directory.parent
+    rate = f"{config.optimizer.learning_rate / 2:g}"
+    return (
+        f"The last good checkpoint is {checkpoints.directory}/step_{steps[-1]}.\n"
+        "To go on from it with half the learning rate:\n"
+        f"  python -m jaxvision.main --config {workdir} --config.optimizer.learning_rate={rate}"
     )
 
 

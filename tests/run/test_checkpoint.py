@@ -1,5 +1,7 @@
 """Checkpoints: round trip, retention, damage, other models, full disks."""
 
+import json
+import os
 import random
 import resource
 import shutil
@@ -9,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.run.checkpoint import Checkpointer
+from jaxvision.errors import UserError
+from jaxvision.run.checkpoint import Checkpointer, _digest
 
 
 def state(seed=0):
@@ -198,3 +201,76 @@ def test_a_step_that_was_saved_again_can_be_deleted_again(tmp_path):
         assert checkpoints.wait()
     assert checkpoints.steps() == [3, 5] and not said
     assert checkpoints.close()
+
+
+def three(folder):
+    checkpoints, _ = open_(folder, keep=3)
+    for step in (2, 5, 9):
+        checkpoints.save(step, state(step), {})
+    checkpoints.close()
+
+
+def reopened(folder):
+    """What is restored, or the warnings and the error, in one place."""
+    checkpoints, warnings = open_(folder, keep=3)
+    found = checkpoints.restore(state())
+    checkpoints.close()
+    return found, warnings
+
+
+def test_a_renamed_folder_is_no_later_step(tmp_path):
+    three(tmp_path)
+    (tmp_path / "step_9").rename(tmp_path / "step_1000")
+    (flat, _, step), warnings = reopened(tmp_path)
+    assert step == 5 and warnings == [
+        "checkpoint of step 1000 is damaged: it was saved as step 9, and its folder was renamed; trying the one before"
+    ]
+    assert_same(flat, state(5))
+
+
+def fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def endless(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("how,name", [
+    (fifo, "_CHECKPOINT_METADATA"), (endless, "meta/metadata"), (fifo, "metrics/metrics"), (folder, "metrics/metrics"),
+    (endless, "state/manifest.ocdbt"),
+])  # fmt: skip
+def test_what_no_run_writes_is_named_instead_of_read(tmp_path, how, name):
+    checkpoints, _ = open_(tmp_path)
+    checkpoints.save(9, state(), {}, score=1.0)
+    checkpoints.close()
+    how(tmp_path / "step_9" / name)
+    (tmp_path / "step_11").symlink_to("step_9")
+    (tmp_path / "step_12").write_text("junk")
+    for read_only in (False, True):
+        with pytest.raises(UserError, match=rf"no run wrote .*: step_11, step_12, step_9/{name}\. Delete them, or put"):
+            open_(tmp_path, read_only=read_only)
+
+
+@pytest.mark.parametrize("change", [
+    lambda d: 3, lambda d: [1], lambda d: d | {"arrays": []}, lambda d: d | {"arrays": {"step": None}},
+    lambda d: {k: v for k, v in d.items() if k != "arrays"}, lambda d: d | {"meta": None}, lambda d: d | {"step": "9"},
+    lambda d: d | {"arrays": {"step": [[10**12], "float32", 1]}}, lambda d: d | {"format": None},
+])  # fmt: skip
+def test_metadata_with_a_right_digest_and_wrong_fields_is_damage(tmp_path, change):
+    three(tmp_path)
+    file = tmp_path / "step_9" / "meta" / "metadata"
+    document = change(json.loads(file.read_text())["document"])
+    file.write_text(json.dumps({"document": document, "sha256": _digest(document)}))
+    try:
+        (_, _, step), warnings = reopened(tmp_path)
+        assert step == 5 and "checkpoint of step 9 is damaged" in warnings[0]
+    except UserError as error:
+        assert "is of another model or optimizer" in str(error)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxvision.config import base_config, resolve
-from jaxvision.run.report import EVAL_LOSS, curves_figure, panels, plot_curves
+from jaxvision.run.report import EVAL_LOSS, curves_figure, loss_spikes, panels, plot_curves
 from jaxvision.train.curve_labels import curve_labels
 
 TRAIN = [
@@ -155,3 +155,11 @@ def test_labels_follow_the_config():
     assert curve_labels(resolve(c)) == {"train_loss": "cross-entropy", "train_images": "plain images"}
     c.teacher.name, c.teacher.weights = "resnet50", "resnet50.safetensors"
     assert curve_labels(resolve(c))["train_loss"] == "cross-entropy, with a teacher (hard)"
+
+
+def test_spikes_of_the_loss_are_named():
+    losses = [2.3, 2.2, 2.1, 4.6, 2.0, 1.9, None, 1.8, 3.7]
+    records = [{"step": 10 * i, "kind": "train", "loss": loss} for i, loss in enumerate(losses)]
+    assert loss_spikes(records) == [30, 60]  # 3.7 is less than twice the median, 2.1
+    assert loss_spikes(records[:3]) == [] == loss_spikes([])
+    assert loss_spikes([{"step": 1, "kind": "train", "loss": 1.0}, {"step": 2, "kind": "train", "loss": 2.1}]) == [2]

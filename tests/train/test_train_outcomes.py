@@ -48,6 +48,9 @@ def test_divergence_names_step_and_examples_and_keeps_the_checkpoint(digits_dir,
     assert re.search(r"error: 3 steps in a row \(to step \d+\) had a loss", output)
     assert len(re.findall(r"  step \d+: examples \d+, \d+, ", output)) == 3
     assert "Traceback" not in output
+    newest = max(int(p.name.removeprefix("step_")) for p in (tmp_path / "checkpoints").glob("step_*"))
+    assert f"The last good checkpoint is {tmp_path}/checkpoints/step_{newest}." in output
+    assert f"  python -m jaxvision.main --config {tmp_path} --config.optimizer.learning_rate=5e+29" in output
     assert [p.name for p in (tmp_path / "checkpoints").glob("step_*")]
 
 
