@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxvision import config as config_lib
-from jaxvision import options
+from jaxvision import options, terminal
 from jaxvision.config import Config
 from jaxvision.errors import UserError, did_you_mean
 
-USAGE = """\
-usage: python -m jaxvision.main --config FILE[:VARIANT] [--workdir DIR] [--config.FIELD=VALUE ...] [--help]
+_WIDTH = 100  # of lines that no terminal shows
+FLAGS = {
+    "--config FILE[:VARIANT]": "a file of configs/, for example configs/resnet_rs50.py or "
+    "configs/resnet_rs50.py:digits; or the folder of a run, whose own config is taken",
+    "--workdir DIR": "where checkpoints, metrics and plots go; default runs/<config name>, or the folder of that run",
+    "--config.FIELD=VALUE": "overrides a field: --config.epochs=30",
+    "--help": "after --config FILE: every field with that recipe's value, the allowed values and the meaning",
+}
+ENDS = (
+    "Starting the same command again resumes. Exit status: 0 done, 2 a mistake in the command or the data, 3 out of "
+    "memory, 4 training diverged, 130 or 143 interrupted and saved."
+)
 
-  --config   a file of configs/, for example configs/resnet_rs50.py or configs/resnet_rs50.py:digits;
-             or the folder of a run, whose own config is taken
-  --workdir  where checkpoints, metrics and plots go; default runs/<config name>, or the folder of that run
-  --config.FIELD=VALUE  overrides a field: --config.optimizer.learning_rate=0.1
-  --help     after --config FILE: every field with that recipe's value, the allowed values and the meaning
 
-Starting the same command again resumes. Exit status: 0 done, 2 a mistake in the
-command or the data, 3 out of memory, 4 training diverged, 130 or 143 interrupted and saved."""
+def usage(width: int) -> str:
+    """What the command takes, in lines of ``width`` characters."""
+    call = "usage: python -m jaxvision.main --config FILE[:VARIANT] [--workdir DIR] [--config.FIELD=VALUE ...] [--help]"
+    flags = [terminal.fitted(f"  {flag:<25}{meaning}", width, hang=25) for flag, meaning in FLAGS.items()]
+    return "\n".join([terminal.fitted(call, width, hang=7), "", *flags, "", terminal.fitted(ENDS, width, hang=0)])
 
 
 def parse(argv: Sequence[str]) -> tuple[Config, Path]:
@@ -38,11 +48,12 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
     """
     tokens = _split(argv)
     path = tokens.get("config")
+    width = terminal.columns(sys.stdout) or _WIDTH
     if "help" in tokens and path is None:
-        print(USAGE)
+        print(usage(width), flush=True)
         raise SystemExit(0)
     if path is None:
-        raise UserError(f"--config is missing\n{USAGE}")
+        raise UserError(f"--config is missing\n{usage(terminal.columns(sys.stderr) or _WIDTH)}")
     if (Path(path) / "config.json").is_file():
         path = str(Path(path) / "config.json")
     file, _, variant = path.partition(":")
@@ -51,7 +62,8 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
     overrides = {name.removeprefix("config."): text for name, text in tokens.items() if name.startswith("config.")}
     if "help" in tokens:
         given = [f"--config.{name}={text}" for name, text in overrides.items()]
-        print(f"{USAGE}\n\n{options.help_text(Config, config_lib.flatten(load_config(path, given)))}")
+        fields = options.help_text(Config, config_lib.flatten(load_config(path, given)), width)
+        print(terminal.fitted(f"{usage(width)}\n\n{fields}", width), flush=True)
         raise SystemExit(0)
     config = _overridden(path, overrides)
     if file.endswith(".json"):
@@ -163,8 +175,22 @@ def _split(argv: Sequence[str]) -> dict[str, str]:
     return tokens
 
 
+@contextlib.contextmanager
+def _saving_at_hangup() -> Iterator[None]:
+    """A terminal that closes ends the block as SIGTERM does; under ``nohup`` it goes on."""
+    ours = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGHUP, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status."""
+    terminal.open_missing_streams()
     try:
         config, workdir = parse(sys.argv[1:] if argv is None else argv)
         if config.deterministic:
@@ -174,10 +200,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jaxvision.train import evaluate, loop
 
         process.prepare()
-        return evaluate.run(config, workdir) if config.mode == "eval" else loop.run(config, workdir)
+        with terminal.lasting_streams(), _saving_at_hangup():
+            return evaluate.run(config, workdir) if config.mode == "eval" else loop.run(config, workdir)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        terminal.print_error(error)
         return getattr(error, "status", 2)
+    except BrokenPipeError:  # by --help: a run has streams that last
+        terminal.discard(sys.stdout)
+        return terminal.BROKEN_PIPE
 
 
 if __name__ == "__main__":

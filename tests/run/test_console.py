@@ -34,6 +34,7 @@ def small_run():
     console.notice("SIGTERM received: finishing the step, then saving")
     time.sleep(0.6)
     console.stepped(20003)
+    console.line("interrupted, saved at step 20003")
     console.close()
     print("the end")
 
@@ -160,7 +161,7 @@ def test_a_terminal_shows_whole_words_the_epoch_and_running_timers(monkeypatch, 
     assert set(HEADER.split()) <= set(shots[-1].split())
     text = " ".join(shots[-1].split())
     parts = ["resnetrs101, 1000", "compiling the train step: done", "eval at step 109475:", "warning: replaced",
-             "step 20003/", "elapsed", "SIGTERM", "the end"]  # fmt: skip
+             "SIGTERM", "interrupted, saved", "step 20003/", "elapsed", "the end"]  # fmt: skip
     assert [text.count(part) for part in parts] == [1] * len(parts), shots[-1]
     places = [text.index(part) for part in parts]
     assert places == sorted(places) and "compiling the train step ..." not in text and "evaluating" not in text
@@ -202,3 +203,20 @@ def test_the_parameter_table_adds_up():
     rows = [line.split() for line in parameter_table(params).splitlines()]
     assert rows == [["module", "tensors", "parameters"], ["fc", "1", "5"], ["layer1", "3", "1,216"],
                     ["total", "4", "1,221"]]  # fmt: skip
+
+
+def test_a_signal_at_the_very_end_is_told_before_the_display_stops(monkeypatch):
+    with terminal.attached(monkeypatch, 80) as shots:
+        console = Console(enabled=True, total=10)
+        console.stepped(1)
+        console.notice("SIGINT received")
+        console.close()
+    assert [line.split()[0] for line in shots[-1].splitlines()] == ["SIGINT", "step", "elapsed"]
+
+
+def test_a_signal_is_not_lost_where_nobody_reads_the_errors(monkeypatch):
+    def fails(text):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("jaxvision.run.console.write_notice", fails)
+    Console(enabled=True, total=10).notice("SIGTERM received")
