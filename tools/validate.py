@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
         source, plan, settings.transform, size=settings.size, dct_method=settings.dct_method, threads=args.threads
     )
     name = f"{model.spec.name}.{model.spec.tag}" if loaded.run is None and model.spec.published else model.spec.name
-    print(f"{name} ({loaded.identity}{', fused' if args.fuse else ''}, {args.dtype})")
-    print(f"{len(source)} images of {args.data_name} {args.split}: {settings}", flush=True)
+    command_line.say(f"{name} ({loaded.identity}{', fused' if args.fuse else ''}, {args.dtype})")
+    command_line.say(f"{len(source)} images of {args.data_name} {args.split}: {settings}")
 
     @jax.jit
     def step(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
@@ -137,4 +137,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -20,6 +20,7 @@ from jaxvision.run.console import notes
 from jaxvision.run.weights import CLASSES, SavedRun, read_run
 from jaxvision.weights import published
 from jaxvision.weights.hub import HubAccess
+from tools.shared import command_line
 
 _LARGE = 50 << 20  # bytes from which on reading a file shows a bar
 
@@ -67,7 +68,7 @@ def _load_run(args: argparse.Namespace, workdir: Path) -> Loaded:
         own = {"crop_mode": evaluated["crop_mode"], "interpolation": evaluated["interpolation"]}
         own["dct_method"] = run.config["data"].get("dct_method", "accurate")  # a field that older runs do not have
     settings = dataclasses.replace(preprocessing(spec, test_size=args.test_size, size=size, crop_pct=crop), **own)
-    with notes(functools.partial(print, file=sys.stderr)):
+    with notes(functools.partial(command_line.say, error_stream=True)):
         model = jaxvision.create_model(
             run.config["model"]["name"],
             weights=run.state,
@@ -99,7 +100,7 @@ def _load_weights(args: argparse.Namespace) -> Loaded:
         raise UserError(f"{file} does not say which model it is of: name it, --model NAME")
     identity = "sha256 " + checksum(file)
     settings = preprocessing(spec, test_size=args.test_size, size=args.image_size, crop_pct=args.crop_pct)
-    with notes(functools.partial(print, file=sys.stderr)):
+    with notes(functools.partial(command_line.say, error_stream=True)):
         model = jaxvision.create_model(
             spec.name, weights=file, dtype=jnp.dtype(args.dtype), image_size=spec.input_size, in_chans=in_chans
         )
