@@ -72,11 +72,15 @@ def run(args: argparse.Namespace) -> int:
     from jaxvision.train import sharding
     from jaxvision.train.metrics import in_top_k
     from tools.shared.load_data import open_source
-    from tools.shared.load_model import load
+    from tools.shared.load_model import check_names, load, of_run
 
+    # The data first: weights may have to be downloaded. A run says itself on which data it was evaluated.
+    check_names(args)
+    source = None if of_run(args) else open_source(args)
     loaded = load(args)
+    if source is None:
+        source = open_source(args, loaded.run)
     model, settings = loaded.model, loaded.settings
-    source = open_source(args, loaded.run)
     table = label_table(source, model.num_classes, None if args.class_map else loaded.class_names)
     mesh = sharding.make_mesh()
     batch_size = -(-args.batch_size // jax.device_count()) * jax.device_count()

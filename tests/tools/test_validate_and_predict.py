@@ -206,6 +206,12 @@ def test_predict_reads_a_url_and_the_standard_input(photos, monkeypatch, capsys)
         assert "a.pngx: HTTP Error 404" in capsys.readouterr().err
 
 
+def test_validate_looks_for_the_data_before_it_fetches_weights(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(load_model.published, "find", lambda *args: pytest.fail("fetched"))
+    assert run(validate, "resnet18", "--data-name", "folder", "--data-dir", tmp_path) == 2
+    assert "val" in capsys.readouterr().err
+
+
 def test_the_earlier_names_of_options_still_work(photos, capsys):
     root, _ = photos
     args = ["resnet18", "--weights", root / "w.pth", "--name", "folder", "--dir", root / "data", "--split", "val"]

@@ -18,7 +18,7 @@ from jaxvision.errors import UserError
 from jaxvision.preprocessing import Preprocessing, preprocessing
 from jaxvision.run.console import notes
 from jaxvision.run.weights import CLASSES, SavedRun, read_run
-from jaxvision.weights import published
+from jaxvision.weights import hints, published
 from jaxvision.weights.hub import HubAccess
 from tools.shared import command_line
 
@@ -52,9 +52,29 @@ def load(args: argparse.Namespace) -> Loaded:
     Raises:
       UserError: the weights are missing or damaged, do not fit the model, or do not say which one it is.
     """
-    if args.weights is not None and Path(args.weights).expanduser().is_dir():
+    check_names(args)
+    if of_run(args):
         return _load_run(args, Path(args.weights).expanduser())
     return _load_weights(args)
+
+
+def of_run(args: argparse.Namespace) -> bool:
+    """Whether ``args.weights`` are those of a run."""
+    return args.weights is not None and Path(args.weights).expanduser().is_dir()
+
+
+def check_names(args: argparse.Namespace) -> None:
+    """Checks the names of model and weights, without reading or downloading anything.
+
+    Raises:
+      UserError: there is no such model or file.
+    """
+    if args.model is not None and not published.is_source(args.model):
+        jaxvision.model_spec(args.model)
+    if args.weights is not None and not published.is_name(str(args.weights)):
+        file = Path(args.weights).expanduser()
+        if not file.exists():
+            raise UserError(f"weights file not found: {file}.{hints.of_missing(Path(args.weights))}")
 
 
 def _load_run(args: argparse.Namespace, workdir: Path) -> Loaded:
@@ -95,8 +115,6 @@ def _load_weights(args: argparse.Namespace) -> Loaded:
             published.check_architecture(spec, named.name, name)
         spec = spec or named
     if spec is None:
-        if not file.is_file():
-            raise UserError(f"weights file not found: {file}")
         raise UserError(f"{file} does not say which model it is of: name it, --model NAME")
     identity = "sha256 " + checksum(file)
     settings = preprocessing(spec, test_size=args.test_size, size=args.image_size, crop_pct=args.crop_pct)
