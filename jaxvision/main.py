@@ -18,6 +18,7 @@ from jaxvision import config as config_lib
 from jaxvision import options, terminal
 from jaxvision.config import Config
 from jaxvision.errors import UserError, did_you_mean
+from jaxvision.recipes import SQUARE_ROOT, rate_factor
 
 _WIDTH = 100  # of lines that no terminal shows
 FLAGS = {
@@ -54,8 +55,7 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
         raise SystemExit(0)
     if path is None:
         raise UserError(f"--config is missing\n{usage(terminal.columns(sys.stderr) or _WIDTH)}")
-    if (Path(path) / "config.json").is_file():
-        path = str(Path(path) / "config.json")
+    path = _config_file(path)
     file, _, variant = path.partition(":")
     if not Path(file).is_file():
         raise UserError(f"no config file {file}.{did_you_mean(file, map(str, Path('configs').glob('*.py')))}")
@@ -73,6 +73,12 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
         stem = "_".join(part for part in (Path(file).stem, variant, model) if part)
         default = Path("runs") / stem.replace("=", "_").replace("/", "_")
     return config, Path(tokens.get("workdir") or default).expanduser()
+
+
+def _config_file(path: str) -> str:
+    """A config file as it was named, or that of the run whose folder was."""
+    saved = Path(path) / "config.json"
+    return str(saved) if saved.is_file() else path
 
 
 def _overridden(path: str, overrides: Mapping[str, str]) -> Config:
@@ -150,6 +156,23 @@ def _saved_config(path: str) -> ConfigDict:
         raise UserError(f"{path} is not the config.json of a run: {error}") from error
 
 
+def batch_note(argv: Sequence[str], config: Config) -> str | None:
+    """Says that a command line changes the batch of a config file and leaves its learning rate; None: it does not."""
+    tokens = _split(argv)
+    if "config.optimizer.learning_rate" in tokens or config.mode != "train":
+        return None
+    before = load_config(_config_file(tokens["config"]), []).batch_size
+    if config.batch_size == before:
+        return None
+    rate, optimizer = config.optimizer.learning_rate, config.optimizer.name
+    scaled = rate * rate_factor(optimizer, config.batch_size / before)
+    how = "the square root of the batch" if optimizer in SQUARE_ROOT else "the batch"
+    return (
+        f"batch_size = {config.batch_size}, in the config file {before}: the learning rate stays {rate:g}; scaled with "
+        f"{how} it is --config.optimizer.learning_rate={scaled:.2g}"
+    )
+
+
 def _split(argv: Sequence[str]) -> dict[str, str]:
     """Flag names with their texts, "help" without one; anything that is no flag of ours is an error."""
     tokens: dict[str, str] = {}
@@ -191,8 +214,9 @@ def _saving_at_hangup() -> Iterator[None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status."""
     terminal.open_missing_streams()
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        config, workdir = parse(sys.argv[1:] if argv is None else argv)
+        config, workdir = parse(argv)
         if config.deterministic:
             os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
         # Only now: importing JAX's users costs seconds that a typo should not.
@@ -201,6 +225,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         process.prepare()
         with terminal.lasting_streams(), _saving_at_hangup():
+            if (note := batch_note(argv, config)) and config.distributed.process == 0:
+                print(terminal.fitted(f"note: {note}", terminal.columns(sys.stdout)), flush=True)
             return evaluate.run(config, workdir) if config.mode == "eval" else loop.run(config, workdir)
     except UserError as error:
         terminal.print_error(error)

@@ -96,20 +96,23 @@ def run(args: argparse.Namespace) -> int:
     def step(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
         logits = model(settings.normalise(batch["image"], jnp.dtype(args.dtype)))
         label = jnp.asarray(table)[batch["label"]]
-        return jnp.stack([jnp.sum((in_top_k(logits, label, k) > 0) & batch["mask"]) for k in (1, 5)])
+        counted = [in_top_k(logits, label, k) > 0 for k in (1, 5)] + [~jnp.isfinite(logits).all(-1)]
+        return jnp.stack([jnp.sum(each & batch["mask"]) for each in counted])
 
     model = sharding.replicate(mesh, model)
-    right, start = np.zeros(2, np.int64), time.perf_counter()
+    counts, start = np.zeros(3, np.int64), time.perf_counter()  # right in top-1, in top-5; logits that are not finite
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("validating", total=len(source))
         batches = prefetch(loader.batches(0, plan.eval_steps), lambda b: sharding.put_batch(mesh, b), depth=1)
         for i, batch in enumerate(batches):
-            right += np.asarray(step(model, batch))
+            counts += np.asarray(step(model, batch))
             seen = min((i + 1) * batch_size, len(source))
-            bar.update(task, completed=seen, description=f"top-1 {100 * right[0] / seen:.2f}")
+            bar.update(task, completed=seen, description=f"top-1 {100 * counts[0] / seen:.2f}")
     seconds = time.perf_counter() - start
-    top1, top5 = (100 * float(r) / len(source) for r in right)
+    top1, top5 = (100 * float(right) / len(source) for right in counts[:2])
     print(f"top-1 {top1:.3f} %, top-5 {top5:.3f} % in {seconds:.1f} s ({len(source) / seconds:.1f} images/s)")
+    if counts[2]:
+        command_line.say(f"warning: the logits of {counts[2]} images are NaN or infinite: a NaN counts as wrong")
     spec = model.spec
     if loaded.run is None and spec.top1 is not None and args.data_name.startswith("imagenet2012"):
         print(f"published for {spec.name}.{spec.tag}: {spec.top1} at {spec.input_size} px (timm)")

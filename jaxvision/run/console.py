@@ -135,6 +135,10 @@ class Console:
             f"{values['examples']:.0f} images",
         )
         self.line("  ".join(items) if self._rich is None else _fitting(items, self._rich.width))
+        for weights, prefix in (("raw weights", ""), ("EMA", "ema_")):
+            loss = values.get(f"{prefix}eval_loss", 0.0)
+            if self.enabled and not math.isfinite(loss):
+                self.warn(f"logits of the {weights} are NaN or infinite (eval loss {loss}): a NaN counts as wrong")
 
     def resumed(self, step: int, changes: Sequence[str]) -> None:
         """Training continues from a checkpoint: prints the step, and the config fields that changed since."""

@@ -105,6 +105,14 @@ def test_what_is_not_finite_is_shown_as_such(capsys):
     assert "loss nan  acc nan %  lr inf  1234 img/s" in out
 
 
+def test_logits_that_are_not_finite_are_told(capsys):
+    values = EVAL | {"eval_loss": 1.5, "ema_eval_loss": float("nan")}
+    out, err = in_pipe(capsys, lambda console: console.evaluated(5, values))
+    assert out.startswith("eval at step 5")
+    assert err == "warning: logits of the EMA are NaN or infinite (eval loss nan): a NaN counts as wrong\n"
+    assert in_pipe(capsys, lambda console: console.evaluated(5, values), enabled=False) == ("", "")
+
+
 def test_other_processes_only_warn(capsys):
     def use(console):
         with console.working("compiling"):
