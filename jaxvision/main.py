@@ -231,6 +231,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         terminal.print_error(error)
         return getattr(error, "status", 2)
+    except KeyboardInterrupt:  # before the run saves at Ctrl-C, or by a second one
+        terminal.print_error("interrupted; the same command resumes from the newest checkpoint, if there is one")
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # by --help: a run has streams that last
         terminal.discard(sys.stdout)
         return terminal.BROKEN_PIPE

@@ -142,6 +142,15 @@ def test_another_batch_with_the_same_learning_rate_is_noted(config, flags, expec
     assert note == (f"batch_size = {expected}" if expected else None)
 
 
+def test_ctrl_c_before_the_run_can_save_is_one_line(monkeypatch, capsys):
+    def run(config, workdir):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxvision.train.loop.run", run)
+    assert main(["--config", cli.CONFIG]) == 130
+    assert capsys.readouterr().err.startswith("error: interrupted; the same command resumes")
+
+
 def test_the_note_of_the_batch_is_printed_once_before_the_run(monkeypatch, capsys):
     monkeypatch.setattr("jaxvision.train.loop.run", lambda config, workdir: print("the run") or 0)
     assert main(["--config", cli.CONFIG, "--config.batch_size=32"]) == 0

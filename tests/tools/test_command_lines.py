@@ -68,6 +68,16 @@ def test_a_reader_that_leaves_ends_a_tool_quietly(tool):
     assert done.stdout in ("0\n", "141\n") and done.stderr == ""  # 0: argparse itself ignores that it cannot print
 
 
+@pytest.mark.parametrize("raised,status", [(KeyboardInterrupt, 130), (BrokenPipeError, 141), (SystemExit(2), 2)])
+def test_a_tool_that_is_ended_has_its_status(raised, status, monkeypatch, capfd):
+    def main():
+        raise raised
+
+    with pytest.raises(SystemExit) as ended:
+        command_line.start(main)
+    assert ended.value.code == status and "Traceback" not in capfd.readouterr().err
+
+
 def test_every_tool_starts_in_the_same_way():
     others = {"worker.py", "make_page.py", "write.py"}
     assert [p.name for p in TOOLS if "command_line.start(main)" not in p.read_text() and p.name not in others] == []

@@ -145,6 +145,9 @@ def start(main: Callable[[], int]) -> NoReturn:
         except SystemExit as ended:  # argparse's, after --help
             status = ended.code
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130  # 128 + SIGINT
     except BrokenPipeError:
         status = BROKEN_PIPE
         # Python writes what is left when it ends, and would fail again.
