@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxvision import config as config_lib
-from jaxvision import options
+from jaxvision import options, terminal
 from jaxvision.config import Config
 from jaxvision.errors import UserError, did_you_mean
+from jaxvision.recipes import SQUARE_ROOT, rate_factor
 
-USAGE = """\
-usage: python -m jaxvision.main --config FILE[:VARIANT] [--workdir DIR] [--config.FIELD=VALUE ...] [--help]
+_WIDTH = 100  # of lines that no terminal shows
+FLAGS = {
+    "--config FILE[:VARIANT]": "a file of configs/, for example configs/resnet_rs50.py or "
+    "configs/resnet_rs50.py:digits; or the folder of a run, whose own config is taken",
+    "--workdir DIR": "where checkpoints, metrics and plots go; default runs/<config name>, or the folder of that run",
+    "--config.FIELD=VALUE": "overrides a field: --config.epochs=30",
+    "--help": "after --config FILE: every field with that recipe's value, the allowed values and the meaning",
+}
+ENDS = (
+    "Starting the same command again resumes. Exit status: 0 done, 2 a mistake in the command or the data, 3 out of "
+    "memory, 4 training diverged, 130 or 143 interrupted and saved."
+)
 
-  --config   a file of configs/, for example configs/resnet_rs50.py or configs/resnet_rs50.py:digits;
-             or the folder of a run, whose own config is taken
-  --workdir  where checkpoints, metrics and plots go; default runs/<config name>, or the folder of that run
-  --config.FIELD=VALUE  overrides a field: --config.optimizer.learning_rate=0.1
-  --help     after --config FILE: every field with that recipe's value, the allowed values and the meaning
 
-Starting the same command again resumes. Exit status: 0 done, 2 a mistake in the
-command or the data, 3 out of memory, 4 training diverged, 130 or 143 interrupted and saved."""
+def usage(width: int) -> str:
+    """What the command takes, in lines of ``width`` characters."""
+    call = "usage: python -m jaxvision.main --config FILE[:VARIANT] [--workdir DIR] [--config.FIELD=VALUE ...] [--help]"
+    flags = [terminal.fitted(f"  {flag:<25}{meaning}", width, hang=25) for flag, meaning in FLAGS.items()]
+    return "\n".join([terminal.fitted(call, width, hang=7), "", *flags, "", terminal.fitted(ENDS, width, hang=0)])
 
 
 def parse(argv: Sequence[str]) -> tuple[Config, Path]:
@@ -38,20 +49,21 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
     """
     tokens = _split(argv)
     path = tokens.get("config")
+    width = terminal.columns(sys.stdout) or _WIDTH
     if "help" in tokens and path is None:
-        print(USAGE)
+        print(usage(width), flush=True)
         raise SystemExit(0)
     if path is None:
-        raise UserError(f"--config is missing\n{USAGE}")
-    if (Path(path) / "config.json").is_file():
-        path = str(Path(path) / "config.json")
+        raise UserError(f"--config is missing\n{usage(terminal.columns(sys.stderr) or _WIDTH)}")
+    path = _config_file(path)
     file, _, variant = path.partition(":")
     if not Path(file).is_file():
         raise UserError(f"no config file {file}.{did_you_mean(file, map(str, Path('configs').glob('*.py')))}")
     overrides = {name.removeprefix("config."): text for name, text in tokens.items() if name.startswith("config.")}
     if "help" in tokens:
         given = [f"--config.{name}={text}" for name, text in overrides.items()]
-        print(f"{USAGE}\n\n{options.help_text(Config, config_lib.flatten(load_config(path, given)))}")
+        fields = options.help_text(Config, config_lib.flatten(load_config(path, given)), width)
+        print(terminal.fitted(f"{usage(width)}\n\n{fields}", width), flush=True)
         raise SystemExit(0)
     config = _overridden(path, overrides)
     if file.endswith(".json"):
@@ -61,6 +73,12 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
         stem = "_".join(part for part in (Path(file).stem, variant, model) if part)
         default = Path("runs") / stem.replace("=", "_").replace("/", "_")
     return config, Path(tokens.get("workdir") or default).expanduser()
+
+
+def _config_file(path: str) -> str:
+    """A config file as it was named, or that of the run whose folder was."""
+    saved = Path(path) / "config.json"
+    return str(saved) if saved.is_file() else path
 
 
 def _overridden(path: str, overrides: Mapping[str, str]) -> Config:
@@ -138,6 +156,23 @@ def _saved_config(path: str) -> ConfigDict:
         raise UserError(f"{path} is not the config.json of a run: {error}") from error
 
 
+def batch_note(argv: Sequence[str], config: Config) -> str | None:
+    """Says that a command line changes the batch of a config file and leaves its learning rate; None: it does not."""
+    tokens = _split(argv)
+    if "config.optimizer.learning_rate" in tokens or config.mode != "train":
+        return None
+    before = load_config(_config_file(tokens["config"]), []).batch_size
+    if config.batch_size == before:
+        return None
+    rate, optimizer = config.optimizer.learning_rate, config.optimizer.name
+    scaled = rate * rate_factor(optimizer, config.batch_size / before)
+    how = "the square root of the batch" if optimizer in SQUARE_ROOT else "the batch"
+    return (
+        f"batch_size = {config.batch_size}, in the config file {before}: the learning rate stays {rate:g}; scaled with "
+        f"{how} it is --config.optimizer.learning_rate={scaled:.2g}"
+    )
+
+
 def _split(argv: Sequence[str]) -> dict[str, str]:
     """Flag names with their texts, "help" without one; anything that is no flag of ours is an error."""
     tokens: dict[str, str] = {}
@@ -163,10 +198,25 @@ def _split(argv: Sequence[str]) -> dict[str, str]:
     return tokens
 
 
+@contextlib.contextmanager
+def _saving_at_hangup() -> Iterator[None]:
+    """A terminal that closes ends the block as SIGTERM does; under ``nohup`` it goes on."""
+    ours = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGHUP, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status."""
+    terminal.open_missing_streams()
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        config, workdir = parse(sys.argv[1:] if argv is None else argv)
+        config, workdir = parse(argv)
         if config.deterministic:
             os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
         # Only now: importing JAX's users costs seconds that a typo should not.
@@ -174,10 +224,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jaxvision.train import evaluate, loop
 
         process.prepare()
-        return evaluate.run(config, workdir) if config.mode == "eval" else loop.run(config, workdir)
+        with terminal.lasting_streams(), _saving_at_hangup():
+            if (note := batch_note(argv, config)) and config.distributed.process == 0:
+                print(terminal.fitted(f"note: {note}", terminal.columns(sys.stdout)), flush=True)
+            return evaluate.run(config, workdir) if config.mode == "eval" else loop.run(config, workdir)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        terminal.print_error(error)
         return getattr(error, "status", 2)
+    except KeyboardInterrupt:  # before the run saves at Ctrl-C, or by a second one
+        terminal.print_error("interrupted; the same command resumes from the newest checkpoint, if there is one")
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # by --help: a run has streams that last
+        terminal.discard(sys.stdout)
+        return terminal.BROKEN_PIPE
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from jaxvision.optim.rules import decay_all_but as decay_all_but
 
 # What DeiT's code does not decay: vectors, position tables, and class and distillation tokens.
 VECTORS_POSITIONS_TOKENS = r".*(:[01]d|pos_embed:3d|_token:3d)"
+SQUARE_ROOT = ("adamw", "lamb")  # optimizers whose learning rate grows with the square root of the batch
 DATA = ("digits", "folder=PATH", "tfds=NAME")  # instead of ImageNet; see use_data
 
 
@@ -63,8 +64,7 @@ def use_data(config: ConfigDict, data: str) -> None:
     elif name == "tfds":
         config.data.name, config.data.train_split, config.data.eval_split = value, "train", "test"
     elif data == "digits":
-        share = 64 / config.batch_size
-        factor = share**0.5 if config.optimizer.name in ("adamw", "lamb") else share
+        factor = rate_factor(config.optimizer.name, 64 / config.batch_size)
         config.optimizer.learning_rate = float(f"{config.optimizer.learning_rate * factor:.2g}")
         for field in ("start_learning_rate", "end_learning_rate"):
             config.schedule[field] = config.schedule[field] * factor
@@ -91,6 +91,11 @@ def use_data(config: ConfigDict, data: str) -> None:
         config.ema.warmup = True  # with a constant decay the EMA would hardly move in so few steps
         config.log_every = 10
         config.checkpoint.every_steps = 50
+
+
+def rate_factor(optimizer: str, share: float) -> float:
+    """By how much the learning rate changes with the batch: as it, or as its square root."""
+    return share**0.5 if optimizer in SQUARE_ROOT else share
 
 
 def strikes_back(variant: str, model: str, targets: str) -> ConfigDict:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import fcntl
 import os
 import pty
 import re
+import struct
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 
@@ -64,6 +67,7 @@ class Screen:
 def attached(monkeypatch: pytest.MonkeyPatch, columns: int, term: str = "xterm-256color") -> Iterator[list[str]]:
     """This process prints to a terminal; the list is of its screen after every write, the last one what stays."""
     leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in (("COLUMNS", str(columns)), ("LINES", "40"), ("TERM", term)):

@@ -9,7 +9,7 @@ import pytest
 
 from jaxvision import config as config_lib
 from jaxvision.errors import UserError
-from jaxvision.main import main, parse
+from jaxvision.main import batch_note, main, parse
 from jaxvision.train import build, compilation
 
 FIELDS = sorted(config_lib.FIELDS)
@@ -122,3 +122,36 @@ def test_memory_is_estimated_before_the_first_step():
     assert error.value.status == 3
     compilation.check_memory(1 << 30, 2 << 30, "the train step")
     compilation.check_memory(1 << 30, None, "the train step")
+
+
+@pytest.mark.parametrize(
+    "config,flags,expected",
+    [
+        ("resnet_rs50", ["--config.batch_size=512"], "512, in the config file 4096: the learning rate stays 1.6; "
+         "scaled with the batch it is --config.optimizer.learning_rate=0.2"),
+        ("deit_s", ["--config.batch_size=256"], "256, in the config file 1024: the learning rate stays 0.001; scaled "
+         "with the square root of the batch it is --config.optimizer.learning_rate=0.0005"),
+        ("deit_s", ["--config.batch_size=1024"], None),
+        ("deit_s", ["--config.batch_size=256", "--config.optimizer.learning_rate=1e-3"], None),
+        ("deit_s", ["--config.batch_size=256", "--config.mode=eval"], None),
+    ],
+)  # fmt: skip
+def test_another_batch_with_the_same_learning_rate_is_noted(config, flags, expected):
+    argv = ["--config", f"configs/{config}.py", *flags]
+    note = batch_note(argv, parse(argv)[0])
+    assert note == (f"batch_size = {expected}" if expected else None)
+
+
+def test_ctrl_c_before_the_run_can_save_is_one_line(monkeypatch, capsys):
+    def run(config, workdir):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxvision.train.loop.run", run)
+    assert main(["--config", cli.CONFIG]) == 130
+    assert capsys.readouterr().err.startswith("error: interrupted; the same command resumes")
+
+
+def test_the_note_of_the_batch_is_printed_once_before_the_run(monkeypatch, capsys):
+    monkeypatch.setattr("jaxvision.train.loop.run", lambda config, workdir: print("the run") or 0)
+    assert main(["--config", cli.CONFIG, "--config.batch_size=32"]) == 0
+    assert [line[:17] for line in capsys.readouterr().out.splitlines()] == ["note: batch_size ", "the run"]

@@ -94,9 +94,9 @@ def source_of(args: argparse.Namespace) -> Any:
 
     if args.weights is None or published.is_name(args.weights):
         name = args.weights or (f"{args.model.partition('.')[0]}.{args.timm}" if args.timm else args.model)
-        print(f"fetching {name} ...", flush=True)
+        command_line.say(f"fetching {name} ...")
         found = published.find(name, HubAccess())
-        print(f"{found.file}: sha256 {checksum(found.file)}", flush=True)
+        command_line.say(f"{found.file}: sha256 {checksum(found.file)}")
         if published.is_source(args.model):
             args.model = found.spec.name
         return name
@@ -107,7 +107,7 @@ def source_of(args: argparse.Namespace) -> Any:
         if args.image_size is None:
             args.image_size = saved.config["model"]["image_size"]
         return saved.state
-    print(f"{path}: sha256 {checksum(path)}", flush=True)
+    command_line.say(f"{path}: sha256 {checksum(path)}")
     return path
 
 
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         command_line.fail(f"--out {args.out}: expected a name that ends with .safetensors, .pth, .pt or .bin")
     source = source_of(args)  # which says what the model is, where it was named by a repository
     jaxvision.model_spec(args.model if args.timm is None else f"{args.model.partition('.')[0]}.{args.timm}")
-    with notes(print):
+    with notes(command_line.say):
         model = jaxvision.create_model(
             args.model,
             weights=source,
@@ -172,4 +172,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -158,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
     own = loaded.class_descriptions or loaded.class_names
     names = read_names(args.classes, count) if args.classes else readable_names(own, count)
     topk = min(args.topk, count)
-    print(f"{model.spec.name} ({loaded.identity}): {settings}", file=sys.stderr)
+    command_line.say(f"{model.spec.name} ({loaded.identity}): {settings}", error_stream=True)
     predict = jax.jit(lambda model, images: jax.nn.softmax(model(settings.normalise(images))))
     results, shown, bad = [], [], 0
     quiet = not sys.stderr.isatty() or len(paths) < 2 * args.batch_size
@@ -171,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
                 readable.append(path)
             except (ValueError, OSError) as error:
                 bad += 1
-                print(f"error: {path}: {error}", file=sys.stderr)
+                command_line.say(f"error: {path}: {error}", error_stream=True)
         if not readable:
             continue
         probabilities = np.asarray(predict(model, batch))[: len(readable)]
@@ -194,7 +194,7 @@ def run(args: argparse.Namespace) -> int:
         ]
         replace_file(args.sheet, lambda file: contact_sheet(shown, captions).save(file, "PNG"))
         left = f" (the first {len(shown)} of {len(results)})" if len(shown) < len(results) else ""
-        print(f"wrote {args.sheet}{left}", file=sys.stderr)
+        command_line.say(f"wrote {args.sheet}{left}", error_stream=True)
     return 1 if bad else 0
 
 
@@ -220,4 +220,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

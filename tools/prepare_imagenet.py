@@ -8,7 +8,6 @@ Needs about 160 GB in DIR and some hours. Training reads the result as it is, wi
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -18,12 +17,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tools.shared import command_line
+
 EXPECTED = {"train": 1_281_167, "validation": 50_000}
 
 
 def main() -> int:
     """Prepares and checks; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--train", type=Path, required=True, help="ILSVRC2012_img_train.tar")
     parser.add_argument("--val", type=Path, required=True, help="ILSVRC2012_img_val.tar")
     parser.add_argument(
@@ -73,4 +74,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

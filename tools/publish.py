@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         test_input_size=None, test_crop_pct=None, top1=None, top1_at_test=None, **settings,
     )  # fmt: skip
     for note in notes:
-        print(f"note: {note}")
+        command_line.say(f"note: {note}")
     names = loaded.class_names
     if names is not None and len(names) != loaded.model.num_classes:
         names = None
@@ -96,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
         private=args.private,
         card=card(loaded.run, workdir, notes, raw=args.raw), pictures=[p for p in [workdir / PICTURE] if p.is_file()],
     )  # fmt: skip
-    print(f'wrote {out} ({loaded.identity}); load it: jaxvision.create_model("local-dir:{out}")')
+    command_line.say(f'wrote {out} ({loaded.identity}); load it: jaxvision.create_model("local-dir:{out}")')
     if args.push_to_hub:
-        print(f'uploaded to {args.push_to_hub}: jaxvision.create_model("hf-hub:{args.push_to_hub}")')
+        command_line.say(f'uploaded to {args.push_to_hub}: jaxvision.create_model("hf-hub:{args.push_to_hub}")')
     return 0
 
 
@@ -115,4 +115,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -9,7 +9,6 @@ Mixup and CutMix, with the labels that it is trained with.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from jaxvision.train import build, inputs
 from jaxvision.train.progressive import stages
 from jaxvision.train.replicas import join_microbatches, split_microbatches
 from jaxvision.train.step import MIXING, step_key
+from tools.shared import command_line
 
 
 def network_input(config: Config, source: sources.Source, step: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
@@ -105,7 +105,7 @@ def draw(sheet: Sequence[tuple[np.ndarray, np.ndarray, str]], title: str) -> Any
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--config", required=True, help="a config file, as for jaxvision.main")
     parser.add_argument("--out", type=Path, default=Path("augment.png"), help="the PNG file to write (augment.png)")
     parser.add_argument("--step", type=int, default=0, help="step of the run whose batch is shown (0)")
@@ -136,4 +136,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

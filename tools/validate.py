@@ -72,11 +72,15 @@ def run(args: argparse.Namespace) -> int:
     from jaxvision.train import sharding
     from jaxvision.train.metrics import in_top_k
     from tools.shared.load_data import open_source
-    from tools.shared.load_model import load
+    from tools.shared.load_model import check_names, load, of_run
 
+    # The data first: weights may have to be downloaded. A run says itself on which data it was evaluated.
+    check_names(args)
+    source = None if of_run(args) else open_source(args)
     loaded = load(args)
+    if source is None:
+        source = open_source(args, loaded.run)
     model, settings = loaded.model, loaded.settings
-    source = open_source(args, loaded.run)
     table = label_table(source, model.num_classes, None if args.class_map else loaded.class_names)
     mesh = sharding.make_mesh()
     batch_size = -(-args.batch_size // jax.device_count()) * jax.device_count()
@@ -85,27 +89,30 @@ def run(args: argparse.Namespace) -> int:
         source, plan, settings.transform, size=settings.size, dct_method=settings.dct_method, threads=args.threads
     )
     name = f"{model.spec.name}.{model.spec.tag}" if loaded.run is None and model.spec.published else model.spec.name
-    print(f"{name} ({loaded.identity}{', fused' if args.fuse else ''}, {args.dtype})")
-    print(f"{len(source)} images of {args.data_name} {args.split}: {settings}", flush=True)
+    command_line.say(f"{name} ({loaded.identity}{', fused' if args.fuse else ''}, {args.dtype})")
+    command_line.say(f"{len(source)} images of {args.data_name} {args.split}: {settings}")
 
     @jax.jit
     def step(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
         logits = model(settings.normalise(batch["image"], jnp.dtype(args.dtype)))
         label = jnp.asarray(table)[batch["label"]]
-        return jnp.stack([jnp.sum((in_top_k(logits, label, k) > 0) & batch["mask"]) for k in (1, 5)])
+        counted = [in_top_k(logits, label, k) > 0 for k in (1, 5)] + [~jnp.isfinite(logits).all(-1)]
+        return jnp.stack([jnp.sum(each & batch["mask"]) for each in counted])
 
     model = sharding.replicate(mesh, model)
-    right, start = np.zeros(2, np.int64), time.perf_counter()
+    counts, start = np.zeros(3, np.int64), time.perf_counter()  # right in top-1, in top-5; logits that are not finite
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("validating", total=len(source))
         batches = prefetch(loader.batches(0, plan.eval_steps), lambda b: sharding.put_batch(mesh, b), depth=1)
         for i, batch in enumerate(batches):
-            right += np.asarray(step(model, batch))
+            counts += np.asarray(step(model, batch))
             seen = min((i + 1) * batch_size, len(source))
-            bar.update(task, completed=seen, description=f"top-1 {100 * right[0] / seen:.2f}")
+            bar.update(task, completed=seen, description=f"top-1 {100 * counts[0] / seen:.2f}")
     seconds = time.perf_counter() - start
-    top1, top5 = (100 * float(r) / len(source) for r in right)
+    top1, top5 = (100 * float(right) / len(source) for right in counts[:2])
     print(f"top-1 {top1:.3f} %, top-5 {top5:.3f} % in {seconds:.1f} s ({len(source) / seconds:.1f} images/s)")
+    if counts[2]:
+        command_line.say(f"warning: the logits of {counts[2]} images are NaN or infinite: a NaN counts as wrong")
     spec = model.spec
     if loaded.run is None and spec.top1 is not None and args.data_name.startswith("imagenet2012"):
         print(f"published for {spec.name}.{spec.tag}: {spec.top1} at {spec.input_size} px (timm)")
@@ -137,4 +144,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

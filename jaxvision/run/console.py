@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from jaxvision import terminal
 from jaxvision.run.preemption import write_notice
 
 _LEAST_BAR = 8  # columns; a narrower bar is left out
@@ -83,9 +83,10 @@ class Console:
     def notice(self, text: str) -> None:
         """Shows text from a signal handler, where a stream may be in the middle of another write."""
         if self._live is not None:
-            self._notice = text  # drawn by the display's own thread
+            self._notice = text  # drawn by the display's own thread, and printed before the next line
         else:
-            write_notice(text)
+            with contextlib.suppress(OSError):  # nobody reads the error stream any more
+                write_notice(text)
 
     @contextlib.contextmanager
     def working(self, what: str) -> Iterator[None]:
@@ -134,6 +135,10 @@ class Console:
             f"{values['examples']:.0f} images",
         )
         self.line("  ".join(items) if self._rich is None else _fitting(items, self._rich.width))
+        for weights, prefix in (("raw weights", ""), ("EMA", "ema_")):
+            loss = values.get(f"{prefix}eval_loss", 0.0)
+            if self.enabled and not math.isfinite(loss):
+                self.warn(f"logits of the {weights} are NaN or infinite (eval loss {loss}): a NaN counts as wrong")
 
     def resumed(self, step: int, changes: Sequence[str]) -> None:
         """Training continues from a checkpoint: prints the step, and the config fields that changed since."""
@@ -150,6 +155,7 @@ class Console:
     def close(self) -> None:
         """Leaves the display as it stands, and the cursor below it."""
         if self._live is not None:
+            self._print_notice()
             self._live.stop()
             self._live = None
 
@@ -163,15 +169,15 @@ class Console:
 
     def _print(self, text: str, style: str | None = None) -> None:
         assert self._rich is not None
-        lines = []
-        for line in text.splitlines() or [""]:
-            indent = line[: len(line) - len(line.lstrip())] + "  "
-            # A path longer than the terminal stays in one piece, so that it can be copied.
-            lines += textwrap.wrap(
-                line, self._rich.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
-                drop_whitespace=True, replace_whitespace=False,
-            ) or [""]  # fmt: skip
-        self._rich.print("\n".join(lines), style=style, markup=False, highlight=False, soft_wrap=True)
+        self._print_notice()  # it came before this text
+        shown = terminal.fitted(text, min(self._rich.width, terminal.WIDEST))
+        self._rich.print(shown, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def _print_notice(self) -> None:
+        """Turns the notice on the display into a line."""
+        notice, self._notice = self._notice, ""
+        if notice:
+            self._print(notice, style="yellow")
 
     def _draw(self) -> RenderableType:
         """The lines of the display, each no wider than the terminal."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import inspect
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxvision.errors import UserError
 
@@ -50,9 +54,11 @@ def fetch(repository: str, names: Sequence[str], access: HubAccess) -> Path:
     unreachable: Exception | None = None
     for name in names:
         try:
-            path = hf_hub_download(
-                repository, name, revision=access.revision, cache_dir=access.cache_dir, token=access.token
-            )
+            with _warnings_said_once():
+                path = hf_hub_download(
+                    repository, name, revision=access.revision, cache_dir=access.cache_dir, token=access.token,
+                    **_bar_of(name),
+                )  # fmt: skip
         except errors.LocalEntryNotFoundError as error:
             unreachable = error
         except errors.EntryNotFoundError:
@@ -94,6 +100,32 @@ def upload(folder: Path, repository: str, names: Sequence[str], *, private: bool
         api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=list(names))
     except Exception as error:  # the client's, and those of its HTTP library
         raise UserError(f"{folder} was written, but not uploaded: {_problem(error, repository, repository)}") from error
+
+
+def _bar_of(name: str) -> dict[str, Any]:
+    """The client's argument for a bar that shows a file's name and its size; the client's own shows the file's hash."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            _, colon, what = kwargs.get("desc", "").partition(": ")
+            kwargs["desc"] = name + colon + what
+            kwargs.setdefault("bar_format", "{desc}: {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}B, {rate_fmt}")
+            super().__init__(*args, **kwargs)
+
+    return {"tqdm_class": Bar} if "tqdm_class" in inspect.signature(hf_hub_download).parameters else {}
+
+
+@contextlib.contextmanager
+def _warnings_said_once() -> Iterator[None]:
+    """The client's warnings, as of a broken connection, by its own handler alone: importing orbax adds another one."""
+    logger = logging.getLogger("huggingface_hub")
+    before, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = before
 
 
 def _problem(error: Exception, repository: str, where: str) -> str:

@@ -34,6 +34,7 @@ def small_run():
     console.notice("SIGTERM received: finishing the step, then saving")
     time.sleep(0.6)
     console.stepped(20003)
+    console.line("interrupted, saved at step 20003")
     console.close()
     print("the end")
 
@@ -104,6 +105,14 @@ def test_what_is_not_finite_is_shown_as_such(capsys):
     assert "loss nan  acc nan %  lr inf  1234 img/s" in out
 
 
+def test_logits_that_are_not_finite_are_told(capsys):
+    values = EVAL | {"eval_loss": 1.5, "ema_eval_loss": float("nan")}
+    out, err = in_pipe(capsys, lambda console: console.evaluated(5, values))
+    assert out.startswith("eval at step 5")
+    assert err == "warning: logits of the EMA are NaN or infinite (eval loss nan): a NaN counts as wrong\n"
+    assert in_pipe(capsys, lambda console: console.evaluated(5, values), enabled=False) == ("", "")
+
+
 def test_other_processes_only_warn(capsys):
     def use(console):
         with console.working("compiling"):
@@ -160,7 +169,7 @@ def test_a_terminal_shows_whole_words_the_epoch_and_running_timers(monkeypatch, 
     assert set(HEADER.split()) <= set(shots[-1].split())
     text = " ".join(shots[-1].split())
     parts = ["resnetrs101, 1000", "compiling the train step: done", "eval at step 109475:", "warning: replaced",
-             "step 20003/", "elapsed", "SIGTERM", "the end"]  # fmt: skip
+             "SIGTERM", "interrupted, saved", "step 20003/", "elapsed", "the end"]  # fmt: skip
     assert [text.count(part) for part in parts] == [1] * len(parts), shots[-1]
     places = [text.index(part) for part in parts]
     assert places == sorted(places) and "compiling the train step ..." not in text and "evaluating" not in text
@@ -202,3 +211,20 @@ def test_the_parameter_table_adds_up():
     rows = [line.split() for line in parameter_table(params).splitlines()]
     assert rows == [["module", "tensors", "parameters"], ["fc", "1", "5"], ["layer1", "3", "1,216"],
                     ["total", "4", "1,221"]]  # fmt: skip
+
+
+def test_a_signal_at_the_very_end_is_told_before_the_display_stops(monkeypatch):
+    with terminal.attached(monkeypatch, 80) as shots:
+        console = Console(enabled=True, total=10)
+        console.stepped(1)
+        console.notice("SIGINT received")
+        console.close()
+    assert [line.split()[0] for line in shots[-1].splitlines()] == ["SIGINT", "step", "elapsed"]
+
+
+def test_a_signal_is_not_lost_where_nobody_reads_the_errors(monkeypatch):
+    def fails(text):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("jaxvision.run.console.write_notice", fails)
+    Console(enabled=True, total=10).notice("SIGTERM received")

@@ -95,7 +95,9 @@ def test_validate_does_not_reward_nan_and_ties(name, factor, photos, data, tmp_p
         model = jaxvision.create_model("resnet18", weights=tmp_path / "w.pth")
         assert np.isnan(model(np.random.default_rng(0).standard_normal((1, 64, 64, 3), np.float32))).all()
     assert run(validate, *args) == 0
-    assert "top-1 0.000 %, top-5 0.000 %" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "top-1 0.000 %, top-5 0.000 %" in out
+    assert ("warning: the logits of 9 images are NaN or infinite" in out) == bool(factor)
 
 
 def test_weights_that_are_not_finite_are_not_validated(photos, data, tmp_path, capsys):
@@ -204,6 +206,12 @@ def test_predict_reads_a_url_and_the_standard_input(photos, monkeypatch, capsys)
         assert rows[0]["top"] == rows[1]["top"] == rows[2]["top"]
         assert run(predict, url + "x", *args) == 1
         assert "a.pngx: HTTP Error 404" in capsys.readouterr().err
+
+
+def test_validate_looks_for_the_data_before_it_fetches_weights(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(load_model.published, "find", lambda *args: pytest.fail("fetched"))
+    assert run(validate, "resnet18", "--data-name", "folder", "--data-dir", tmp_path) == 2
+    assert "val" in capsys.readouterr().err
 
 
 def test_the_earlier_names_of_options_still_work(photos, capsys):

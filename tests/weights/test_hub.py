@@ -2,11 +2,15 @@
 
 import dataclasses
 import json
+import logging
+import re
+import sys
 
 import fake_hub
 import jax
 import numpy as np
 import pytest
+import terminal
 import torch
 from reference import nchw, random_images, relative_error, trained_like
 from safetensors.torch import save as to_safetensors
@@ -330,3 +334,19 @@ def test_a_revision_of_nothing_on_the_hub_is_refused(hub, network, tmp_path):
     with pytest.raises(UserError, match="@v1 with revision='main': pass one revision"):
         jaxvision.create_model(f"hf-hub:{REPOSITORY}@v1", revision="main")
     assert jaxvision.create_model(f"hf-hub:{REPOSITORY}@v1", revision="v1").num_classes == 3
+
+
+def test_a_download_shows_the_files_name_and_a_retry_is_said_once(hub, monkeypatch, tmp_path):
+    said = []
+    handler = logging.Handler()  # as importing orbax adds one
+    handler.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger().addHandler(handler)
+    hub.cut = 12_000_000
+    try:
+        with terminal.attached(monkeypatch, 60) as shots:
+            monkeypatch.setattr("sys.stderr", sys.stdout)
+            fetch(REPOSITORY, ["model.safetensors"], HubAccess(cache_dir=tmp_path))
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert said == [] and len(store(hub)) == 2 and logging.getLogger("huggingface_hub").propagate
+    assert re.match(r"model\.safetensors: 100 %\|█+\| 19\.\dM/19\.\dMB, ", shots[-1]) and len(shots[-1].rstrip()) <= 60

@@ -9,7 +9,6 @@ CutMix) at its image size are measured alternately. `make bench-input` measures 
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 import json
 import os
@@ -33,6 +32,7 @@ from jaxvision.files import replace_file
 from jaxvision.main import load_config
 from jaxvision.train import build
 from tools.bench.processor import processor
+from tools.shared import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = (
@@ -93,7 +93,7 @@ def measure(name: str, batch: int, rounds: int) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("patterns", nargs="*", default=["*"], help="names of recipes, with shell wildcards (all)")
     parser.add_argument("--batch", type=int, default=0, help="batch size; 0: 16 on a CPU, 128 elsewhere (0)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each program (5)")
@@ -128,4 +128,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

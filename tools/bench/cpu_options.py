@@ -8,7 +8,6 @@ Programs of one model run interleaved in one process that keeps its memory; medi
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import statistics
@@ -24,6 +23,7 @@ from tools.bench.implementations import interleaved
 from tools.bench.models import training
 from tools.bench.processor import processor
 from tools.bench.worker import inputs
+from tools.shared import command_line
 
 MODELS = ("resnet50", "resnest50d", "convnext_tiny", "tf_efficientnet_b0", "swin_tiny_patch4_window7_224")
 
@@ -55,7 +55,7 @@ def programs(name: str, mode: str, batch: int) -> dict[str, Callable[[], Any]]:
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--modes", nargs="+", default=["infer", "train"], choices=["infer", "train"])
     parser.add_argument("--rounds", type=int, default=5)
@@ -87,4 +87,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

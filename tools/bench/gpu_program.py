@@ -12,7 +12,6 @@ Needs JAX's CUDA packages, in an environment of their own (`make gpu-program`, p
 
 from __future__ import annotations
 
-import argparse
 import collections
 import fnmatch
 import functools
@@ -26,6 +25,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tools.shared import command_line
+
 # The packages look for a driver on import; none is needed to compile.
 os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -137,7 +139,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--models", default=",".join(COMPARISON), help="names, also with *; default: the comparison's")
     parser.add_argument("--modes", default="infer,train")
     parser.add_argument("--batch-size", "--batch", dest="batch", type=int, default=0, help="default: 32, training 256")
@@ -191,4 +193,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -8,7 +8,6 @@ All programs run interleaved in one process; medians. "plain" is every operation
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from tools.bench.processor import processor
+from tools.shared import command_line
 
 if TYPE_CHECKING:
     import jax
@@ -193,7 +193,7 @@ def row(name: str, what: str, times: dict[str, list[float]]) -> dict[str, Any]:
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--batch-size", "--batch", dest="batch", type=int, default=8)
     parser.add_argument("--image-size", "--size", dest="size", type=int, default=224)
@@ -236,4 +236,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -33,6 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from PIL import Image
 
+from tools.shared import command_line
+
 if TYPE_CHECKING:
     import psutil
 
@@ -207,7 +209,7 @@ def cpu_seconds() -> float:
 
 def main() -> int:
     """Runs the rounds and writes the result; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument(
         "--data-dir", "--data", dest="data", type=Path, default=Path("data/bench_input"),
         help="where the images are made",
@@ -296,4 +298,4 @@ def report(samples: dict[str, list[dict[str, float]]], args: argparse.Namespace)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

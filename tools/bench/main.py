@@ -37,6 +37,7 @@ from tools.bench.models import COMPARISON
 from tools.bench.processor import processor
 from tools.bench.rounds import Job, Worker, measure
 from tools.bench.summary import summarise
+from tools.shared import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("XLA_FLAGS", "TORCH_LOGS", "OMP_NUM_THREADS")
@@ -93,7 +94,7 @@ def job_groups(kind: str, args: argparse.Namespace) -> list[list[Job]]:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument(
         "--models", default=",".join(COMPARISON), help="names, with shell wildcards; default: the comparison's"
     )
@@ -249,4 +250,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -26,6 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.bench.input import BATCH, RAND, SIZE, cpu_seconds, jaxvision_batches, make_images, timm_loader
+from tools.shared import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("jaxvision", "timm")
@@ -193,7 +194,7 @@ def pipeline_table(document: dict[str, Any]) -> str:
 
 def main() -> int:
     """Command line: the worker of one side, or both without a model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument(
         "--data-dir", "--data", dest="data", type=Path, default=Path("data/bench_input"),
         help="where the images are made",
@@ -211,4 +212,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -10,7 +10,6 @@ line, and STEM_ratio.png, jaxvision's speed over timm's per model with its 95 % 
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.bench.table import MODES, bench_table
+from tools.shared import command_line
 
 # The compared variants of a side, as the table calls them.
 PAIRS = {
@@ -258,7 +258,7 @@ def _machine(document: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("result", type=Path, help="a JSON of tools/bench/main.py")
     parser.add_argument("--out", type=Path, help="folder of the pictures; default: beside the result")
     parser.add_argument("--tradeoff", type=Path, help="write only the picture of speed against accuracy, to this file")
@@ -280,4 +280,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -8,7 +8,6 @@ time to the compiled model's, in each round; given are their median and the rang
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import statistics
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tools.bench.implementations import interleaved
 from tools.bench.processor import processor
 from tools.bench.worker import inputs
+from tools.shared import command_line
 
 MODELS = ("resnet18", "resnet10t", "resnet50", "seresnext50_32x4d", "efficientnet_b0", "convnext_tiny",
           "deit_small_patch16_224")  # fmt: skip
@@ -54,7 +54,7 @@ def ratio(times: dict[str, list[float]], variant: str, base: str = "plain") -> s
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--rounds", type=int, default=15)
@@ -91,4 +91,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -9,7 +9,6 @@ of calling a compiled program that takes the same arguments, a whole train state
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -27,6 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.bench.processor import processor
+from tools.shared import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_STEP = re.compile(r"step +1\b")
@@ -85,7 +85,7 @@ def python_overhead(model: str, calls: int) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--config", default="configs/resnet50_a2.py")
     parser.add_argument("--model", default="resnet50", help="whose train state the empty program takes")
     parser.add_argument(
@@ -120,4 +120,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -9,7 +9,6 @@ together, with running statistics: those of four images would magnify every roun
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import sys
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from tools.parity.reference import CLASSES, nchw, random_images, torch, torch_gradients, trained_like
+from tools.shared import command_line
 
 # The largest error allowed. "highest" is float32 throughout; "default" is what JAX chooses, TF32 on an NVIDIA card.
 LIMITS = {
@@ -124,7 +124,7 @@ def check(name: str, size: int, count: int, *, gradients: bool = True) -> dict[s
 
 def main() -> int:
     """Command line; the status is 1 where an error is too large."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("model")
     parser.add_argument("--size", type=int, default=224, help="pixels (224)")
     parser.add_argument("--count", type=int, default=4, help="images (4)")
@@ -136,4 +136,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

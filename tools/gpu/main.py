@@ -20,7 +20,6 @@ OUT/gpu_DEVICE_DATE.json, written after each command. No environment or setting 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -35,6 +34,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tools.shared import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 # One network of each family, and what is special in one.
@@ -132,7 +133,7 @@ def run(arguments: list[str], log: Path, seconds: float) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--only", default="", help="slices, separated by commas (all)")
     parser.add_argument("--minutes", type=float, default=600.0, help="after which commands are ended (600)")
     parser.add_argument("--plan", action="store_true", help="tiny networks, on any machine")
@@ -179,4 +180,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -9,7 +9,6 @@ Compared is every array of their last checkpoints: parameters, optimizer, statis
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -23,6 +22,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+
+from tools.shared import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,7 +78,7 @@ def check(steps: int, fields: list[str], deterministic: bool) -> dict[str, Any]:
 
 def main() -> int:
     """Command line; the status is 1 where runs differ that have to be equal."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--deterministic", action="store_true", help="set config.deterministic")
     parser.add_argument("--steps", type=int, default=30, help="of a run (30)")
     parser.add_argument("--tiny", action="store_true", help="a small network, to rehearse on a CPU")
@@ -89,4 +90,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -9,7 +9,6 @@ one that the networks use today; the others have to be correct (their difference
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import statistics
@@ -28,6 +27,7 @@ from jax import lax
 
 from tools.bench.implementations import interleaved
 from tools.gpu import variants
+from tools.shared import command_line
 
 Ways = dict[str, Callable[..., jax.Array]]
 DTYPE = jnp.bfloat16
@@ -168,7 +168,7 @@ def measure(title: str, ways: Ways, arguments: tuple, gradients: bool, rounds: i
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(TRIALS)} (all)")
     parser.add_argument("--batch", type=int, default=256, help="images (256)")
     parser.add_argument("--rounds", type=int, default=11, help="measurements of each way (11)")
@@ -183,4 +183,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

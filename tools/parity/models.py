@@ -27,6 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tools.shared import command_line
 from tools.shared.compile_flags import QUICK
 
 COLUMNS = ("logits", "embed", "features", "gradients", "fused", "rounding", "timm's rounding")
@@ -68,7 +69,7 @@ def title(command: Sequence[str]) -> str:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("patterns", nargs="*", help="model names, with shell wildcards; default: all")
     parser.add_argument("--again", type=Path, metavar="FILE.json", help="the models of an earlier result's rows")
     parser.add_argument("--native", action="store_true", help="at each model's own input size, not a small one")
@@ -163,4 +164,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -16,7 +16,6 @@ grows by itself.
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 import json
 import os
@@ -28,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tools.shared import command_line
 
 KINDS = ("float64", "float32", "timm's own")
 
@@ -65,7 +66,7 @@ def title(command: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compares the recipes; returns 1 where one differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("patterns", nargs="*", default=["*"], help="recipes, with shell wildcards; default: all")
     parser.add_argument("--small", action="store_true", help="small relatives of the models, and float64 only")
     parser.add_argument("--out", type=Path, help="write the table here, and the rows as .json, after every recipe")
@@ -101,4 +102,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.start(main)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import os
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,9 +16,47 @@ from typing import Any, NoReturn
 MODEL_HELP = 'timm\'s name; a weight tag selects its settings: "convnext_tiny.fb_in1k"'
 
 
+_COMMANDS = ("  python ", "  make ", "  pip ")
+BROKEN_PIPE = 141  # 128 + SIGPIPE: as shells report a program whose reader is gone
+
+
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is the tool's own docstring, as it is written."""
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """A parser whose help is the tool's own docstring, fitted to a terminal."""
+    if not sys.stdout.isatty():
+        return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    width = min(shutil.get_terminal_size().columns, 120)
+    return argparse.ArgumentParser(
+        description=filled(doc or "", width),
+        formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=width),
+    )
+
+
+def filled(doc: str, width: int) -> str:
+    """A docstring in lines of ``width`` characters.
+
+    Of indented lines, which are commands and lists, a comment moves above its command, a command is continued after a
+    backslash, and an item of a list below its own text.
+    """
+    wrap = functools.partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
+    lines: list[str] = []
+    paragraph: list[str] = []
+    for line in [*re.sub(r" \\\n +", " ", doc).splitlines(), ""]:
+        if line and not line.startswith(" "):
+            paragraph.append(line)
+            continue
+        lines += wrap(" ".join(paragraph), width)
+        paragraph = []
+        if len(line) <= width:
+            lines.append(line)
+        elif line.startswith(_COMMANDS):
+            command, _, comment = line.partition("  # ")
+            lines += wrap(comment.strip(), width, initial_indent="  # ", subsequent_indent="  # ")
+            parts = wrap(command.rstrip(), width - 2, subsequent_indent="      ")
+            lines += [*(f"{part} \\" for part in parts[:-1]), parts[-1]]
+        else:
+            item = re.match(r" +\S+ {2,}", line)
+            lines += wrap(line, width, subsequent_indent=" " * (item.end() if item else 4))
+    return "\n".join(lines).rstrip("\n")
 
 
 def add_model_name(parser: argparse.ArgumentParser) -> None:
@@ -91,16 +134,46 @@ def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
     parser.add_argument("-b", "--batch-size", "--batch", metavar="N", type=int, default=default, help="(%(default)s)")
 
 
+def start(main: Callable[[], int]) -> NoReturn:
+    """Ends the process with a tool's exit status; quietly, where its output goes into a pipe that nobody reads."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # as by >&-
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+    try:
+        try:
+            status = main()
+        except SystemExit as ended:  # argparse's, after --help
+            status = ended.code
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130  # 128 + SIGINT
+    except BrokenPipeError:
+        status = BROKEN_PIPE
+        # Python writes what is left when it ends, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
+
+
+def say(text: str, *, error_stream: bool = False) -> None:
+    """Prints text fitted to the terminal."""
+    from jaxvision import terminal
+
+    stream = sys.stderr if error_stream else sys.stdout
+    print(terminal.fitted(text, terminal.columns(stream)), file=stream, flush=True)
+
+
 def run(action: Callable[[Any], int], arguments: Any) -> int:
     """Exit status of a tool's work: its own, or that of a ``UserError``, which is printed as one message."""
     try:
         return action(arguments)
     except ValueError as error:
+        from jaxvision import terminal
         from jaxvision.errors import UserError
 
         if not isinstance(error, UserError):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        terminal.print_error(error)
         return error.status
 
 

@@ -18,8 +18,9 @@ from jaxvision.errors import UserError
 from jaxvision.preprocessing import Preprocessing, preprocessing
 from jaxvision.run.console import notes
 from jaxvision.run.weights import CLASSES, SavedRun, read_run
-from jaxvision.weights import published
+from jaxvision.weights import hints, published
 from jaxvision.weights.hub import HubAccess
+from tools.shared import command_line
 
 _LARGE = 50 << 20  # bytes from which on reading a file shows a bar
 
@@ -51,9 +52,29 @@ def load(args: argparse.Namespace) -> Loaded:
     Raises:
       UserError: the weights are missing or damaged, do not fit the model, or do not say which one it is.
     """
-    if args.weights is not None and Path(args.weights).expanduser().is_dir():
+    check_names(args)
+    if of_run(args):
         return _load_run(args, Path(args.weights).expanduser())
     return _load_weights(args)
+
+
+def of_run(args: argparse.Namespace) -> bool:
+    """Whether ``args.weights`` are those of a run."""
+    return args.weights is not None and Path(args.weights).expanduser().is_dir()
+
+
+def check_names(args: argparse.Namespace) -> None:
+    """Checks the names of model and weights, without reading or downloading anything.
+
+    Raises:
+      UserError: there is no such model or file.
+    """
+    if args.model is not None and not published.is_source(args.model):
+        jaxvision.model_spec(args.model)
+    if args.weights is not None and not published.is_name(str(args.weights)):
+        file = Path(args.weights).expanduser()
+        if not file.exists():
+            raise UserError(f"weights file not found: {file}.{hints.of_missing(Path(args.weights))}")
 
 
 def _load_run(args: argparse.Namespace, workdir: Path) -> Loaded:
@@ -67,7 +88,7 @@ def _load_run(args: argparse.Namespace, workdir: Path) -> Loaded:
         own = {"crop_mode": evaluated["crop_mode"], "interpolation": evaluated["interpolation"]}
         own["dct_method"] = run.config["data"].get("dct_method", "accurate")  # a field that older runs do not have
     settings = dataclasses.replace(preprocessing(spec, test_size=args.test_size, size=size, crop_pct=crop), **own)
-    with notes(functools.partial(print, file=sys.stderr)):
+    with notes(functools.partial(command_line.say, error_stream=True)):
         model = jaxvision.create_model(
             run.config["model"]["name"],
             weights=run.state,
@@ -94,12 +115,10 @@ def _load_weights(args: argparse.Namespace) -> Loaded:
             published.check_architecture(spec, named.name, name)
         spec = spec or named
     if spec is None:
-        if not file.is_file():
-            raise UserError(f"weights file not found: {file}")
         raise UserError(f"{file} does not say which model it is of: name it, --model NAME")
     identity = "sha256 " + checksum(file)
     settings = preprocessing(spec, test_size=args.test_size, size=args.image_size, crop_pct=args.crop_pct)
-    with notes(functools.partial(print, file=sys.stderr)):
+    with notes(functools.partial(command_line.say, error_stream=True)):
         model = jaxvision.create_model(
             spec.name, weights=file, dtype=jnp.dtype(args.dtype), image_size=spec.input_size, in_chans=in_chans
         )
