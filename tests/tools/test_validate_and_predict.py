@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 
 import fake_hub
 import numpy as np
@@ -204,6 +205,21 @@ def test_predict_reads_a_url_and_the_standard_input(photos, monkeypatch, capsys)
         assert rows[0]["top"] == rows[1]["top"] == rows[2]["top"]
         assert run(predict, url + "x", *args) == 1
         assert "a.pngx: HTTP Error 404" in capsys.readouterr().err
+
+
+def test_predict_refuses_pipes_and_what_does_not_end(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    names = [str(tmp_path / "pipe.jpg"), str(tmp_path / "endless.jpg")]
+    assert predict.find_images(names) == names  # to be named as what they are
+    for name, kind in zip(names, ("pipe", "device"), strict=True):
+        with pytest.raises(ValueError, match=f"not a regular file but a {kind}"):
+            predict.read_image(name)
+    monkeypatch.setattr(predict, "LARGEST", 2**20)
+    with open("/dev/zero") as endless:  # noqa: PTH123
+        monkeypatch.setattr("sys.stdin", endless)
+        with pytest.raises(ValueError, match="larger than 1 MiB"):
+            predict.read_image("-")
 
 
 def test_the_earlier_names_of_options_still_work(photos, capsys):
