@@ -15,6 +15,7 @@ from PIL import Image
 from jaxvision.augment import make_normalise
 from jaxvision.data import decode
 from jaxvision.data.classes import imagenet_classes as imagenet_classes
+from jaxvision.data.image_files import read_image_file
 from jaxvision.data.resizing import PIL_FILTERS
 from jaxvision.errors import UserError
 from jaxvision.model import Model
@@ -71,24 +72,29 @@ class Preprocessing:
 
     def _pixels(self, picture: Picture) -> np.ndarray:
         if isinstance(picture, str | Path):
-            picture = Path(picture).read_bytes()
+            picture = read_image_file(picture)
         if isinstance(picture, bytes):
             return decode.decode(picture, dct_method=self.dct_method)
         if isinstance(picture, Image.Image):
+            decode.check_size(*picture.size)  # the pixels of a file are only now read
             return np.asarray(picture.convert("RGB"))
         pixels = np.asarray(picture)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3:
             raise ValueError(f"expected RGB pixels, uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
+        decode.check_size(pixels.shape[1], pixels.shape[0])
         return pixels
 
     def load(self, picture: Picture) -> np.ndarray:
         """Reads one picture to uint8 (size, size, 3).
 
         Raises:
-          OSError, ValueError: it cannot be read or decoded.
+          OSError, ValueError: it cannot be read, decoded or resized.
         """
-        out = np.empty((self.size, self.size, 3), np.uint8)
-        self.transform(self._pixels(picture), None, out)
+        out, pixels = np.empty((self.size, self.size, 3), np.uint8), self._pixels(picture)
+        try:
+            self.transform(pixels, None, out)
+        except Exception as error:  # OpenCV and Pillow have errors of their own
+            raise ValueError(f"{pixels.shape[1]} x {pixels.shape[0]} pixels cannot be resized: {error}") from error
         return out
 
     def normalise(self, images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:

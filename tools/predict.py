@@ -28,8 +28,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tools.shared import command_line, example
 
 STDIN, URLS = "-", ("http://", "https://")
-LARGEST = 64 << 20  # bytes of an image behind a URL
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+LARGEST = 64 << 20  # bytes of an image from a URL or the standard input
 
 
 def find_images(names: Sequence[str]) -> list[str]:
@@ -38,15 +37,17 @@ def find_images(names: Sequence[str]) -> list[str]:
     Raises:
       UserError: one does not exist, or a folder has no images.
     """
+    from jaxvision.data.image_files import IMAGE_SUFFIXES
+
     found: list[str] = []
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
             if not inside:
-                command_line.fail(f"no images below {path}: looked for {', '.join(sorted(SUFFIXES))}")
+                command_line.fail(f"no images below {path}: looked for {', '.join(IMAGE_SUFFIXES)}")
             found += map(str, inside)
-        elif path.is_file() or name == STDIN or name.startswith(URLS):
+        elif path.exists() or name == STDIN or name.startswith(URLS):
             found.append(name)
         else:
             command_line.fail(f"no such file or folder: {name}")
@@ -58,17 +59,20 @@ def read_image(name: str) -> bytes:
 
     Raises:
       OSError: it cannot be read.
-      ValueError: it is larger than an image is.
+      ValueError: it is larger than an image is, or no regular file.
     """
-    if name == STDIN:
-        return sys.stdin.buffer.read()
-    if not name.startswith(URLS):
-        return Path(name).read_bytes()
     import urllib.request
 
-    request = urllib.request.Request(name, headers={"User-Agent": "jaxvision"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        content = response.read(LARGEST + 1)
+    from jaxvision.data.image_files import read_image_file
+
+    if name == STDIN:
+        content = sys.stdin.buffer.read(LARGEST + 1)
+    elif name.startswith(URLS):
+        request = urllib.request.Request(name, headers={"User-Agent": "jaxvision"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            content = response.read(LARGEST + 1)
+    else:
+        return read_image_file(name)
     if len(content) > LARGEST:
         raise ValueError(f"larger than {LARGEST >> 20} MiB")
     return content

@@ -7,8 +7,10 @@ to timm's preprocessing.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
+import re
 import threading
 import warnings
 from collections.abc import Callable
@@ -36,6 +38,18 @@ DCT_METHODS = ("accurate", "fast")
 HostPolicy = Callable[[np.ndarray, np.ndarray], np.ndarray]
 HOST_POLICIES = ("", "resnest")
 CROP_MODES = ("center", "crop_first", "squash")
+# Images of more pixels are refused before memory is taken for them. ImageNet's largest has 61 million (9331 x 6530),
+# Danbooru's 102 million, a telephone's photo up to 108 million; as RGB the limit is 403 MB.
+MOST_PIXELS = 2**27
+# The same for the longer side over the shorter. Resized to a short side of 256 px for the evaluation, such an image is
+# 51,200 px long; without a limit one of 1 x 5000 pixels becomes 1 GB.
+MOST_ASPECT = 200
+# What Pillow may open. Of its other formats EPS starts Ghostscript, some start other programs, and none are of photos.
+_FORMATS = (
+    "JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "DIB", "HEIF", "JPEG2000", "PCX", "QOI", "SGI", "TGA"
+)  # fmt: skip
+_STRIP = 2**22  # pixels; larger images are converted in strips, which saves a copy of the whole image
+_KEPT = 2**27  # bytes; larger buffers are not kept for the next image
 
 
 class Scratch(threading.local):
@@ -46,13 +60,31 @@ class Scratch(threading.local):
 
     def take(self, size: int) -> np.ndarray:
         """At least ``size`` bytes, which the next image of this thread overwrites."""
+        if size > _KEPT:
+            return np.empty(size, np.uint8)
         if self.buffer.size < size:
             self.buffer = np.empty(size, np.uint8)
         return self.buffer
 
 
+def check_size(width: int, height: int) -> None:
+    """Refuses an image that would need far more memory than any of a data set does.
+
+    Raises:
+      ValueError: it has more than :data:`MOST_PIXELS`, or is longer than :data:`MOST_ASPECT` times its shorter side.
+    """
+    if width * height > MOST_PIXELS:
+        raise ValueError(
+            f"{width} x {height} pixels: at most {MOST_PIXELS / 1e6:.0f} million are read, make it smaller"
+        )
+    if max(width, height) > MOST_ASPECT * min(width, height):
+        raise ValueError(
+            f"{width} x {height} pixels: one side may be at most {MOST_ASPECT} times as long as the other, crop it"
+        )
+
+
 def decode(data: bytes | memoryview, scratch: Scratch | None = None, *, dct_method: str = "accurate") -> np.ndarray:
-    """RGB uint8 (H, W, 3) of a JPEG, PNG or any format Pillow reads.
+    """RGB uint8 (H, W, 3) of a JPEG, PNG or another raster format that Pillow reads.
 
     Args:
       data: the encoded image.
@@ -60,28 +92,68 @@ def decode(data: bytes | memoryview, scratch: Scratch | None = None, *, dct_meth
       dct_method: of JPEGs, "accurate" as Pillow or "fast" as TensorFlow by default; without simplejpeg always accurate.
 
     Raises:
-      ValueError: the bytes are not a complete image.
+      ValueError: the bytes are not a complete image, or one that :func:`check_size` refuses, before it is decoded.
     """
     if simplejpeg is not None and data[:2] == b"\xff\xd8":
-        try:
-            # CMYK and other rare color spaces are left to Pillow, whose conversion is the reference.
-            height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-            if space in ("YCbCr", "Gray"):
-                buffer = scratch.take(height * width * 3) if scratch else None
-                return simplejpeg.decode_jpeg(
-                    data, "RGB", fastdct=dct_method == "fast", fastupsample=False, buffer=buffer
-                )
-        except ValueError:
-            pass  # Pillow may be able to read it
+        pixels = _decode_jpeg(data, scratch, fast=dct_method == "fast")
+        if pixels is not None:
+            return pixels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about unusual EXIF data and palettes; the pixels are right
+        with _open(data) as image:
+            check_size(*image.size)
+            try:
+                return _rgb(image)
+            except Exception as error:
+                raise ValueError(f"not a complete image: {error}") from error
+
+
+def _decode_jpeg(data: bytes | memoryview, scratch: Scratch | None, *, fast: bool) -> np.ndarray | None:
+    """The image, None where only Pillow may be able to read it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about unusual EXIF data and palettes; the pixels are right
-            with Image.open(io.BytesIO(data)) as image:
-                return np.asarray(image.convert("RGB"))
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    if space not in ("YCbCr", "Gray"):  # CMYK and other rare color spaces: Pillow's conversion is the reference
+        return None
+    check_size(width, height)
+    buffer = scratch.take(height * width * 3) if scratch else None
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB", fastdct=fast, fastupsample=False, buffer=buffer)
+    except ValueError:
+        return None
+
+
+def _open(data: bytes | memoryview) -> Image.Image:
+    """The image with its header read, its pixels not yet."""
+    if not len(data):
+        raise ValueError("an empty file is no image")
+    try:
+        return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError as error:
-        raise ValueError("not an image of any format that Pillow reads") from error
+        raise ValueError("not an image of a format that is read") from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit is higher
+        pixels = "".join(re.findall(r"\((\d+ pixels)\)", str(error))) or "too many pixels"
+        raise ValueError(f"{pixels}: at most {MOST_PIXELS / 1e6:.0f} million are read, make it smaller") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ... for bad files
         raise ValueError(f"not a complete image: {error}") from error
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)  # what this Pillow was built with
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    width, height = image.size
+    if width * height <= _STRIP:
+        return np.asarray(image.convert("RGB"))
+    pixels, rows = np.empty((height, width, 3), np.uint8), max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        pixels[top : top + rows] = np.asarray(strip.convert("RGB"))
+    return pixels
 
 
 def torch_crop(

@@ -130,6 +130,7 @@ class Loader:
             try:
                 raw, label = self.source.read(chosen)
                 image = raw if isinstance(raw, np.ndarray) else decode(raw, self._scratch, dct_method=self.dct_method)
+                self.transform(image, uniforms, out)
             except Exception as error:  # a damaged record may raise anything; the message names the example
                 message = f"example {chosen} ({self.source.where(chosen)}): {error}"
                 if self.on_corrupt == "fail":
@@ -140,7 +141,6 @@ class Loader:
                 with self._lock:
                     self.skipped.setdefault(chosen, message)
                 continue
-            self.transform(image, uniforms, out)
             return label
         raise DataError(f"{_MOST_SUBSTITUTES} unreadable examples in a row from {self.source.where(index)}")
 

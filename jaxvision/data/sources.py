@@ -15,12 +15,13 @@ import numpy as np
 from jaxvision.data import digits
 from jaxvision.data.classes import class_differences, class_table, read_class_map
 from jaxvision.data.config import DataConfig
+from jaxvision.data.decode import check_size
+from jaxvision.data.image_files import IMAGE_SUFFIXES, read_image_file
 from jaxvision.data.tfds import tfds_source
 from jaxvision.data.tfrecord import DataError
 from jaxvision.errors import UserError
 
 Raw = bytes | memoryview | np.ndarray
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class Source(Protocol):
@@ -111,6 +112,11 @@ class ArraySource:
         problems = []
         if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))):
             problems.append(f"images must be uint8 (N, H, W) or (N, H, W, 1|3), got {images.dtype} {images.shape}")
+        else:
+            try:
+                check_size(images.shape[2], images.shape[1])
+            except ValueError as error:
+                problems.append(f"images of {error}")
         if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
             problems.append(
                 f"labels must be {images.shape[:1]} non-negative integers, got {labels.dtype} {labels.shape}"
@@ -192,8 +198,7 @@ class FolderSource:
         return len(self.paths)
 
     def read(self, index: int) -> tuple[Raw, int]:
-        with open(self.paths[index], "rb") as file:  # noqa: PTH123  (Path costs more than the read)
-            return file.read(), int(self.labels[index])
+        return read_image_file(self.paths[index]), int(self.labels[index])
 
     def where(self, index: int) -> str:
         return self.paths[index]

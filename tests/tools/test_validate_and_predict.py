@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 
 import fake_hub
 import numpy as np
@@ -212,6 +213,21 @@ def test_validate_looks_for_the_data_before_it_fetches_weights(monkeypatch, tmp_
     monkeypatch.setattr(load_model.published, "find", lambda *args: pytest.fail("fetched"))
     assert run(validate, "resnet18", "--data-name", "folder", "--data-dir", tmp_path) == 2
     assert "val" in capsys.readouterr().err
+
+
+def test_predict_refuses_pipes_and_what_does_not_end(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    names = [str(tmp_path / "pipe.jpg"), str(tmp_path / "endless.jpg")]
+    assert predict.find_images(names) == names  # to be named as what they are
+    for name, kind in zip(names, ("pipe", "device"), strict=True):
+        with pytest.raises(ValueError, match=f"not a regular file but a {kind}"):
+            predict.read_image(name)
+    monkeypatch.setattr(predict, "LARGEST", 2**20)
+    with open("/dev/zero") as endless:  # noqa: PTH123
+        monkeypatch.setattr("sys.stdin", endless)
+        with pytest.raises(ValueError, match="larger than 1 MiB"):
+            predict.read_image("-")
 
 
 def test_the_earlier_names_of_options_still_work(photos, capsys):
