@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -198,19 +197,6 @@ def _split(argv: Sequence[str]) -> dict[str, str]:
     return tokens
 
 
-@contextlib.contextmanager
-def _saving_at_hangup() -> Iterator[None]:
-    """A terminal that closes ends the block as SIGTERM does; under ``nohup`` it goes on."""
-    ours = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGHUP, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
-    try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status."""
     terminal.open_missing_streams()
@@ -224,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jaxvision.train import evaluate, loop
 
         process.prepare()
-        with terminal.lasting_streams(), _saving_at_hangup():
+        with terminal.lasting_streams():
             if (note := batch_note(argv, config)) and config.distributed.process == 0:
                 print(terminal.fitted(f"note: {note}", terminal.columns(sys.stdout)), flush=True)
             return evaluate.run(config, workdir) if config.mode == "eval" else loop.run(config, workdir)

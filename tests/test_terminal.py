@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 
@@ -102,19 +101,6 @@ def test_a_run_whose_output_and_errors_fail_is_trained_to_its_end(monkeypatch, t
     assert main(["--config", "configs/resnet_rs50.py:digits", "--workdir", str(tmp_path), *flags]) == 0
     assert (tmp_path / "checkpoints" / "step_2").is_dir() and (tmp_path / "curves.png").is_file()
     assert '"kind": "eval"' in (tmp_path / "metrics.jsonl").read_text()
-
-
-@pytest.mark.parametrize("before,received", [(signal.SIG_DFL, [signal.SIGTERM]), (signal.SIG_IGN, [])])
-def test_a_terminal_that_closes_interrupts_a_run_unless_nohup_started_it(monkeypatch, tmp_path, before, received):
-    got = []
-    monkeypatch.setattr("jaxvision.train.loop.run", lambda config, workdir: os.kill(os.getpid(), signal.SIGHUP) or 0)
-    old = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number)), signal.signal(signal.SIGHUP, before)
-    try:
-        assert main(["--config", "configs/deit_s.py:digits", "--workdir", str(tmp_path)]) == 0
-        assert got == received and signal.getsignal(signal.SIGHUP) is before
-    finally:
-        signal.signal(signal.SIGTERM, old[0])
-        signal.signal(signal.SIGHUP, old[1])
 
 
 def shell(command: str) -> subprocess.CompletedProcess:
