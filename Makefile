@@ -92,6 +92,10 @@ bench-input: install-test
 gpu: install-test
 	$(PY) tools/gpu/main.py $(ARGS)
 
+# Damages files and interrupts runs: nothing may be lost, silent, unclear or hang. ARGS="--files 1000 --runs 20" is longer.
+chaos: install-test
+	$(PY) tools/chaos/main.py $(ARGS)
+
 # The program that XLA compiles for an H200, without one. It has a separate environment, because jax 0.11 needs Python 3.12.
 PYTHON312 ?= python3.12
 .venv-gpu/.installed:

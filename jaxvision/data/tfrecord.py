@@ -20,6 +20,8 @@ from jaxvision.files import replace_file
 
 _HEADER = struct.Struct("<QI")
 OVERHEAD = 16  # bytes: 12 before the data, 4 behind them
+_MALFORMED = "malformed protocol buffer"
+_MOST_VARINT_BYTES = 10
 
 
 class DataError(UserError):
@@ -108,31 +110,38 @@ def parse_example(data: bytes, image_key: str, label_key: str) -> tuple[memoryvi
       image_key, label_key: names of the two features.
 
     Raises:
-      ValueError: malformed data, or a feature is missing.
+      DataError: malformed data, or a feature is missing.
     """
     image = label = None
     view = memoryview(data)
     for features in _fields(view, 1):
         for entry in _fields(features, 1):
-            key = bytes(next(_fields(entry, 1))).decode()
+            key = bytes(_field(entry, 1)).decode(errors="replace")
             if key == image_key:
-                image = next(_fields(next(_fields(next(_fields(entry, 2)), 1)), 1))
+                image = _field(_field(_field(entry, 2), 1), 1)
             elif key == label_key:
-                label = _first_int(next(_fields(next(_fields(entry, 2)), 3)))
+                label = _first_int(_field(_field(entry, 2), 3))
     if image is None or label is None:
-        raise ValueError(f"the record has no {image_key!r} and {label_key!r}")
+        raise DataError(f"the record has no {image_key!r} and {label_key!r}")
     return image, label
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = view[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
+    """An integer of 64 bits and the place after it; more than ten bytes, whose time is quadratic, are refused."""
+    value = 0
+    for i in range(min(_MOST_VARINT_BYTES, len(view) - at)):
+        byte = view[at + i]
+        value |= (byte & 0x7F) << (7 * i)
         if byte < 0x80:
-            return value, at
-        shift += 7
+            return value & 0xFFFFFFFFFFFFFFFF, at + i + 1
+    raise DataError(_MALFORMED)
+
+
+def _field(view: memoryview, wanted: int) -> memoryview:
+    """Content of the first length-delimited field with number ``wanted``."""
+    for content in _fields(view, wanted):
+        return content
+    raise DataError(_MALFORMED)
 
 
 def _fields(view: memoryview, wanted: int) -> Iterator[memoryview]:
@@ -144,7 +153,7 @@ def _fields(view: memoryview, wanted: int) -> Iterator[memoryview]:
         if kind == 2:
             length, at = _varint(view, at)
             if at + length > size:
-                raise ValueError("malformed protocol buffer")
+                raise DataError(_MALFORMED)
             if number == wanted:
                 yield view[at : at + length]
             at += length
@@ -153,7 +162,7 @@ def _fields(view: memoryview, wanted: int) -> Iterator[memoryview]:
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
         else:
-            raise ValueError("malformed protocol buffer")
+            raise DataError(_MALFORMED)
 
 
 def _first_int(int64_list: memoryview) -> int:

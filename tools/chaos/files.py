@@ -60,10 +60,18 @@ def _restored(folder: Path) -> str:
     return "unharmed" if step == STEPS[-1] else "fell back"
 
 
+def _files(folder: Path) -> list[Path]:
+    """All files, in an order that does not depend on Orbax's random names."""
+    return sorted(
+        (path for path in folder.rglob("*") if path.is_file()),
+        key=lambda path: (len(path.parts), path.stat().st_size, path.name),
+    )
+
+
 def _damaged_checkpoint(source: Path, rng: random.Random, folder: Path) -> str:
     copy = shutil.copytree(source, folder / "checkpoints")
     newest = copy / f"step_{STEPS[-1]}"
-    file = rng.choice(sorted(path for path in newest.rglob("*") if path.is_file()))
+    file = rng.choice(_files(newest))
     if rng.random() < 0.15:
         file.unlink()
     else:
@@ -74,7 +82,7 @@ def _damaged_checkpoint(source: Path, rng: random.Random, folder: Path) -> str:
 def _rearranged_checkpoint(source: Path, rng: random.Random, folder: Path) -> str:
     copy = shutil.copytree(source, folder / "checkpoints")
     newest = copy / f"step_{STEPS[-1]}"
-    path = rng.choice(sorted(path for path in newest.rglob("*") if path.is_file()))
+    path = rng.choice(_files(newest))
     match rng.randrange(7):
         case 0:
             path.unlink()
