@@ -68,6 +68,13 @@ def test_a_reader_that_leaves_ends_a_tool_quietly(tool):
     assert done.stdout in ("0\n", "141\n") and done.stderr == ""  # 0: argparse itself ignores that it cannot print
 
 
+def test_the_benchmark_takes_timms_names_of_options(tmp_path):
+    from tools.bench import main as bench
+
+    args = bench.parse_args(["-b", "2", "--img-size", "64"])
+    assert (args.batch, args.size) == (2, 64)
+
+
 @pytest.mark.parametrize("raised,status", [(KeyboardInterrupt, 130), (BrokenPipeError, 141), (SystemExit(2), 2)])
 def test_a_tool_that_is_ended_has_its_status(raised, status, monkeypatch, capfd):
     def main():

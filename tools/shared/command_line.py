@@ -125,7 +125,9 @@ def parse(
             parser.error("name one model: MODEL or --model MODEL")
         args.model = args.model or args.model_option
         if args.model is None and (model_required or args.weights is None):
-            parser.error("name one model: MODEL or --model MODEL" + ("" if model_required else ", or --weights"))
+            parser.error(
+                "name one model: MODEL or --model MODEL" + ("" if model_required else "; or weights: --weights")
+            )
     return args
 
 
