@@ -74,7 +74,7 @@ def test_an_error_that_is_no_number_is_infinite():
 
 @pytest.mark.program
 def test_a_cut_off_day_goes_on_where_it_stopped(tmp_path):
-    command = [sys.executable, "tools/gpu/main.py", "--plan", "--only", "check,trials", "--out", str(tmp_path)]
+    command = [sys.executable, "tools/gpu/main.py", "--rehearse", "--only", "check,trials", "--out", str(tmp_path)]
     subprocess.run([*command, "--minutes", "0.01"], cwd=cli.ROOT, check=False, capture_output=True)
     done = subprocess.run(command, cwd=cli.ROOT, check=True, capture_output=True, text=True)
     (path,) = tmp_path.glob("gpu_*.json")
@@ -92,4 +92,4 @@ def test_without_a_gpu_only_the_rehearsal_is_offered(tmp_path):
     run = subprocess.run(
         [sys.executable, "tools/gpu/main.py", "--out", str(tmp_path)], cwd=cli.ROOT, capture_output=True, text=True
     )
-    assert run.returncode == 2 and "--plan" in run.stderr and not list(tmp_path.iterdir())
+    assert run.returncode == 2 and "--rehearse" in run.stderr and not list(tmp_path.iterdir())
