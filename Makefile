@@ -88,7 +88,7 @@ bench-augment: install
 bench-input: install-test
 	$(PY) tools/bench/input.py $(ARGS)
 
-# All there is to measure on a GPU, in slices; started again, it goes on. ARGS=--plan rehearses it on a CPU.
+# All there is to measure on a GPU, in slices; started again, it goes on. ARGS=--plan tries it on a CPU.
 gpu: install-test
 	$(PY) tools/gpu/main.py $(ARGS)
 

@@ -25,9 +25,14 @@ class DivergedError(UserError):
     status = 4
 
 
+def near_words(word: str, known: Iterable[str]) -> list[str]:
+    """The known word nearest to ``word``, or none where none is near."""
+    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` Did you mean "x"?`` with the known word nearest to ``word``, or an empty string where none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    near = near_words(word, known)
     return f' Did you mean "{near[0]}"?' if near else ""
 
 

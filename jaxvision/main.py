@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 from jaxvision import config as config_lib
 from jaxvision import options, terminal
 from jaxvision.config import Config
-from jaxvision.errors import UserError, did_you_mean
+from jaxvision.errors import UserError, did_you_mean, near_words
 from jaxvision.recipes import SQUARE_ROOT, rate_factor
 
 _WIDTH = 100  # of lines that no terminal shows
@@ -57,7 +57,7 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
     path = _config_file(path)
     file, _, variant = path.partition(":")
     if not Path(file).is_file():
-        raise UserError(f"no config file {file}.{did_you_mean(file, map(str, Path('configs').glob('*.py')))}")
+        raise UserError(f"no config file {file}.{_similar_config(file)}")
     overrides = {name.removeprefix("config."): text for name, text in tokens.items() if name.startswith("config.")}
     if "help" in tokens:
         given = [f"--config.{name}={text}" for name, text in overrides.items()]
@@ -72,6 +72,15 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
         stem = "_".join(part for part in (Path(file).stem, variant, model) if part)
         default = Path("runs") / stem.replace("=", "_").replace("/", "_")
     return config, Path(tokens.get("workdir") or default).expanduser()
+
+
+def _similar_config(file: str) -> str:
+    """What may have been meant by a config file that does not exist; without similar ones the names of all."""
+    known, stem = [path.stem for path in sorted(Path("configs").glob("*.py"))], Path(file).stem
+    near = [name for name in known if stem and name.startswith(stem)] or near_words(stem, known)
+    if near:
+        return f" Did you mean {' or '.join(str(Path('configs', name + '.py')) for name in near)}?"
+    return f" The recipes in configs/ are {', '.join(known)}." if known else ""
 
 
 def _config_file(path: str) -> str:

@@ -49,7 +49,8 @@ class Model(flax.struct.PyTreeNode, eq=False):
         # One line: the arrays of a ResNet-50 would be 150,000 characters.
         size = "x".join(map(str, self.image_size)) if self.image_size else "any size"
         count = sum(leaf.size for leaf in jax.tree.leaves(self.params)) / 1e6
-        what = f"{count:.2f} M parameters, {self.num_classes} classes, {self.in_chans} channels of {size}"
+        channels = f"{self.in_chans} channel{'s' * (self.in_chans != 1)}"
+        what = f"{count:.2f} M parameters, {self.num_classes} classes, {channels} of {size}"
         return f"Model({self.spec.name}: {what}{', fused' if self.fused else ''})"
 
     def __call__(self, images: jax.Array) -> jax.Array:

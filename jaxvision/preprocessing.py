@@ -161,8 +161,9 @@ def preprocess(model: Model) -> Preprocessing:
         )
     height, width = model.image_size or (model.spec.input_size,) * 2
     if height != width or model.in_chans != 3:
+        channels = f"{model.in_chans} channel{'s' * (model.in_chans != 1)}"
         raise UserError(
-            f"expected a model of square RGB images, got one of {height}x{width} with {model.in_chans} channels: "
+            f"expected a model of square RGB images, got one of {height}x{width} with {channels}: "
             "resize and normalise its images by model.spec.mean and model.spec.std yourself"
         )
     return preprocessing(model.spec, size=height)

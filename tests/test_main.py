@@ -81,7 +81,11 @@ def test_several_problems_come_together(capsys):
 
 
 def test_config_files(capsys, tmp_path):
-    assert 'Did you mean "configs/resnet_rs50.py"' in failure(capsys, "--config", "configs/resnet_rs5.py")
+    for near in ("configs/resnet_rs5.py", "resnet_rs50", "configs/resnetrs50.py"):
+        assert "Did you mean configs/resnet_rs50.py?" in failure(capsys, "--config", near)
+    message = failure(capsys, "--config", "configs/nosuch.py")
+    assert "Did you mean" not in message and "The recipes in configs/ are convnext_finetune, convnext_t, " in message
+    assert "configs/resnet50_a1.py or configs/resnet50_a2.py or" in failure(capsys, "--config", "configs/resnet50.py")
     assert 'Did you mean "digits"' in failure(capsys, "--config", "configs/resnet_rs50.py:digit")
     assert "--config is missing" in failure(capsys, "--workdir", "x")
     (tmp_path / "broken.py").write_text("def get_config():\n    return nonsense\n")

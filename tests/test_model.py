@@ -91,6 +91,7 @@ def test_a_model_is_described_in_one_line():
     assert repr(make()) == "Model(resnet10t: 4.92 M parameters, 4 classes, 3 channels of any size)"
     vit = make("vit_tiny_patch16_224")
     assert "4 classes, 3 channels of 32x32)" in repr(vit) and repr(jaxvision.fuse(make())).endswith(", fused)")
+    assert "4 classes, 1 channel of any size" in repr(make(in_chans=1))
     assert jax.tree.map(repr, make(), is_leaf=lambda leaf: True).startswith("Model(resnet10t")
 
 

@@ -2,7 +2,7 @@
 
   python tools/import_torch.py resnet50 --weights resnet50.pth --out resnet50.safetensors
   python tools/import_torch.py convnext_tiny --timm fb_in1k --out convnext_tiny.safetensors   # downloads
-  python tools/import_torch.py resnetrs50 --reverse --weights runs/rs50 --out rs50.pth        # for timm
+  python tools/import_torch.py --reverse --weights runs/rs50 --out rs50.pth                   # a run, for timm
 
 The file keeps timm's names and layouts, so timm loads it, too. Where timm is installed, both sides run on the same
 random images, and how far the logits of each are from timm's in float64 is printed.
@@ -83,7 +83,7 @@ def save(path: Path, state: State, name: str) -> None:
 
 
 def source_of(args: argparse.Namespace) -> Any:
-    """The weights that the command line names: a state dict, a file, or a name.
+    """The weights that the command line names: a state dict, a file, or a name; they may say which model it is.
 
     Raises:
       UserError: it is missing, or cannot be fetched.
@@ -97,16 +97,19 @@ def source_of(args: argparse.Namespace) -> Any:
         command_line.say(f"fetching {name} ...")
         found = published.find(name, HubAccess())
         command_line.say(f"{found.file}: sha256 {checksum(found.file)}")
-        if published.is_source(args.model):
+        if args.model is None or published.is_source(args.model):
             args.model = found.spec.name
         return name
     path = Path(args.weights).expanduser()
     if path.is_dir():
         saved = run_of(path, args.model, raw=args.raw)
+        args.model = args.model or saved.config["model"]["name"]
         print(f"{path}: step {saved.step}, {'raw' if args.raw else 'EMA'} weights")
         if args.image_size is None:
             args.image_size = saved.config["model"]["image_size"]
         return saved.state
+    if args.model is None and path.is_file():
+        command_line.fail(f"{path} does not say which model it is of: name it, MODEL or --model MODEL")
     command_line.say(f"{path}: sha256 {checksum(path)}")
     return path
 
@@ -162,10 +165,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--num-classes", type=int, help="by default as in the file; another number needs --seed")
     parser.add_argument("--in-chans", type=int, help="the first convolution is adapted to this")
     parser.add_argument(
-        "--image-size", "--img-size", type=int, help="for ViT and Swin: position tables are resampled to it"
+        "--image-size",
+        "--img-size",
+        "--size",
+        dest="image_size",
+        type=int,
+        help="for ViT and Swin: position tables are resampled to it",
     )
     parser.add_argument("--seed", type=int, help="of a fresh classifier")
-    args = command_line.parse(parser, argv)
+    args = command_line.parse(parser, argv, model_required=False)
     if args.reverse and args.weights is None:
         parser.error("--reverse needs --weights: our .safetensors file, or a run's workdir")
     return command_line.run(run, args)

@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_line.parser(__doc__)
     command_line.add_model_name(parser)
     command_line.add_weights_arguments(parser)
-    command_line.add_data_arguments(parser, split="validation")
+    command_line.add_data_arguments(parser, split="validation", run=True)
     command_line.add_batch_size(parser, 128)
     parser.add_argument("--threads", type=int, help="decoding threads; default: one per core")
     parser.add_argument("--out", type=Path, help="write the result as JSON")

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = command_line.parser(__doc__)
-    command_line.add_data_arguments(parser, split="train")
+    command_line.add_data_arguments(parser, split="train", run=False)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one per core")
     args = command_line.parse(parser, argv)
     if args.threads < 1:

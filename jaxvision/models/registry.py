@@ -97,15 +97,16 @@ def lookup(name: str) -> tuple[type[Classifier], dict[str, Any]]:
     model = name.partition(".")[0]
     if model not in _REGISTRY or "/" in name:
         _refuse_path(name)
-        raise UserError(
-            f"unknown model {model!r}.{did_you_mean(model, _REGISTRY)} "
-            f"jaxvision.list_models() names all {len(_REGISTRY)} models."
-        )
+        # Nearly a name of published weights, "resnet50_a1_in1k", is far from every model's.
+        written = re.sub(r"\W", "_", name)
+        weights = [f"{model}.{tag}" for model, tags in _specs().items() for tag in tags if f"{model}_{tag}" == written]
+        hint = did_you_mean(weights[0], weights) if weights else did_you_mean(model, _REGISTRY)
+        raise UserError(f"unknown model {name!r}.{hint} jaxvision.list_models() names all {len(_REGISTRY)} models.")
     return _REGISTRY[model]
 
 
 def _refuse_path(name: str) -> None:
-    """Checks that a name that is no model's is neither a folder, a file nor a repository of the hub.
+    """Checks that a name that is no model's is neither a folder, a file, a recipe nor a repository of the hub.
 
     Raises:
       UserError: it is; the message has the right spelling.
@@ -115,6 +116,9 @@ def _refuse_path(name: str) -> None:
         raise UserError(f'unknown model {name!r}: it is a folder, write "local-dir:{name}"')
     if path.is_file():
         raise UserError(f'unknown model {name!r}: it is a file, write the name of its model, and weights="{name}"')
+    recipe = Path("configs") / f"{path.stem}.py"
+    if recipe.is_file():
+        raise UserError(f"unknown model {name!r}: it is a recipe, which is trained with --config {recipe}")
     prefix, colon, rest = name.partition(":")
     if colon and len(prefix) > 1:  # one letter is a drive of Windows
         raise UserError(f'unknown prefix "{prefix}:" of {name!r}: expected "hf-hub:{rest}", or "local-dir:{rest}"')

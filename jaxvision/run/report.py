@@ -101,16 +101,19 @@ def curves_figure(shown: Sequence[Panel], title: str) -> Any:
     # Objects instead of pyplot: no global state, no display.
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
+    named: dict[str, Any] = {}
     for i, panel in enumerate(shown):
         axis = figure.add_subplot(rows, columns, i + 1)
         axis.set_title("\n".join(textwrap.wrap(panel.title, 11 * width)), fontsize=11)
         axis.grid(alpha=0.3)
         if _has_line(panel):
-            _draw_lines(axis, panel.curves, last)
+            lines = _draw_lines(axis, panel.curves, last)
             if [curve.label for curve in panel.curves] != [panel.title]:
-                axis.legend(fontsize=_LABEL_SIZE)
+                named |= lines
         else:
             _draw_bars(axis, panel.curves)
+    if named:  # below all panels, which use the same colors: inside it would hide a line
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named), fontsize=_LABEL_SIZE)
     figure.suptitle(title)
     return figure
 
@@ -119,11 +122,12 @@ def _has_line(panel: Panel) -> bool:
     return any(len(curve.steps) > 1 for curve in panel.curves)
 
 
-def _draw_lines(axis: Any, curves: Sequence[Curve], last: int) -> None:
-    """Curves over the steps, the final value of each at its end."""
+def _draw_lines(axis: Any, curves: Sequence[Curve], last: int) -> dict[str, Any]:
+    """Curves over the steps, the final value of each at its end; returns the lines by label."""
+    lines = {}
     for curve in curves:
         style = "o-" if len(curve.steps) <= _FEW else "-"
-        axis.plot(curve.steps, curve.values, style, color=curve.color, markersize=4, label=curve.label)
+        (lines[curve.label],) = axis.plot(curve.steps, curve.values, style, color=curve.color, markersize=4)
     axis.set(xlabel="step", xlim=(0, 1.14 * last))  # the final values stand in the last eighth
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.ticklabel_format(useOffset=False)
@@ -137,6 +141,7 @@ def _draw_lines(axis: Any, curves: Sequence[Curve], last: int) -> None:
     for curve, height in zip(ordered, heights, strict=True):
         place = (curve.steps[-1] + 0.012 * last, low + height * (high - low))
         axis.text(*place, curve.final, color=curve.color, fontsize=_LABEL_SIZE, va="center")
+    return lines
 
 
 def _draw_bars(axis: Any, curves: Sequence[Curve]) -> None:
@@ -198,6 +203,6 @@ def summary(
             )
     if skipped:
         lines.append(f"  replaced {len(skipped)} unreadable examples: {sorted(skipped)[:10]}")
-    files = ("curves.png", "metrics.csv", "metrics.jsonl", "tensorboard/", "checkpoints/", "config.json")
-    lines.append(f"  in {workdir}: {', '.join(files)}")
+    files = ("curves.png", "metrics.csv", "metrics.jsonl", "tensorboard/", "checkpoints/", "config.json", "classes.txt")
+    lines.append(f"  in {workdir}: {', '.join(file for file in files if (workdir / file).exists())}")
     return "\n".join(lines)

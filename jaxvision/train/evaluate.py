@@ -110,7 +110,7 @@ def run(config: Config, workdir: Path) -> int:
     loader = inputs.eval_loader(config, source, preemption.stopped)
     console.line(
         f"evaluating {config.model.name}, step {step}, on {len(source)} images of {config.data.name} "
-        f"{config.data.eval_split}: {inputs.eval_image_size(config)} px, crop {config.eval.crop_pct}, "
+        f"{config.data.eval_split}: {inputs.eval_image_size(config)} px, crop {config.eval.crop_pct:.4g}, "
         f"{config.eval.interpolation}"
     )
     program = build.eval_program(network, mesh)

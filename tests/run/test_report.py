@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxvision.config import base_config, resolve
-from jaxvision.run.report import EVAL_LOSS, curves_figure, loss_spikes, panels, plot_curves
+from jaxvision.run.report import EVAL_LOSS, curves_figure, loss_spikes, panels, plot_curves, summary
 from jaxvision.train.curve_labels import curve_labels
 
 TRAIN = [
@@ -51,12 +51,30 @@ def test_legends_name_the_training_images_and_line_ends_the_final_values():
     ]
     assert [curve.steps for curve in top1.curves] == [(10, 20, 30), (15, 30), (15, 30)]
     found, _ = axes(TRAIN + EVAL, MIXED)
-    assert [text.get_text() for text in found["top-1 %"].get_legend().get_texts()] == [c.label for c in top1.curves]
+    assert all(axis.get_legend() is None for axis in found.values())
+    (legend,) = found["top-1 %"].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [c.label for c in top1.curves]
     ends = {text.get_text(): text.get_position() for text in found["top-1 %"].texts}
     assert sorted(ends) == ["40.00", "90.00", "91.00"]
     for value, (step, height) in ends.items():
         assert 30 < step < 31 and height == pytest.approx(float(value), abs=4)
     assert [t.get_text() for t in found["training loss"].texts] == ["0.003333"]  # a small loss keeps its digits
+
+
+@pytest.mark.parametrize("labels", [MIXED, SAME])
+def test_the_legend_hides_nothing(labels):
+    found, renderer = axes(TRAIN + EVAL, labels)
+    (legend,) = found["top-1 %"].figure.legends
+    box = legend.get_window_extent(renderer)
+    assert not any(box.overlaps(axis.get_tightbbox(renderer)) for axis in found.values())
+    assert box.x0 >= 0 and box.y0 >= 0
+
+
+def test_the_end_of_a_run_names_the_files_that_it_left(tmp_path):
+    for name in ("classes.txt", "config.json", "metrics.jsonl"):
+        (tmp_path / name).touch()
+    text = summary([], name="x", workdir=tmp_path, best_step=None, skipped={})
+    assert text.splitlines()[-1] == f"  in {tmp_path}: metrics.jsonl, config.json, classes.txt"
 
 
 @pytest.mark.parametrize("final", [(90.0, 90.0, 90.0), (0.0, 0.0, 0.1), (99.9, 100.0, 100.0), (36.2, 88.0, 88.1)])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import terminal
 
+from tools import validate, verify_data
 from tools.shared import command_line
 
 TOOLS = sorted(
@@ -66,6 +67,20 @@ def test_a_reader_that_leaves_ends_a_tool_quietly(tool):
     command = f"{sys.executable} tools/{tool} --help | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stdout in ("0\n", "141\n") and done.stderr == ""  # 0: argparse itself ignores that it cannot print
+
+
+def test_only_tools_that_take_runs_speak_of_them(capsys):
+    for tool, run in ((verify_data, False), (validate, True)):
+        with pytest.raises(SystemExit):
+            tool.main(["--help"])
+        assert ("the run" in capsys.readouterr().out) == run
+
+
+def test_the_benchmark_takes_timms_names_of_options(tmp_path):
+    from tools.bench import main as bench
+
+    args = bench.parse_args(["-b", "2", "--img-size", "64"])
+    assert (args.batch, args.size) == (2, 64)
 
 
 @pytest.mark.parametrize("raised,status", [(KeyboardInterrupt, 130), (BrokenPipeError, 141), (SystemExit(2), 2)])

@@ -14,7 +14,7 @@ from reference import nchw, random_images, relative_error, timm
 
 import jaxvision
 from jaxvision.run.weights import another_network
-from tools import predict, publish, validate
+from tools import import_torch, predict, publish, validate
 
 pytestmark = pytest.mark.program
 NAMES = ["blue", "green", "red"]
@@ -65,6 +65,13 @@ def last_evaluation(workdir):
 
 def test_the_folder_has_the_names_of_the_classes(finished):
     assert (finished / "classes.txt").read_text().splitlines() == NAMES
+
+
+def test_weights_of_a_run_are_exported_without_naming_its_model(finished, tmp_path, capsys):
+    assert run(import_torch, "--reverse", "--weights", finished, "--out", tmp_path / "w.safetensors") == 0
+    assert "resnet10t: 86 tensors" in capsys.readouterr().out
+    assert run(import_torch, "--weights", tmp_path / "w.safetensors", "--out", tmp_path / "x.safetensors") == 2
+    assert "does not say which model it is of: name it, MODEL" in capsys.readouterr().err
 
 
 def test_validate_needs_the_folder_alone(finished, capsys):

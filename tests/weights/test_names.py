@@ -20,6 +20,8 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("how", [{}, {"pretrained": True}, {"key": KEY}])
 def test_the_first_message_has_the_right_spelling_of_a_model(folder, how):
     (folder / "w.safetensors").touch()
+    (folder / "configs").mkdir()
+    (folder / "configs" / "my_recipe.py").touch()
     for name, message in (
         ("timm/resnet50.a1_in1k", 'expected "hf-hub:timm/resnet50.a1_in1k"'),
         ("hfhub:timm/resnet50.a1_in1k", 'unknown prefix "hfhub:" .* expected "hf-hub:timm/resnet50.a1_in1k"'),
@@ -29,6 +31,8 @@ def test_the_first_message_has_the_right_spelling_of_a_model(folder, how):
         ("w.safetensors", 'it is a file, write the name of its model, and weights="w.safetensors"'),
         ("resnet50.a1_in1q", 'no weights .* Did you mean "a1_in1k"'),
         ("resnet5O", 'unknown model .* Did you mean "resnet50"'),
+        ("resnet50_a1_in1k", 'unknown model .* Did you mean "resnet50.a1_in1k"'),
+        ("my_recipe", "it is a recipe, which is trained with --config configs/my_recipe.py"),
         (folder, "expected the name of a model, a string"),
     ):
         with pytest.raises(UserError, match=message):

@@ -95,7 +95,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = command_line.parser(__doc__)
     parser.add_argument("patterns", nargs="*", default=["*"], help="names of recipes, with shell wildcards (all)")
-    parser.add_argument("--batch", type=int, default=0, help="batch size; 0: 16 on a CPU, 128 elsewhere (0)")
+    parser.add_argument(
+        "-b",
+        "--batch-size",
+        "--batch",
+        dest="batch",
+        type=int,
+        default=0,
+        help="batch size; 0: 16 on a CPU, 128 elsewhere (0)",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each program (5)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the result file")
     args = parser.parse_args(argv)

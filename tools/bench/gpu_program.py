@@ -142,8 +142,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line.parser(__doc__)
     parser.add_argument("--models", default=",".join(COMPARISON), help="names, also with *; default: the comparison's")
     parser.add_argument("--modes", default="infer,train")
-    parser.add_argument("--batch-size", "--batch", dest="batch", type=int, default=0, help="default: 32, training 256")
-    parser.add_argument("--image-size", "--size", dest="size", type=int, default=224)
+    parser.add_argument(
+        "-b", "--batch-size", "--batch", dest="batch", type=int, default=0, help="default: 32, training 256"
+    )
+    parser.add_argument("--image-size", "--img-size", "--size", dest="size", type=int, default=224)
     parser.add_argument("--kernels", action="store_true", help="list each program's kernels, the largest first")
     parser.add_argument("--options", default="", help="XLA's compiler options, NAME=VALUE,..., added to its own choice")
     parser.add_argument("--out", type=Path, help="write the table here, and the rows as .json")

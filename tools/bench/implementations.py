@@ -195,8 +195,8 @@ def main() -> int:
     """Command line."""
     parser = command_line.parser(__doc__)
     parser.add_argument("--models", nargs="*", default=list(MODELS))
-    parser.add_argument("--batch-size", "--batch", dest="batch", type=int, default=8)
-    parser.add_argument("--image-size", "--size", dest="size", type=int, default=224)
+    parser.add_argument("-b", "--batch-size", "--batch", dest="batch", type=int, default=8)
+    parser.add_argument("--image-size", "--img-size", "--size", dest="size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, help="write a table (.md) and all samples (.json)")
     args = parser.parse_args()

@@ -100,9 +100,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--modes", default="infer,train", help="infer, train or both")
     parser.add_argument(
-        "--batch-size", "--batch", dest="batch", type=int, default=0, help="default: 32; training 256, on a CPU 16"
+        "-b",
+        "--batch-size",
+        "--batch",
+        dest="batch",
+        type=int,
+        default=0,
+        help="default: 32; training 256, on a CPU 16",
     )
-    parser.add_argument("--image-size", "--size", dest="size", type=int, default=224, help="pixels")
+    parser.add_argument("--image-size", "--img-size", "--size", dest="size", type=int, default=224, help="pixels")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: bfloat16 on a GPU, else float32")
     parser.add_argument("--timm", default="", help="timm's variants, for example eager,train:compile (all)")
     parser.add_argument("--ours", default="", help="jaxvision's variants, likewise (all)")

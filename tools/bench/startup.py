@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", default="configs/resnet50_a2.py")
     parser.add_argument("--model", default="resnet50", help="whose train state the empty program takes")
     parser.add_argument(
-        "--batch-size", "--batch", dest="batch", type=int, default=0,
+        "-b", "--batch-size", "--batch", dest="batch", type=int, default=0,
         help="images a step; 0: 16 on a CPU, 256 elsewhere",
     )  # fmt: skip
     parser.add_argument("--calls", type=int, default=300, help="of the empty program")

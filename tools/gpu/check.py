@@ -126,7 +126,7 @@ def main() -> int:
     """Command line; the status is 1 where an error is too large."""
     parser = command_line.parser(__doc__)
     parser.add_argument("model")
-    parser.add_argument("--size", type=int, default=224, help="pixels (224)")
+    parser.add_argument("--image-size", "--img-size", "--size", dest="size", type=int, default=224, help="pixels (224)")
     parser.add_argument("--count", type=int, default=4, help="images (4)")
     parser.add_argument("--logits", action="store_true", help="no gradients")
     args = parser.parse_args()

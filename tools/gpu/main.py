@@ -2,7 +2,7 @@
 
   make gpu                                          # all slices; what the result file has is not done again
   make gpu ARGS="--only check,resume --minutes 5"
-  make gpu ARGS=--plan                              # rehearses all of it on this machine, with tiny networks
+  make gpu ARGS=--plan                          # rehearses all of it on this machine, with tiny networks
 
 The slices, in order:
 
@@ -61,31 +61,31 @@ class Slice:
     together: int = 1
 
 
-def slices(*, plan: bool, out: Path) -> dict[str, Slice]:
-    """All slices by name; with ``plan`` tiny ones for a CPU."""
-    small = ["--size", "64", "--count", "2"] if plan else []
-    check = {name: ["tools/gpu/check.py", name, *small] for name in (TINY if plan else CHECKED)}
-    tiny = ["--tiny", "--steps", "4"] if plan else []
+def slices(*, rehearse: bool, out: Path) -> dict[str, Slice]:
+    """All slices by name; with ``rehearse`` tiny ones for a CPU."""
+    small = ["--size", "64", "--count", "2"] if rehearse else []
+    check = {name: ["tools/gpu/check.py", name, *small] for name in (TINY if rehearse else CHECKED)}
+    tiny = ["--tiny", "--steps", "4"] if rehearse else []
     resume = {
         "as it is": ["tools/gpu/resume.py", *tiny],
         "deterministic": ["tools/gpu/resume.py", "--deterministic", *tiny],
     }
-    few = ["--batch", "1", "--rounds", "1"] if plan else []
-    trials = {name: ["tools/gpu/trials.py", name, *few] for name in (TRIALS[1:4] if plan else TRIALS)}
-    bench = ["tools/bench/main.py", "--out", str(out), "--kernels", "--resume", "--rounds", "1" if plan else "5"]
-    bench += ["--seconds", "0.01", "--timm", "eager", "--image-size", "64", "--batch-size", "2"] if plan else []
-    bench += [] if plan else ["--seconds", "0.3", "--builds", "4"]
+    few = ["--batch", "1", "--rounds", "1"] if rehearse else []
+    trials = {name: ["tools/gpu/trials.py", name, *few] for name in (TRIALS[1:4] if rehearse else TRIALS)}
+    bench = ["tools/bench/main.py", "--out", str(out), "--kernels", "--resume", "--rounds", "1" if rehearse else "5"]
+    bench += ["--seconds", "0.01", "--timm", "eager", "--image-size", "64", "--batch-size", "2"] if rehearse else []
+    bench += [] if rehearse else ["--seconds", "0.3", "--builds", "4"]
     augment = [
         "tools/bench/augment.py",
         "--out",
         str(out),
-        *(["seresnext50", "--batch", "2", "--rounds", "1"] if plan else []),
+        *(["seresnext50", "--batch", "2", "--rounds", "1"] if rehearse else []),
     ]
     return {
-        "check": Slice(check, 2 if plan else 3),
+        "check": Slice(check, 2 if rehearse else 3),
         "resume": Slice(resume, 2),
         "trials": Slice(trials),
-        "bench": Slice({name: [*bench, "--models", name] for name in (TINY[:1] if plan else BENCH)}),
+        "bench": Slice({name: [*bench, "--models", name] for name in (TINY[:1] if rehearse else BENCH)}),
         "augment": Slice({"all": augment}),
         "startup": Slice({"all": ["tools/bench/startup.py", "--out", str(out)]}),
     }
@@ -136,20 +136,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line.parser(__doc__)
     parser.add_argument("--only", default="", help="slices, separated by commas (all)")
     parser.add_argument("--minutes", type=float, default=600.0, help="after which commands are ended (600)")
-    parser.add_argument("--plan", action="store_true", help="tiny networks, on any machine")
+    parser.add_argument("--plan", dest="rehearse", action="store_true", help="tiny networks, on any machine")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results")
     args = parser.parse_args(argv)
     from jaxvision.files import replace_text
 
     args.out = args.out.absolute()
-    every = slices(plan=args.plan, out=args.out)
+    every = slices(rehearse=args.rehearse, out=args.out)
     wanted = args.only.split(",") if args.only else list(every)
     if unknown := set(wanted) - set(every):
         parser.error(f"unknown slices: {', '.join(sorted(unknown))}; there are: {', '.join(every)}")
     end, lock = time.monotonic() + 60 * args.minutes, threading.Lock()
     here = versions()
-    if here["backend"] == "cpu" and not args.plan:
-        parser.error("JAX finds no GPU here; --plan rehearses on a CPU")
+    if here["backend"] == "cpu" and not args.rehearse:
+        parser.error("JAX finds no GPU here; --plan tries all on a CPU")
     args.out.mkdir(parents=True, exist_ok=True)
     name = here["device"].replace("NVIDIA ", "").split(" ")[0].lower()
     path = args.out / f"gpu_{name}_{date.today()}.json"

@@ -170,7 +170,7 @@ def main() -> int:
     """Command line."""
     parser = command_line.parser(__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(TRIALS)} (all)")
-    parser.add_argument("--batch", type=int, default=256, help="images (256)")
+    parser.add_argument("-b", "--batch-size", "--batch", dest="batch", type=int, default=256, help="images (256)")
     parser.add_argument("--rounds", type=int, default=11, help="measurements of each way (11)")
     args = parser.parse_args()
     if unknown := set(args.names) - set(TRIALS):

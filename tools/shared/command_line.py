@@ -89,23 +89,28 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fuse", action="store_true", help="fold batch normalisation into the convolutions")
 
 
-def add_data_arguments(parser: argparse.ArgumentParser, split: str) -> None:
-    """--data-name, --data-dir and --split, whose default is given."""
+def add_data_arguments(parser: argparse.ArgumentParser, split: str, *, run: bool) -> None:
+    """--data-name, --data-dir, --class-map and --split.
+
+    Args:
+      parser: gets them.
+      split: the default of --split.
+      run: whether the tool's --weights may be a run, whose data is then the default.
+    """
+    own, evaluated = (", or that of the run", ", or what the run evaluated on") if run else ("", "")
     parser.add_argument(
         "--data-name", "--name", metavar="NAME",
-        help="a data set prepared by tfds, or digits, folder, npz, synthetic (imagenet2012, or that of the run)",
+        help=f"a data set prepared by tfds, or digits, folder, npz, synthetic (imagenet2012{own})",
     )  # fmt: skip
     parser.add_argument(
         "--data-dir", "--dir", "--data", metavar="DIR", type=Path,
-        help="where it is (~/tensorflow_datasets, or that of the run)",
+        help=f"where it is (~/tensorflow_datasets{own})",
     )  # fmt: skip
     parser.add_argument(
         "--class-map", "--classes", metavar="FILE",
         help='order of the classes: a file with one name per line, or "imagenet"; see config.data.class_map',
     )  # fmt: skip
-    parser.add_argument(
-        "--split", help=f'as in a config, such as train or "train[:99%%]" ({split}, or what the run evaluated on)'
-    )
+    parser.add_argument("--split", help=f'as in a config, such as train or "train[:99%%]" ({split}{evaluated})')
     parser.set_defaults(default_split=split)
 
 
@@ -125,7 +130,9 @@ def parse(
             parser.error("name one model: MODEL or --model MODEL")
         args.model = args.model or args.model_option
         if args.model is None and (model_required or args.weights is None):
-            parser.error("name one model: MODEL or --model MODEL" + ("" if model_required else ", or --weights"))
+            parser.error(
+                "name one model: MODEL or --model MODEL" + ("" if model_required else "; or weights: --weights")
+            )
     return args
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tools.parity.recipes import draws, efficientnet_blocks, tensorflow_tpu
-from tools.parity.recipes import torch_laws as laws
+from tools.parity.recipes import torch_formulas as formulas
 from tools.parity.recipes.facts import Fact, Facts, Repository, sequence
 
 REPOSITORY = Repository("google/automl", "6a54c8741e7c3265d4547c4f35f47a0391122dc5")
@@ -54,20 +54,20 @@ def mixing(alpha: float, size: int) -> dict[str, Any]:
 
 def loss(logits: Any, labels: Any, partners: Any, lam: float) -> Any:
     """TensorFlow's softmax cross-entropy: mixed targets, then smoothed."""
-    targets = laws.timm_targets(labels, partners, lam, 0.0) * 0.9 + 0.1 / logits.shape[-1]
-    return -(targets * laws.torch.log_softmax(logits, -1)).sum(-1).mean()
+    targets = formulas.timm_targets(labels, partners, lam, 0.0) * 0.9 + 0.1 / logits.shape[-1]
+    return -(targets * formulas.torch.log_softmax(logits, -1)).sum(-1).mean()
 
 
 def policies() -> dict[str, Fact]:
     """The policies, by name."""
-    from tools.parity.recipes import tensorflow_laws
+    from tools.parity.recipes import tensorflow_formulas
 
     where = REPOSITORY.at("efficientnetv2/autoaugment.py:471-524,663-702", "efficientnetv2/main.py:464,478")
     found = {}
     for _, _, _, _, _, _, magnitude, _ in MODELS.values():
         if magnitude:
             for name, value in zip(randaugments(magnitude), np.linspace(5, magnitude, STAGES), strict=True):
-                found[name] = Fact(tensorflow_laws.randaugment(value), where)
+                found[name] = Fact(tensorflow_formulas.randaugment(value), where)
     return found
 
 
@@ -98,7 +98,7 @@ def facts(_config: str, variant: str) -> Facts:
         ),
         "weight decay": Fact({"form": "coupled", "coefficient": 1e-5}, at("hparams.py:257", "main.py:129-140")),
         "decayed parameters": Fact(
-            laws.decay_groups(f"tf_efficientnetv2_{variant}", lambda name, ndim, norm: ndim > 1),
+            formulas.decay_groups(f"tf_efficientnetv2_{variant}", lambda name, ndim, norm: ndim > 1),
             at("hparams.py:259", "main.py:134-139"),
         ),
         "optimizer": Fact(tensorflow_tpu.RMSPROP, at("utils.py:146-163", "main.py:169-170")),
@@ -122,7 +122,7 @@ def facts(_config: str, variant: str) -> Facts:
         "erasing": Fact("none", at("preprocessing.py:22-55")),
         "mixing": mixed or Fact("none", at(values)),
         "loss": Fact(
-            laws.losses(loss) if alpha else tensorflow_tpu.one_label_loss(), at("main.py:121-124", "hparams.py:260")
+            formulas.losses(loss) if alpha else tensorflow_tpu.one_label_loss(), at("main.py:121-124", "hparams.py:260")
         ),
         "evaluation size": Fact(evaluated, at(values)),
         "evaluation crop": Fact(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tools.parity.recipes import draws
-from tools.parity.recipes import torch_laws as laws
+from tools.parity.recipes import torch_formulas as formulas
 from tools.parity.recipes.facts import Fact, Facts, Repository, sequence
 
 REPOSITORY = Repository("google-research/big_vision", "0127fb6b337ee2a27bf4e54dea79cff176527356")
@@ -62,24 +62,24 @@ def mixing() -> dict[str, Any]:
 
 def loss(logits: Any, labels: Any, partners: Any, lam: float) -> Any:
     """Softmax cross-entropy with mixed labels, without smoothing."""
-    targets = laws.timm_targets(labels, partners, lam, 0.0)
-    return -(targets * laws.torch.log_softmax(logits, -1)).sum(-1).mean()
+    targets = formulas.timm_targets(labels, partners, lam, 0.0)
+    return -(targets * formulas.torch.log_softmax(logits, -1)).sum(-1).mean()
 
 
 def crops() -> dict[str, Fact]:
     """The distributions of crops, by name."""
-    from tools.parity.recipes import tensorflow_laws
+    from tools.parity.recipes import tensorflow_formulas
 
-    statistics = tensorflow_laws.crops((0.05, 1.0), (0.75, 1.33), 0.0, 100, box=False)
+    statistics = tensorflow_formulas.crops((0.05, 1.0), (0.75, 1.33), 0.0, 100, box=False)
     return {CROP: Fact(statistics, REPOSITORY.at("big_vision/pp/ops_image.py:199-229"))}
 
 
 def policies() -> dict[str, Fact]:
     """The policies, by name."""
-    from tools.parity.recipes import tensorflow_laws
+    from tools.parity.recipes import tensorflow_formulas
 
     where = REPOSITORY.at("big_vision/pp/autoaugment.py:429-512,659-703", f"{CONFIG}:57")
-    return {POLICY: Fact(tensorflow_laws.randaugment(10.0), where)}
+    return {POLICY: Fact(tensorflow_formulas.randaugment(10.0), where)}
 
 
 def facts(_config: str, variant: str) -> Facts:
@@ -120,7 +120,7 @@ def facts(_config: str, variant: str) -> Facts:
         "flip": Fact(0.5, at("big_vision/pp/ops_image.py:295-303", config="57")),
         "erasing": Fact("none", at(config="57")),
         "mixing": Fact(mixing(), at("big_vision/utils.py:1146-1154", config="86")),
-        "loss": Fact(laws.losses(loss), at("big_vision/utils.py:276-281", config="40")),
+        "loss": Fact(formulas.losses(loss), at("big_vision/utils.py:276-281", config="40")),
         "evaluation size": Fact(224, at(config="60")),
         "evaluation crop": Fact(
             {"order": "resize, crop", "kept": 224 / 256}, at("big_vision/pp/ops_image.py:106-131", config="60")

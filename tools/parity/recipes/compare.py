@@ -15,7 +15,7 @@ from tools.parity.recipes import ours, policy
 from tools.parity.recipes.draws import QUANTILES
 
 FOLDER = Path(__file__).resolve().parents[3] / "tests" / "recipes"
-LAWS = ("crops", "policies")
+DISTRIBUTIONS = ("crops", "policies")
 EXACT = 2e-5  # relative; the sources' own values are float32 in places
 SHARE = 0.012  # of probabilities, over 10,000 draws or more
 DRAWN = ("share", "untouched", "whole image", "share of CutMix", "kept inside")  # what is such a probability
@@ -29,7 +29,7 @@ def fixtures() -> dict[str, dict[str, dict[str, Any]]]:
     """Facts of every recipe: by "config" or "config:variant", then by field."""
     found = {}
     for path in sorted(FOLDER.glob("*.json")):
-        if path.stem not in LAWS:
+        if path.stem not in DISTRIBUTIONS:
             data = json.loads(path.read_text())
             for variant in data:
                 if variant != "*":
@@ -38,7 +38,7 @@ def fixtures() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 @functools.cache
-def laws(kind: str) -> dict[str, Any]:
+def source_distributions(kind: str) -> dict[str, Any]:
     """The crops or the policies of the sources, by name."""
     return json.loads((FOLDER / f"{kind}.json").read_text())
 
@@ -174,10 +174,10 @@ def policies(source: list[str], config: Config, stated: dict[str, Any]) -> Probl
         return None if not config.augment.policy else f"source none, jaxvision {config.augment.policy}"
     if config.data.policy:
         (name,) = source
-        law = stated[name]["value"]
-        geometry = {key: law[key] for key in ("fill", "rotation")}
+        own = stated[name]["value"]
+        geometry = {key: own[key] for key in ("fill", "rotation")}
         return compare(geometry, policy.host_geometry()) or chances(
-            policy.expand(law["sub-policies"]), policy.host_outcomes()
+            policy.expand(own["sub-policies"]), policy.host_outcomes()
         )
     parts = ours.policies(config)
     if len(parts) != len(source):
@@ -211,9 +211,9 @@ def difference(recipe: str, field: str, fact: dict[str, Any]) -> Problem:
     """How jaxvision's recipe differs from its source in one field; None: it does not."""
     config, source = config_of(recipe), fact["value"]
     if field == "policy":
-        return policies(source, config, laws("policies"))
+        return policies(source, config, source_distributions("policies"))
     if field == "crop":
-        return crops(source, config, laws("crops"))
+        return crops(source, config, source_distributions("crops"))
     mine = ours.FIELDS[field](config, source)
     return SPECIAL.get(field, compare)(source, mine)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tools.parity.recipes import torch_laws as laws
+from tools.parity.recipes import torch_formulas as formulas
 from tools.parity.recipes.facts import Fact, Facts, Repository, average, sequence
 from tools.parity.recipes.timm_train import ADAMW, CROP, RANDAUGMENT_9, smoothed_cross_entropy
 
@@ -44,14 +44,14 @@ def training(variant: str) -> Facts:
         "replicas": Fact(4 * 8, at(command)),
         "image size": Fact(224, at("main.py:58")),
         "steps": Fact(len(whole), at("main.py:328,358", "utils.py:431-444")),
-        "stochastic depth": Fact(laws.linspace(depth, sum(depths)), at("models/convnext.py:86-90", command)),
+        "stochastic depth": Fact(formulas.linspace(depth, sum(depths)), at("models/convnext.py:86-90", command)),
         "dropout": Fact(0.0, at("models/convnext.py:56-110")),
         "learning rate": Fact(
             sequence(lambda steps: whole[steps], len(whole), per_epoch, WARMUP, EPOCHS),
             at("utils.py:428-445", "main.py:90-96,358"),
         ),
         "weight decay": Fact({"form": "decoupled", "share at the peak": PEAK * 0.05}, at("main.py:84-89,363-366")),
-        "decayed parameters": Fact(laws.decay_groups(model, decays), at("optim_factory.py:80-85")),
+        "decayed parameters": Fact(formulas.decay_groups(model, decays), at("optim_factory.py:80-85")),
         "optimizer": Fact(ADAMW, at("main.py:74-79", "optim_factory.py:150-152")),
         "gradient clipping": Fact(0.0, at("main.py:80")),
         "ema": Fact(average(lambda _: 0.9999), at("main.py:69", "engine.py:72-75", command)),
@@ -60,13 +60,13 @@ def training(variant: str) -> Facts:
         "repeated augmentation": Fact(1, at("main.py:240-262")),
         "policy": Fact([RANDAUGMENT_9], at("main.py:103")),
         "color jitter": Fact(0.0, at("datasets.py:61-62", "main.py:101-103")),
-        "flip": Fact(laws.timm_flip(), at("datasets.py:58-69")),
-        "erasing": Fact(laws.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 224), at("main.py:114-122")),
+        "flip": Fact(formulas.timm_flip(), at("datasets.py:58-69")),
+        "erasing": Fact(formulas.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 224), at("main.py:114-122")),
         "erased values": Fact("pixel", at("main.py:116")),
         "mixing": Fact(
-            {"partner": "mirrored", "drawn per": "batch"} | laws.timm_mixing(0.8, 1.0, 224), at("main.py:124-135")
+            {"partner": "mirrored", "drawn per": "batch"} | formulas.timm_mixing(0.8, 1.0, 224), at("main.py:124-135")
         ),
-        "loss": Fact(laws.losses(smoothed_cross_entropy(0.1)), at("main.py:105,370-376")),
+        "loss": Fact(formulas.losses(smoothed_cross_entropy(0.1)), at("main.py:105,370-376")),
         "evaluation size": Fact(224, at("main.py:58")),
         "evaluation crop": Fact(
             {"order": "resize, crop", "kept": 224 / int(224 / (224 / 256))}, at("datasets.py:85-92")
@@ -104,16 +104,16 @@ def tuning(variant: str) -> Facts:
         "replicas": Fact(2 * 8, at(command)),
         "image size": Fact(384, at(command)),
         "steps": Fact(len(whole), at("main.py:328,358", "utils.py:431-444", command)),
-        "stochastic depth": Fact(laws.linspace(depth, 36), at("models/convnext.py:86-90", command)),
+        "stochastic depth": Fact(formulas.linspace(depth, 36), at("models/convnext.py:86-90", command)),
         "learning rate": Fact(
             sequence(lambda steps: whole[steps], len(whole), per_epoch, 0, epochs),
             at("utils.py:428-445", "main.py:93", command),
         ),
         "weight decay": Fact({"form": "decoupled", "share at the peak": peak * 1e-8}, at(command)),
-        "decayed parameters": Fact(laws.decay_groups(model, decays), at("optim_factory.py:80-85")),
+        "decayed parameters": Fact(formulas.decay_groups(model, decays), at("optim_factory.py:80-85")),
         "layer rates": Fact(layer_rates(), at("optim_factory.py:32-70", "main.py:335-341", command)),
         "ema": Fact("none", at("main.py:68", command)),
-        "erasing": Fact(laws.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 384), at("main.py:114-122")),
+        "erasing": Fact(formulas.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 384), at("main.py:114-122")),
         "mixing": Fact("none", at(command)),
         "evaluation size": Fact(384, at(command)),
         "evaluation crop": Fact({"order": "squash", "kept": 1.0}, at("datasets.py:77-83")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tools.parity.recipes import torch_laws as laws
+from tools.parity.recipes import torch_formulas as formulas
 from tools.parity.recipes.facts import Fact, Facts, Repository, average, by_epoch, number, sequence
 from tools.parity.recipes.timm_train import ADAMW, CROP, RANDAUGMENT_9, smoothed_cross_entropy
 
@@ -37,14 +37,14 @@ def decays(name: str, ndim: int, _norm: bool) -> bool:
 
 def rates(peak: float, epochs: int) -> list[float]:
     """``scheduler.step(epoch)`` follows the epoch, so that epochs 0 and 1 have the first rate."""
-    found = laws.cosine_epochs(peak, 1e-5, 1e-6, 5, epochs, epochs)
+    found = formulas.cosine_epochs(peak, 1e-5, 1e-6, 5, epochs, epochs)
     return found[:1] + found[:-1]
 
 
 def binary(logits: Any, labels: Any, partners: Any, lam: float) -> Any:
     """torch's BCE, in which every target above 0 is 1."""
-    targets = laws.timm_targets(labels, partners, lam, 0.0).gt(0.0).to(logits.dtype)
-    return laws.torch.nn.BCEWithLogitsLoss()(logits, targets)
+    targets = formulas.timm_targets(labels, partners, lam, 0.0).gt(0.0).to(logits.dtype)
+    return formulas.torch.nn.BCEWithLogitsLoss()(logits, targets)
 
 
 def policies() -> dict[str, Fact]:
@@ -74,18 +74,18 @@ def common(model: str, size: int, epochs: int, peak: float, decay: float, per_ep
         ),
         "weight decay": Fact({"form": "decoupled", "share at the peak": peak * decay}, at("main.py:66")),
         "decayed parameters": Fact(
-            laws.decay_groups(model, decays),
+            formulas.decay_groups(model, decays),
             TIMM.at("timm/optim/optim_factory.py", "timm/models/vision_transformer.py:255")
             + "; "
             + at("models_v2.py:229-231"),
         ),
         "ema": Fact(average(lambda _: 0.99996), at("main.py:49-52,334-341", "engine.py:71-72")),
         "crop": Fact(CROP, at("datasets.py:82-91", "augment.py:104-107")),
-        "flip": Fact(laws.timm_flip(), at("datasets.py:82-91", "augment.py:101,107")),
+        "flip": Fact(formulas.timm_flip(), at("datasets.py:82-91", "augment.py:101,107")),
         "train filter": Fact("bicubic antialiased", at("main.py:102", "augment.py:96")),
         "repeated augmentation": Fact(3, at("main.py:105-107", "samplers.py:16")),
         "mixing": Fact(
-            {"partner": "mirrored", "drawn per": "batch"} | laws.timm_mixing(0.8, 1.0, size),
+            {"partner": "mirrored", "drawn per": "batch"} | formulas.timm_mixing(0.8, 1.0, size),
             at("main.py:128-139,254-260"),
         ),
         "evaluation size": Fact(size, at("datasets.py:99-106")),
@@ -101,15 +101,15 @@ def first(variant: str) -> Facts:
         "batch": Fact(1024, at("README_deit.md:216-236")),
         "replicas": Fact(2 * 8 if variant == "b" else 4, at("README_deit.md:212-236")),
         "stochastic depth": Fact(
-            laws.linspace(0.1, DEPTH), f"{TIMM.at('timm/models/vision_transformer.py:226')}; {at('main.py:46')}"
+            formulas.linspace(0.1, DEPTH), f"{TIMM.at('timm/models/vision_transformer.py:226')}; {at('main.py:46')}"
         ),
         "optimizer": Fact(ADAMW, at("main.py:56-61")),
         "gradient clipping": Fact(0.0, at("main.py:62")),
         "policy": Fact([RANDAUGMENT_9], at("main.py:98")),
         "color jitter": Fact(0.0, at("main.py:96-98", "datasets.py:82-91")),
-        "erasing": Fact(laws.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 224), at("main.py:118-122")),
+        "erasing": Fact(formulas.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 224), at("main.py:118-122")),
         "erased values": Fact("pixel", at("main.py:120")),
-        "loss": Fact(laws.losses(smoothed_cross_entropy(0.1)), at("main.py:101,359-361")),
+        "loss": Fact(formulas.losses(smoothed_cross_entropy(0.1)), at("main.py:101,359-361")),
         "evaluation crop": Fact(
             {"order": "resize, crop", "kept": 224 / int(224 / 0.875)}, at("datasets.py:101", "main.py:174")
         ),
@@ -132,7 +132,7 @@ def third(variant: str) -> Facts:
         "policy": Fact([THREE_AUGMENT], at("augment.py:111-113")),
         "color jitter": Fact(0.3, at("augment.py:115-116")),
         "erasing": Fact("none", at()),
-        "loss": Fact(laws.losses(binary), at("engine.py:43-44", "main.py:367-368")),
+        "loss": Fact(formulas.losses(binary), at("engine.py:43-44", "main.py:367-368")),
         "evaluation crop": Fact({"order": "resize, crop", "kept": size / int(size / 1.0)}, at("datasets.py:101")),
     }
 
@@ -155,7 +155,7 @@ def tuned(variant: str) -> Facts:
         "policy": Fact([RANDAUGMENT_9], at()),
         "color jitter": Fact(0.0, at("datasets.py:82-91")),
         "erasing": Fact("none", at()),
-        "loss": Fact(laws.losses(smoothed_cross_entropy(0.1)), at("main.py:359-361")),
+        "loss": Fact(formulas.losses(smoothed_cross_entropy(0.1)), at("main.py:359-361")),
         "evaluation crop": Fact({"order": "resize, crop", "kept": size / int(size / 1.0)}, at("datasets.py:101")),
     }
 

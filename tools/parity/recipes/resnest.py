@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tools.parity.recipes import draws
-from tools.parity.recipes import torch_laws as laws
+from tools.parity.recipes import torch_formulas as formulas
 from tools.parity.recipes.facts import Fact, Facts, Repository, sequence
 from tools.parity.recipes.timm_train import CROP, smoothed_cross_entropy
 
@@ -156,7 +156,7 @@ def facts(_config: str, variant: str) -> Facts:
         ),
         "weight decay": Fact({"form": "coupled", "coefficient": 1e-4}, at(f"{TRAIN}:75,356")),
         "decayed parameters": Fact(
-            laws.decay_groups(model, lambda name, ndim, norm: not norm and not name.endswith(".bias")),
+            formulas.decay_groups(model, lambda name, ndim, norm: not norm and not name.endswith(".bias")),
             at(f"{TRAIN}:345-347", COMMAND),
         ),
         "optimizer": Fact({"rule": "sgd", "momentum": 0.9, "nesterov": True}, at(f"{TRAIN}:73,355-361")),
@@ -180,7 +180,7 @@ def facts(_config: str, variant: str) -> Facts:
         "drop block": Fact(
             drop_block(blocks, size), at("resnest/gluon/dropblock.py:14-72", "resnest/gluon/resnet.py:49-122")
         ),
-        "loss": Fact(laws.losses(smoothed_cross_entropy(0.1)), at(f"{TRAIN}:369-388")),
+        "loss": Fact(formulas.losses(smoothed_cross_entropy(0.1)), at(f"{TRAIN}:369-388")),
         "evaluation size": Fact(size, at(COMMAND)),
         "evaluation crop": Fact(evaluation, at(f"{TRAIN}:242-260", f"{TRANSFORMS}:399-409")),
         "evaluation filter": Fact("bicubic antialiased" if large else "bilinear", at(f"{TRAIN}:245-260")),

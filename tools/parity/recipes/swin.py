@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from tools.parity.recipes import torch_laws as laws
+from tools.parity.recipes import torch_formulas as formulas
 from tools.parity.recipes.facts import Fact, Facts, Repository, sequence
 from tools.parity.recipes.timm_train import ADAMW, CROP, RANDAUGMENT_9, smoothed_cross_entropy
 
@@ -34,7 +34,7 @@ def rates() -> np.ndarray:
         CosineLRScheduler, t_initial=total - warmup, lr_min=END, warmup_lr_init=START, warmup_t=warmup, cycle_limit=1,
         t_in_epochs=False, warmup_prefix=True,
     )  # fmt: skip
-    scheduler = laws.timm_scheduler(make, PEAK)
+    scheduler = formulas.timm_scheduler(make, PEAK)
     return np.array([scheduler._get_lr(max(update - 1, 0))[0] for update in range(total)])
 
 
@@ -53,7 +53,7 @@ def facts(_config: str, variant: str) -> Facts:
         "replicas": Fact(8 * (2 if variant == "b" else 1), at("get_started.md:174-194") + "; B: accumulated steps"),
         "image size": Fact(224, at("config.py:32")),
         "steps": Fact(EPOCHS * PER_EPOCH, at("lr_scheduler.py:17", "data/build.py:60-75")),
-        "stochastic depth": Fact(laws.linspace(depth, sum(depths)), at("models/swin_transformer.py:544,558", yaml)),
+        "stochastic depth": Fact(formulas.linspace(depth, sum(depths)), at("models/swin_transformer.py:544,558", yaml)),
         "dropout": Fact(0.0, at("config.py:66")),
         "learning rate": Fact(
             sequence(lambda steps: rates()[steps], EPOCHS * PER_EPOCH, PER_EPOCH, WARMUP, EPOCHS),
@@ -63,7 +63,7 @@ def facts(_config: str, variant: str) -> Facts:
             {"form": "decoupled", "share at the peak": PEAK * 0.05}, at("config.py:155", "optimizer.py:46-48")
         ),
         "decayed parameters": Fact(
-            laws.decay_groups(model, decays), at("optimizer.py:59-73", "models/swin_transformer.py:580-586")
+            formulas.decay_groups(model, decays), at("optimizer.py:59-73", "models/swin_transformer.py:580-586")
         ),
         "optimizer": Fact(ADAMW, at("config.py:184-191", "optimizer.py:46-48")),
         "gradient clipping": Fact(5.0, at("config.py:160")),
@@ -73,13 +73,13 @@ def facts(_config: str, variant: str) -> Facts:
         "repeated augmentation": Fact(1, at("data/build.py:52-58")),
         "policy": Fact([RANDAUGMENT_9], at("config.py:207")),
         "color jitter": Fact(0.0, at("config.py:205", "data/build.py:132-133")),
-        "flip": Fact(laws.timm_flip(), at("data/build.py:129-138")),
-        "erasing": Fact(laws.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 224), at("config.py:208-213")),
+        "flip": Fact(formulas.timm_flip(), at("data/build.py:129-138")),
+        "erasing": Fact(formulas.erasing(0.25, (0.02, 1 / 3), (0.3, 1 / 0.3), 1, 224), at("config.py:208-213")),
         "erased values": Fact("pixel", at("config.py:211")),
         "mixing": Fact(
-            {"partner": "mirrored", "drawn per": "batch"} | laws.timm_mixing(0.8, 1.0, 224), at("config.py:214-225")
+            {"partner": "mirrored", "drawn per": "batch"} | formulas.timm_mixing(0.8, 1.0, 224), at("config.py:214-225")
         ),
-        "loss": Fact(laws.losses(smoothed_cross_entropy(0.1)), at("config.py:70", "main.py:115-120")),
+        "loss": Fact(formulas.losses(smoothed_cross_entropy(0.1)), at("config.py:70", "main.py:115-120")),
         "evaluation size": Fact(224, at("config.py:32")),
         "evaluation crop": Fact(
             {"order": "resize, crop", "kept": 224 / int((256 / 224) * 224)}, at("data/build.py:147-153")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tools.parity.recipes import efficientnet_blocks
-from tools.parity.recipes import torch_laws as laws
+from tools.parity.recipes import torch_formulas as formulas
 from tools.parity.recipes.facts import Fact, Facts, Repository, average, sequence
 
 REPOSITORY = Repository("tensorflow/tpu", "7dc921f846c9e4071f3884b768a7ddf521272a49")
@@ -52,25 +52,25 @@ RESNET, EFFICIENTNET = "models/official/resnet/", "models/official/efficientnet/
 
 def smoothed(logits: Any, labels: Any, _partners: Any, _lam: float) -> Any:
     """TensorFlow's softmax cross-entropy with smoothing 0.1: targets times 0.9 plus 0.1 over the classes."""
-    torch = laws.torch
+    torch = formulas.torch
     targets = torch.nn.functional.one_hot(labels, logits.shape[-1]) * 0.9 + 0.1 / logits.shape[-1]
     return -(targets * torch.log_softmax(logits, -1)).sum(-1).mean()
 
 
 def one_label_loss() -> dict[str, float]:
     """For recipes that do not mix."""
-    return {"one label": laws.losses(smoothed)["one label"]}
+    return {"one label": formulas.losses(smoothed)["one label"]}
 
 
 @functools.cache
 def ema() -> dict[str, Any]:
     """TensorFlow's warm-up of the decay: the first updates run, the others by the formula they agree with."""
-    from tools.parity.recipes import tensorflow_laws
+    from tools.parity.recipes import tensorflow_formulas
 
     def decay(update: int) -> float:
         return min(0.9999, (2 + update) / (11 + update))
 
-    run = tensorflow_laws.ema_decays(0.9999, 12)
+    run = tensorflow_formulas.ema_decays(0.9999, 12)
     np.testing.assert_allclose(run, [decay(update) for update in range(12)], rtol=1e-6)
     return average(decay)
 
@@ -91,22 +91,22 @@ def garden_cosine(steps: np.ndarray) -> np.ndarray:
 
 def crops() -> dict[str, Fact]:
     """The distributions of crops, by name."""
-    from tools.parity.recipes import tensorflow_laws
+    from tools.parity.recipes import tensorflow_formulas
 
-    statistics = tensorflow_laws.crops((0.08, 1.0), (3 / 4, 4 / 3), 0.1, 10, box=True)
+    statistics = tensorflow_formulas.crops((0.08, 1.0), (3 / 4, 4 / 3), 0.1, 10, box=True)
     return {CROP: Fact(statistics, REPOSITORY.at(f"{EFFICIENTNET}preprocessing.py:96-106"))}
 
 
 def policies() -> dict[str, Fact]:
     """The policies, by name."""
-    from tools.parity.recipes import tensorflow_laws
+    from tools.parity.recipes import tensorflow_formulas
 
     where = REPOSITORY.at(f"{EFFICIENTNET}autoaugment.py:36-67,477-532,644-672")
     layers = REPOSITORY.at(f"{EFFICIENTNET}autoaugment.py:477-532,675-718")
     return {
-        V0: Fact(tensorflow_laws.autoaugment_v0(), where),
-        "tensorflow RandAugment 10": Fact(tensorflow_laws.randaugment(10.0), layers),
-        "tensorflow RandAugment 15": Fact(tensorflow_laws.randaugment(15.0), layers),
+        V0: Fact(tensorflow_formulas.autoaugment_v0(), where),
+        "tensorflow RandAugment 10": Fact(tensorflow_formulas.randaugment(10.0), layers),
+        "tensorflow RandAugment 15": Fact(tensorflow_formulas.randaugment(15.0), layers),
     }
 
 
@@ -134,7 +134,7 @@ def resnet_rs(variant: str) -> Facts:
         ),
         "weight decay": Fact({"form": "coupled", "coefficient": 4e-5}, at("resnet_main.py:474-478")),
         "decayed parameters": Fact(
-            laws.decay_groups(f"resnetrs{variant}", lambda name, ndim, norm: ndim > 1),
+            formulas.decay_groups(f"resnetrs{variant}", lambda name, ndim, norm: ndim > 1),
             GARDEN_RESNET.at("official/vision/modeling/backbones/resnet.py"),
         ),
         "optimizer": Fact({"rule": "sgd", "momentum": 0.9, "nesterov": True}, at("resnet_main.py:500-503")),
@@ -182,7 +182,8 @@ def efficientnet(variant: str) -> Facts:
         ),
         "weight decay": Fact({"form": "coupled", "coefficient": 1e-5}, at("main.py:246,420-422")),
         "decayed parameters": Fact(
-            laws.decay_groups(f"tf_efficientnet_{variant}", lambda name, ndim, norm: not norm), at("main.py:420-422")
+            formulas.decay_groups(f"tf_efficientnet_{variant}", lambda name, ndim, norm: not norm),
+            at("main.py:420-422"),
         ),
         "optimizer": Fact(RMSPROP, at("utils.py:83-101")),
         "gradient clipping": Fact(0.0, at("main.py:449-463")),

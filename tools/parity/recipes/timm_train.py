@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tools.parity.recipes import draws
-from tools.parity.recipes import torch_laws as laws
+from tools.parity.recipes import torch_formulas as formulas
 from tools.parity.recipes.facts import Fact, Facts, Repository, by_epoch, sequence
 
 RELEASE = Repository("huggingface/pytorch-image-models", "b1c2e3eb92c85e460ca90133b93bbbf5476f927e")  # 2021-10-01
@@ -64,7 +64,7 @@ def smoothed_cross_entropy(smoothing: float) -> Callable[[Any, Any, Any, float],
 
     criterion = SoftTargetCrossEntropy()
     return lambda logits, labels, partners, lam: criterion(
-        logits, laws.timm_targets(labels, partners, lam, smoothing).to(logits.dtype)
+        logits, formulas.timm_targets(labels, partners, lam, smoothing).to(logits.dtype)
     )
 
 
@@ -74,7 +74,7 @@ def binary_cross_entropy(smoothing: float) -> Callable[[Any, Any, Any, float], A
 
     criterion = BinaryCrossEntropy(smoothing=smoothing)
     return lambda logits, labels, partners, lam: criterion(
-        logits, laws.timm_targets(labels, partners, lam, smoothing).to(logits.dtype)
+        logits, formulas.timm_targets(labels, partners, lam, smoothing).to(logits.dtype)
     )
 
 
@@ -105,7 +105,7 @@ def randaugment(magnitude: int) -> dict[str, Any]:
 def crops() -> dict[str, Fact]:
     """The distributions of crops, by name."""
     where = RELEASE.at("timm/data/transforms.py:121-157")
-    return {CROP: Fact(laws.torchvision_crops((0.08, 1.0), (3 / 4, 4 / 3)), where)}
+    return {CROP: Fact(formulas.torchvision_crops((0.08, 1.0), (3 / 4, 4 / 3)), where)}
 
 
 def policies() -> dict[str, Fact]:
@@ -122,11 +122,11 @@ def strikes_back(model: str, variant: str) -> Facts:
     epochs, size, peak, decay, smoothing, mixup, depth, repeats, policy = STRIKES_BACK[variant]
     lines = "58-60" if model == "resnet50d" else "55-57"  # of the network's evaluation settings
     at, per_epoch = RELEASE.at, 625  # 8 x 256; samplers of 160,146 or 160,128 images, and the last batch is dropped
-    rates = laws.cosine_epochs(peak, 1e-6, 1e-4, 5, epochs, epochs)
+    rates = formulas.cosine_epochs(peak, 1e-6, 1e-4, 5, epochs, epochs)
     formula = linear_depth(depth, BLOCKS)
     if depth:
-        np.testing.assert_allclose(laws.depth_of_timm(model, depth), formula[1:], rtol=1e-6)
-    mixing = {"partner": "mirrored", "drawn per": "batch"} | laws.timm_mixing(mixup, 1.0, size)
+        np.testing.assert_allclose(formulas.depth_of_timm(model, depth), formula[1:], rtol=1e-6)
+    mixing = {"partner": "mirrored", "drawn per": "batch"} | formulas.timm_mixing(mixup, 1.0, size)
     return {
         "batch": Fact(2048, PAPER),
         "replicas": Fact(4, "arXiv:2110.00476, which names 4 V100 for A1; the others are taken to be alike"),
@@ -142,7 +142,7 @@ def strikes_back(model: str, variant: str) -> Facts:
             + at("train.py:149-161,628", "timm/scheduler/cosine_lr.py:60-105"),
         ),
         "weight decay": Fact({"form": "decoupled", "share at the peak": peak * decay}, PAPER),
-        "decayed parameters": Fact(laws.decay_groups(model, decays), at("timm/optim/optim_factory.py:31-43")),
+        "decayed parameters": Fact(formulas.decay_groups(model, decays), at("timm/optim/optim_factory.py:31-43")),
         "optimizer": Fact(ADAMW | {"rule": "lamb", "eps": 1e-6}, at("timm/optim/lamb.py:82-98", "train.py:116")),
         "gradient clipping": Fact(1.0, at("timm/optim/lamb.py:82-113")),
         "ema": Fact("none", PAPER),
@@ -151,11 +151,11 @@ def strikes_back(model: str, variant: str) -> Facts:
         "repeated augmentation": Fact(repeats, PAPER),
         "policy": Fact([policy], PAPER),
         "color jitter": Fact(0.0, at("timm/data/transforms_factory.py:97")),
-        "flip": Fact(laws.timm_flip(), at("train.py:177")),
+        "flip": Fact(formulas.timm_flip(), at("train.py:177")),
         "erasing": Fact("none", PAPER),
         "mixing": Fact(mixing, f"{PAPER}; {at('timm/data/mixup.py:77-160,195-210')}"),
         "loss": Fact(
-            {"one label": laws.losses(binary_cross_entropy(smoothing))["one label"]},
+            {"one label": formulas.losses(binary_cross_entropy(smoothing))["one label"]},
             f"BCE: {PAPER}; smoothing {smoothing}; whether the published runs set mixed targets to 1 is not settled "
             "(strikes_back in jaxvision/recipes.py); the option is of 2021-09-23: "
             + at("timm/loss/binary_cross_entropy.py", "train.py:193"),
@@ -173,7 +173,7 @@ def seresnext50() -> Facts:
     """The documented command for ResNeXt-50, with the defaults of its time."""
     at, docs = SPRING.at, DOCS.at(COMMAND)
     per_epoch, epochs, total = 160_146 // 192, 240, 250
-    rates = laws.cosine_epochs(0.6, 1e-5, 1e-4, 5, epochs, total)
+    rates = formulas.cosine_epochs(0.6, 1e-5, 1e-4, 5, epochs, total)
     return {
         "batch": Fact(8 * 192, docs),
         "replicas": Fact(8, docs),
@@ -187,7 +187,7 @@ def seresnext50() -> Facts:
         ),
         "weight decay": Fact({"form": "coupled", "coefficient": 1e-4}, docs),
         "decayed parameters": Fact(
-            laws.decay_groups("seresnext50_32x4d", decays), at("timm/optim/optim_factory.py:11-23")
+            formulas.decay_groups("seresnext50_32x4d", decays), at("timm/optim/optim_factory.py:11-23")
         ),
         "optimizer": Fact(
             {"rule": "sgd", "momentum": 0.9, "nesterov": True}, at("train.py:95-99", "timm/optim/optim_factory.py")
@@ -202,11 +202,11 @@ def seresnext50() -> Facts:
         "flip": Fact(0.5, at("timm/data/transforms_factory.py:40")),
         "erased values": Fact("pixel", docs),
         "erasing": Fact(
-            laws.erasing(0.4, (0.02, 1 / 3), (0.3, 1 / 0.3), 3, 224),
+            formulas.erasing(0.4, (0.02, 1 / 3), (0.3, 1 / 0.3), 3, 224),
             f"{docs}; {at('timm/data/random_erasing.py:38-49')}",
         ),
         "mixing": Fact("none", docs),
-        "loss": Fact(laws.losses(smoothed_cross_entropy(0.1)), at("train.py:151")),
+        "loss": Fact(formulas.losses(smoothed_cross_entropy(0.1)), at("train.py:151")),
         "evaluation size": Fact(224, docs),
         "evaluation crop": Fact(
             {"order": "resize, crop", "kept": 224 / int(224 / 0.875)}, at("timm/data/constants.py")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tools.parity.recipes import draws
-from tools.parity.recipes import torch_laws as laws
+from tools.parity.recipes import torch_formulas as formulas
 from tools.parity.recipes.facts import Fact, Facts, Repository, average, by_epoch, sequence
 from tools.parity.recipes.timm_train import CROP
 
@@ -23,7 +23,7 @@ EPOCHS, PER_EPOCH, PEAK = 600, 160_128 // 128, 0.5
 
 def rates() -> list[float]:
     """torch's own ``LinearLR`` and ``CosineAnnealingLR`` in sequence, one value an epoch."""
-    torch = laws.torch
+    torch = formulas.torch
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=PEAK)
     warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=5)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS - 5)
@@ -50,15 +50,15 @@ def mixing(size: int = 176) -> dict[str, Any]:
 
 def loss(logits: Any, labels: Any, partners: Any, lam: float) -> Any:
     """torch's cross-entropy, which smooths the mixed targets."""
-    targets = laws.timm_targets(labels, partners, lam, 0.0).to(logits.dtype)
-    return laws.torch.nn.CrossEntropyLoss(label_smoothing=0.1)(logits, targets)
+    targets = formulas.timm_targets(labels, partners, lam, 0.0).to(logits.dtype)
+    return formulas.torch.nn.CrossEntropyLoss(label_smoothing=0.1)(logits, targets)
 
 
 def erasing() -> dict[str, Any]:
     """torchvision's own ``RandomErasing``: boxes by ``get_params``; one of the whole image stands for none."""
     from torchvision.transforms import RandomErasing
 
-    torch = laws.torch
+    torch = formulas.torch
 
     def shapes(size: int, count: int) -> np.ndarray:
         torch.manual_seed(0)
@@ -97,7 +97,7 @@ def facts(_config: str, _variant: str) -> Facts:
 
     copied = 5 * -(-PER_EPOCH // 32)  # updates of the warm-up; the next one starts afresh, and copies, too
     alpha = min(1.0, (1 - 0.99998) * 1024 * 32 / EPOCHS)
-    decayed = laws.decay_groups("resnet50", lambda name, ndim, norm: not norm)
+    decayed = formulas.decay_groups("resnet50", lambda name, ndim, norm: not norm)
     sampler = SAMPLER.at("references/classification/sampler.py")
     return {
         "batch": Fact(8 * 128, COMMAND),
@@ -125,7 +125,7 @@ def facts(_config: str, _variant: str) -> Facts:
         "mixing": Fact(
             mixing(), MIXING.at("references/classification/transforms.py:61-73,134-168") + "; " + at("190-199")
         ),
-        "loss": Fact(laws.losses(loss), at("227")),
+        "loss": Fact(formulas.losses(loss), at("227")),
         "evaluation size": Fact(224, COMMAND),
         "evaluation crop": Fact({"order": "resize, crop", "kept": 224 / 232}, COMMAND),
         "evaluation filter": Fact("bilinear antialiased", PRESETS.at("references/classification/presets.py:59-66")),

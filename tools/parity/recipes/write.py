@@ -1,8 +1,8 @@
 """Writes what the recipes' sources state to tests/recipes, as small JSON files.
 
-    python tools/parity/recipes/write.py               # everything; several minutes, needs torch, timm and TensorFlow
-    python tools/parity/recipes/write.py convnext swin # only some sources
-    python tools/parity/recipes/write.py --laws        # only crops.json and policies.json
+    python tools/parity/recipes/write.py                    # everything; minutes, needs torch, timm and TensorFlow
+    python tools/parity/recipes/write.py convnext swin      # only some sources
+    python tools/parity/recipes/write.py --distributions    # only crops.json and policies.json
 
 The values come from this folder's own formulas for the sources, or from the sources themselves where they can run here;
 nothing of jaxvision is imported. Running it again writes the same bytes.
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sources", nargs="*", help=f"of {', '.join(SOURCES)}; default: all")
-    parser.add_argument("--laws", action="store_true", help="only the crops and the policies")
+    parser.add_argument("--distributions", action="store_true", help="only the crops and the policies")
     options = parser.parse_args(argv)
     unknown = set(options.sources) - set(SOURCES)
     if unknown:
@@ -87,17 +87,17 @@ def main(argv: list[str]) -> int:
     chosen = [
         module for module in modules if not options.sources or module.__name__.rpartition(".")[2] in options.sources
     ]
-    if not options.laws:
+    if not options.distributions:
         for module in chosen:
             for config, variants in module.RECIPES.items():
                 write(config, recipe(module, config, variants))
-    if options.laws or not options.sources:
+    if options.distributions or not options.sources:
         for kind in ("policies", "crops"):
-            laws: dict[str, Any] = {}
+            stated: dict[str, Any] = {}
             for module in modules:
                 for name, fact in getattr(module, kind, dict)().items():
-                    laws.setdefault(name, plain(fact))
-            write(kind, laws)
+                    stated.setdefault(name, plain(fact))
+            write(kind, stated)
     return 0
 
 

@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
-from tools.parity.recipes.torch_laws import DRAWS, SOURCE_SIZES, crop_statistics
+from tools.parity.recipes.torch_formulas import DRAWS, SOURCE_SIZES, crop_statistics
 
 # RandAugment draws each with the same probability: tensorflow/tpu efficientnet/autoaugment.py:696-700.
 RANDAUGMENT = (
