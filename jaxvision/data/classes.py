@@ -58,10 +58,14 @@ def read_class_map(class_map: str) -> list[str]:
 
 
 def class_differences(where: str, names: Sequence[str], elsewhere: str, others: Sequence[str]) -> str:
-    """Which of two lists' names only one of them has: "only in the run: a, b; only in the data: c"."""
+    """Which of two lists' names only one of them has: "only in the run: a, b; only in the data: c"; at most 20 each."""
     only = {where: set(names) - set(others), elsewhere: set(others) - set(names)}
-    found = [f"only {place}: {', '.join(sorted(rest))}" for place, rest in only.items() if rest]
+    found = [f"only {place}: {_some(sorted(rest))}" for place, rest in only.items() if rest]
     return "; ".join(found) or "the same in another order"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def class_table(names: Sequence[str], classes: Sequence[str], where: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxvision.data.decode import UNIFORMS, Scratch, Transform, decode
 from jaxvision.data.plan import PADDING, Plan
-from jaxvision.data.sources import Source
+from jaxvision.data.sources import Source, check_label
 from jaxvision.data.tfrecord import DataError
 
 Batch = dict[str, np.ndarray]
@@ -129,6 +129,7 @@ class Loader:
             chosen = (index + offset) % len(self.source)
             try:
                 raw, label = self.source.read(chosen)
+                check_label(label, self.source.num_classes)
                 image = raw if isinstance(raw, np.ndarray) else decode(raw, self._scratch, dct_method=self.dct_method)
                 self.transform(image, uniforms, out)
             except Exception as error:  # a damaged record may raise anything; the message names the example

@@ -5,7 +5,9 @@ A kind of data set is a class here and a line in :data:`SOURCES`, under the name
 
 from __future__ import annotations
 
+import collections
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -40,6 +42,16 @@ class Source(Protocol):
 
     def verify(self, index: int) -> str | None:
         """What is wrong with the stored bytes (checksums), or None."""
+
+
+def check_label(label: int, num_classes: int) -> None:
+    """Refuses a label that is no class of the data.
+
+    Raises:
+      DataError: it is not one of 0 to ``num_classes - 1``.
+    """
+    if not 0 <= label < num_classes:
+        raise DataError(f"its label is {label}, the data has {num_classes} classes: 0 to {num_classes - 1}")
 
 
 class Subset:
@@ -94,6 +106,7 @@ class Relabelled:
 
     def read(self, index: int) -> tuple[Raw, int]:
         raw, label = self.source.read(index)
+        check_label(label, len(self.table))
         return raw, int(self.table[label])
 
     def where(self, index: int) -> str:
@@ -168,7 +181,14 @@ class SyntheticSource:
 
 
 class FolderSource:
-    """``DIR/SPLIT/CLASS/*.jpg``: one folder a class, classes in sorted order."""
+    """``DIR/SPLIT/CLASS/*.jpg``: one folder a class, classes in sorted order.
+
+    Folders without images, hidden ones and ``__MACOSX`` are no classes. A ``UserWarning`` names folders without images,
+    another has the number of files that are not read because their names are not those of images.
+
+    Raises:
+      UserError: there is no such folder, or no image in it.
+    """
 
     def __init__(self, root: Path, split: str) -> None:
         folder = root / split
@@ -182,16 +202,33 @@ class FolderSource:
                     else f"; {root} is missing."
                 )
             )
-        self.class_names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-        self.num_classes = len(self.class_names)
+        self.class_names: list[str] = []
         self.paths: list[str] = []
-        labels = []
-        for label, name in enumerate(self.class_names):
-            files = sorted(e.path for e in os.scandir(folder / name) if e.name.lower().endswith(IMAGE_SUFFIXES))
+        labels: list[int] = []
+        empty, others = [], collections.Counter()
+        for name in sorted(entry.name for entry in _visible(folder) if entry.is_dir() and entry.name != "__MACOSX"):
+            entries = _visible(folder / name)
+            files = sorted(entry.path for entry in entries if entry.name.lower().endswith(IMAGE_SUFFIXES))
+            if len(files) < len(entries):
+                others.update(
+                    _suffix(e.name) for e in entries if e.is_file() and not e.name.lower().endswith(IMAGE_SUFFIXES)
+                )
+            if not files:
+                empty.append(name)
+                continue
+            labels += [len(self.class_names)] * len(files)
+            self.class_names.append(name)
             self.paths += files
-            labels += [label] * len(files)
+        self.num_classes = len(self.class_names)
+        if others:
+            found = [f"{count} {suffix}" for suffix, count in others.most_common(5)]
+            found += [f"{rest} others"] if (rest := others.total() - sum(n for _, n in others.most_common(5))) else []
+            kinds = f"an image is named {', '.join(IMAGE_SUFFIXES)}"
+            warnings.warn(f"files of {folder} that are not read: {', '.join(found)}; {kinds}", stacklevel=2)
         if not self.paths:
             raise UserError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}) in class folders")
+        if empty:
+            warnings.warn(f"folders of {folder} without images are no classes: {', '.join(empty)}", stacklevel=2)
         self.labels = np.array(labels)
 
     def __len__(self) -> int:
@@ -207,6 +244,15 @@ class FolderSource:
         return None
 
 
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, without hidden files such as those of macOS, ``._photo.jpg``, which are no images."""
+    return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower() or "without a suffix"  # noqa: PTH122
+
+
 def npz_source(path: Path, split: str) -> ArraySource:
     """``<split>_images`` and ``<split>_labels`` of an ``.npz`` file; also Keras's x_train, y_train, x_test, y_test."""
     if not path.is_file():
@@ -216,7 +262,11 @@ def npz_source(path: Path, split: str) -> ArraySource:
         with np.load(path, allow_pickle=False) as arrays:
             for images, labels in [(f"{split}_images", f"{split}_labels"), keras.get(split, ("", ""))]:
                 if images in arrays and labels in arrays:
-                    return ArraySource(arrays[images], arrays[labels].ravel(), name=f"{path}:{images}")
+                    source = ArraySource(arrays[images], arrays[labels].ravel(), name=f"{path}:{images}")
+                    if absent := source.num_classes - len(np.unique(source.labels)):
+                        counted = f"{absent} of the {source.num_classes} classes, counted up to the largest label"
+                        warnings.warn(f"{path}: {counted} of {labels}, have no image", stacklevel=2)
+                    return source
             found = ", ".join(arrays.files)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a readable .npz file: {error}") from error
@@ -279,7 +329,9 @@ def check_same_classes(train: Source, evaluation: Source) -> None:
       UserError: their classes differ; the message names each that only one of them has.
     """
     ours, theirs = list(train.class_names), list(evaluation.class_names)
-    if ours[: len(theirs)] == theirs:  # also without the last ones
+    # Numbers are not names: of an array, classes are counted up to the largest label that occurs.
+    numbered = ours == [str(i) for i in range(len(ours))]
+    if theirs == (ours[: len(theirs)] if numbered else ours):
         return
     found = class_differences("in the training data", ours, "in the evaluation data", theirs)
     raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 
 import jax
@@ -13,6 +14,7 @@ from jaxvision.data import decode, sources
 from jaxvision.data.config import parse_fold
 from jaxvision.data.loader import Loader, prefetch
 from jaxvision.data.plan import Plan
+from jaxvision.run.console import notes
 from jaxvision.train import sharding
 from jaxvision.train.replicas import deal_count
 
@@ -43,7 +45,13 @@ def eval_image_size(config: Config) -> int:
 
 
 def _open_source(config: Config, split: str) -> sources.Source:
-    return sources.open_source(config.data, split, image_size=config.model.image_size, seed=config.seed)
+    with notes(_say):
+        return sources.open_source(config.data, split, image_size=config.model.image_size, seed=config.seed)
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, file=sys.stderr, flush=True)
 
 
 def train_loader(

@@ -55,6 +55,7 @@ def test_all_unknown_classes_are_named(photos, tmp_path):
         'Without images: n0144076, zebra. n01440764: Did you mean "n0144076"?'
     )
     (photos / "train" / "tench").mkdir()
+    (photos / "train" / "tench" / "0.jpg").touch()
     with pytest.raises(UserError, match=r"1 of 3 classes of the data are not in .*'imagenet': tench$"):
         opened(photos, "train", "imagenet")
 
@@ -85,14 +86,28 @@ def test_splits_with_other_classes_are_refused(photos):
     assert "only in the training data: n01440764. Name them all" in str(error.value)
     sources.check_same_classes(opened(photos, "train", "imagenet"), opened(photos, "val", "imagenet"))
     (photos / "val" / "n03000000").mkdir()
+    (photos / "val" / "n03000000" / "0.jpg").touch()
     with pytest.raises(UserError, match="only in the training data: n01440764; only in the evaluation data: n03000000"):
         sources.check_same_classes(opened(photos, "train"), opened(photos, "val"))
 
 
-def test_splits_without_the_last_classes_agree():
+def test_folders_without_the_last_class_differ_too(photos):
+    (photos / "train" / "n01440764" / "0.jpg").unlink()
+    (photos / "train" / "n09999999").mkdir()
+    (photos / "train" / "n09999999" / "0.jpg").touch()
+    with pytest.warns(UserWarning, match=r"folders of .*/train without images are no classes: n01440764$"):
+        train = opened(photos, "train")
+    assert train.class_names == ["n02085620", "n09999999"]
+    with pytest.raises(UserError, match=r"only in the training data: n09999999\. Name them all"):
+        sources.check_same_classes(train, opened(photos, "val"))
+
+
+def test_arrays_without_the_last_classes_agree():
     def numbered(count):
         return sources.ArraySource(np.zeros((count, 4, 4), np.uint8), np.arange(count))
 
     sources.check_same_classes(numbered(5), numbered(3))
     with pytest.raises(UserError, match="only in the evaluation data: 3, 4"):
         sources.check_same_classes(numbered(3), numbered(5))
+    with pytest.raises(UserError, match=r"only in the evaluation data: 10, (1\d\d?, ){18}117 and 226 more\. Name"):
+        sources.check_same_classes(numbered(10), numbered(256))

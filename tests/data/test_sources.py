@@ -270,6 +270,63 @@ def test_folder_errors(folder, tmp_path):
         sources.FolderSource(tmp_path / "empty", "train")
 
 
+def test_what_is_no_class_and_what_is_not_read(folder):
+    train = folder / "train"
+    for path in (".ipynb_checkpoints/0.jpg", "__MACOSX/ant/0.jpg", "__MACOSX/0.jpg", "ant/._0.jpg", "ant/.DS_Store"):
+        (train / path).parent.mkdir(exist_ok=True, parents=True)
+        (train / path).write_bytes(b"no image")
+    source = sources.FolderSource(folder, "train")  # without a warning
+    assert source.class_names == ["ant", "bee"] and source.num_classes == 2 and len(source) == 12
+    for name in ("a.gif", "b.TIF", "c.Jpg"):
+        shutil.copy(train / "bee" / "0.jpg", train / "bee" / name)
+    for name in ("d.heic", "e.HEIC", "f.txt", "g", ".hidden"):
+        (train / "ant" / name).touch()
+    (train / "bee" / "folder").mkdir()
+    with pytest.warns(UserWarning) as told:
+        source = sources.FolderSource(folder, "train")
+    assert len(source) == 15 and [source.read(i)[1] for i in range(15)] == [0] * 6 + [1] * 9
+    assert [str(warning.message) for warning in told] == [
+        f"files of {train} that are not read: 2 .heic, 1 .txt, 1 without a suffix; "
+        "an image is named .jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, .tiff, .ppm, .avif"
+    ]
+
+
+class Labelled:
+    """Images whose labels are not checked when they are opened, like those of records."""
+
+    num_classes, class_names = 3, ["a", "b", "c"]
+
+    def __init__(self, *labels):
+        self.labels = labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def read(self, index):
+        return np.zeros((4, 4, 3), np.uint8), self.labels[index]
+
+    def where(self, index):
+        return f"record {index}"
+
+    def verify(self, index):
+        return None
+
+
+@pytest.mark.parametrize("label", [3, 255, 2**31, 2**64 - 1, -1, -3])
+@pytest.mark.parametrize("relabelled", [False, True])
+def test_a_label_that_is_no_class_is_a_corrupt_example(label, relabelled):
+    source = Labelled(0, 1, label, 2)
+    if relabelled:
+        source = sources.Relabelled(source, ["c", "b", "a", "d", "e"], where="the file")
+    expected = rf"example 2 \(record 2\): its label is {label}, the data has 3 classes: 0 to 2"
+    with pytest.raises(tfrecord.DataError, match=expected):
+        list(load(source, train=False).batches(0, 1))
+    skipping = load(source, train=False, on_corrupt="skip")
+    (batch,) = skipping.batches(0, 1)
+    assert batch["label"].tolist() == ([2, 1, 0, 0] if relabelled else [0, 1, 2, 2])
+    assert list(skipping.skipped) == [2]
+
+
 def test_npz(tmp_path):
     images, labels = np.random.default_rng(0).integers(0, 255, (5, 8, 8), np.uint8), np.arange(5)
     np.savez(tmp_path / "d.npz", train_images=images, train_labels=labels, x_test=images[:2], y_test=labels[:2, None])
@@ -281,6 +338,11 @@ def test_npz(tmp_path):
     np.savez(tmp_path / "f.npz", train_images=images.astype(float), train_labels=labels[:3])
     with pytest.raises(ValueError, match=r"must be uint8(.|\n)*labels must be"):
         sources.npz_source(tmp_path / "f.npz", "train")
+    np.savez(tmp_path / "g.npz", train_images=images, train_labels=np.array([0, 1, 2, 9, 9]))
+    with pytest.warns(
+        UserWarning, match="6 of the 10 classes, counted up to the largest label of train_labels, have no"
+    ):
+        assert sources.npz_source(tmp_path / "g.npz", "train").num_classes == 10
     (tmp_path / "t.npz").write_text("no zip")
     with pytest.raises(ValueError, match="not a readable"):
         sources.npz_source(tmp_path / "t.npz", "train")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import sys
 
 from jaxvision.config import from_saved, resolve
 from jaxvision.data import sources
 from jaxvision.data.config import DataConfig
 from jaxvision.data.sources import Source
+from jaxvision.run.console import notes
 from jaxvision.run.weights import SavedRun
 from jaxvision.train import inputs
 
@@ -30,4 +33,5 @@ def open_source(args: argparse.Namespace, run: SavedRun | None = None) -> Source
     given = {"name": args.data_name, "dir": args.data_dir and str(args.data_dir), "class_map": args.class_map}
     data = DataConfig(**{field: value for field, value in given.items() if value is not None})
     args.data_name, args.split = data.name, args.split or args.default_split
-    return sources.open_source(data, args.split, image_size=224, seed=0)
+    with notes(functools.partial(print, file=sys.stderr)):
+        return sources.open_source(data, args.split, image_size=224, seed=0)
