@@ -32,8 +32,8 @@ from jaxvision.optim.optimizers import OptimizerConfig
 from jaxvision.optim.rules import ALL as ALL
 from jaxvision.optim.rules import KERNELS_ONLY as KERNELS_ONLY
 from jaxvision.optim.schedules import ScheduleConfig
+from jaxvision.options import LARGEST_INT, Problem, option, section
 from jaxvision.options import REQUIRED as REQUIRED
-from jaxvision.options import Problem, option, section
 from jaxvision.run.checkpoint import CheckpointConfig
 
 
@@ -104,7 +104,7 @@ class ProgressiveConfig:
         high=4096,
     )
     magnitude: tuple[float, ...] = option((), "augment.randaugment_magnitude in each stage", low=0, high=100)
-    mix: tuple[float, ...] = option((), "augment.mixup and augment.cutmix in each stage", low=0)
+    mix: tuple[float, ...] = option((), "augment.mixup and augment.cutmix in each stage", low=0, high=1000)
     drop_rate: tuple[float, ...] = option((), "model.drop_rate in each stage", low=0, below=1)
 
     def problems(self) -> list[Problem]:
@@ -146,10 +146,12 @@ class Config:
     mode: str = option(
         "train", '"eval": evaluate the newest checkpoint of the workdir and stop', choices=("train", "eval")
     )
-    seed: int = option(0, "seed of the initial weights, the order of examples, the augmentation and dropout", low=0)
+    seed: int = option(
+        0, "seed of the initial weights, the order of examples, the augmentation and dropout", low=0, high=LARGEST_INT
+    )
     batch_size: int = option(256, "images per step, over all devices", low=1, high=2**20)
     epochs: float = option(100.0, "length of the run in epochs", above=0, high=1e6)
-    steps: int = option(0, "length of the run in steps; 0: as epochs says", low=0)
+    steps: int = option(0, "length of the run in steps; 0: as epochs says", low=0, high=LARGEST_INT)
     accumulate: int = option(1, "microbatches per step: the same batch in less memory", low=1, high=2**20)
     dtype: str = option(
         "auto",
@@ -169,9 +171,12 @@ class Config:
         high=2**20,
     )
     deterministic: bool = option(False, "on a GPU: only kernels that give the same bits every time")
-    log_every: int = option(50, "steps per training record", low=1)
+    log_every: int = option(50, "steps per training record", low=1, high=LARGEST_INT)
     max_bad_steps: int = option(
-        10, "steps in a row with a loss, gradient or statistic that is not finite, after which the run stops", low=1
+        10,
+        "steps in a row with a loss, gradient or statistic that is not finite, after which the run stops",
+        low=1,
+        high=LARGEST_INT,
     )
     watchdog_seconds: float = option(
         1800.0,

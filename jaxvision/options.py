@@ -23,8 +23,8 @@ from jaxvision.errors import did_you_mean
 
 REQUIRED = "?"  # the value of a field that has to be given on the command line
 
+LARGEST_INT = 2**31 - 1  # of int32, which counts the steps
 _LARGEST_FLOAT = 3.4e38  # of float32, in which everything is computed
-_LARGEST_INT = 2**31 - 1  # of int32, which counts the steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,8 @@ def build(kind: type, values: Mapping[str, Any], problems: list[Problem], prefix
                 problems.append(Problem((name,), f"{name} has to be given: --{name}=..."))
             elif problem:
                 problems.append(Problem((name,), f"{name} = {values[field.name]!r}: {problem}"))
-            chosen[field.name] = field.default if value is None else value
+            # A wrong value, such as 10**400, would break the relations below.
+            chosen[field.name] = field.default if problem else value
     made = kind(**chosen)
     wrong = {name for problem in problems for name in problem.fields}
     for problem in made.problems() if hasattr(made, "problems") else ():
@@ -138,10 +139,12 @@ def checked(value: Any, kind: Any, stated: Option) -> tuple[Any, str | None]:
         typed = _typed(value, kind)
     except TypeError:
         return None, f"expected {type_text(kind)}"
+    if any(isinstance(leaf, str) and not _plain(leaf) for leaf in _leaves(typed)):
+        return typed, "holds a character that no file name and no record can have (NUL, or half of a surrogate pair)"
     numbers = [n for n in _leaves(typed) if isinstance(n, int | float) and not isinstance(n, bool)]
     for number in numbers:
-        if isinstance(number, int) and abs(number) > _LARGEST_INT:
-            return typed, f"must be at most {_LARGEST_INT}"
+        if isinstance(number, int) and abs(number) > LARGEST_INT:
+            return typed, f"must be at most {LARGEST_INT}" if number > 0 else f"must be at least {-LARGEST_INT}"
         if not abs(number) <= _LARGEST_FLOAT:
             return typed, "must be finite, as float32 holds it"
     if stated.choices and typed not in stated.choices:
@@ -164,12 +167,17 @@ def _typed(value: Any, kind: Any) -> Any:
             raise TypeError
         return tuple(_typed(v, k) for v, k in zip(value, kinds, strict=True))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value) if abs(value) <= _LARGEST_INT else value
+        return float(value) if abs(value) <= LARGEST_INT else value
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError
     return value
+
+
+def _plain(text: str) -> bool:
+    """Whether a text can be written to a file and name one."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _leaves(value: Any) -> list[Any]:

@@ -58,7 +58,7 @@ class AugmentConfig:
         (0.02, 1 / 3), "smallest and largest share of the image that is erased", above=0, high=1, check=ordered
     )
     erase_aspect: tuple[float, float] = option(
-        (0.3, 1 / 0.3), "smallest and largest height over width of an erased box", above=0, check=ordered
+        (0.3, 1 / 0.3), "smallest and largest height over width of an erased box", low=1e-3, high=1e3, check=ordered
     )
     erase_fill: str = option(
         "pixel",
@@ -67,8 +67,8 @@ class AugmentConfig:
         choices=FILLS,
     )
     erase_max_count: int = option(1, "the largest number of erased boxes per image", low=1, high=16)
-    mixup: float = option(0.0, "alpha of Mixup's Beta(alpha, alpha); 0: no Mixup", low=0)
-    cutmix: float = option(0.0, "alpha of CutMix's Beta(alpha, alpha); 0: no CutMix", low=0)
+    mixup: float = option(0.0, "alpha of Mixup's Beta(alpha, alpha); 0: no Mixup", low=0, high=1000)
+    cutmix: float = option(0.0, "alpha of CutMix's Beta(alpha, alpha); 0: no CutMix", low=0, high=1000)
     mix_prob: float = option(1.0, "probability that Mixup or CutMix is applied", low=0, high=1)
     mix_switch: float = option(0.5, "probability of CutMix where both alphas are above 0", low=0, high=1)
     mix_pairing: str = option(

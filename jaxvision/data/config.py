@@ -8,7 +8,7 @@ import re
 from jaxvision.data.decode import CROP_MODES, CROPS, DCT_METHODS, HOST_POLICIES
 from jaxvision.data.resizing import EVAL_RESIZES, RESIZES
 from jaxvision.errors import UserError
-from jaxvision.options import option, ordered
+from jaxvision.options import LARGEST_INT, option, ordered
 
 
 def parse_fold(text: str) -> tuple[int, int] | None:
@@ -71,7 +71,7 @@ class DataConfig:
         (0.08, 1.0), "smallest and largest share of the image that a crop covers", above=0, high=1, check=ordered
     )
     crop_ratio: tuple[float, float] = option(
-        (3 / 4, 4 / 3), "smallest and largest width over height of a crop", above=0, check=ordered
+        (3 / 4, 4 / 3), "smallest and largest width over height of a crop", low=1e-3, high=1e3, check=ordered
     )
     dct_method: str = option(
         "accurate",
@@ -98,7 +98,7 @@ class DataConfig:
         'an unreadable example: "fail": ends the run; "skip": is replaced by the next readable one and reported',
         choices=("fail", "skip"),
     )
-    synthetic_examples: int = option(1024, "size of the synthetic data set", low=1)
+    synthetic_examples: int = option(1024, "size of the synthetic data set", low=1, high=LARGEST_INT)
     synthetic_classes: int = option(10, "classes of the synthetic data set", low=1, high=100_000)
 
 

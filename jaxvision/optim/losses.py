@@ -112,7 +112,7 @@ class TeacherConfig:
         choices=DISTILLATIONS,
     )  # fmt: skip
     alpha: float = option(0.5, "share of the distillation in the loss", low=0, high=1)
-    temperature: float = option(1.0, "divides the logits of soft distillation; DeiT: 1", above=0)
+    temperature: float = option(1.0, "divides the logits of soft distillation; DeiT: 1", low=1e-3, high=1e3)
 
     def problems(self) -> list[Problem]:
         """What does not go together."""

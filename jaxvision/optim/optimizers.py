@@ -199,23 +199,30 @@ class OptimizerConfig:
     """Update rule, learning rate, weight decay and clipping."""
 
     name: str = option("sgd", "update rule", choices=OPTIMIZERS)
-    learning_rate: float = option(0.1, "highest learning rate, for the whole batch", low=0)
+    learning_rate: float = option(0.1, "highest learning rate, for the whole batch", low=0, high=1e6)
     momentum: float = option(0.9, "share of the momentum kept per step; sgd, lars, rmsprop_tf", low=0, below=1)
     nesterov: bool = option(True, "Nesterov's momentum; sgd, lars")
     b1: float = option(0.9, "share of the first moment kept per step; adamw, lamb", low=0, below=1)
     b2: float = option(0.999, "share of the second moment kept per step; adamw, lamb", low=0, below=1)
     eps: float = option(1e-8, "added to the denominator; all but sgd", low=0, high=1)
     rho: float = option(0.9, "share of the squared gradient's moving average kept per step; rmsprop_tf", low=0, below=1)
-    trust_coefficient: float = option(0.001, "factor of the trust ratio; lars", low=0)
+    trust_coefficient: float = option(0.001, "factor of the trust ratio; lars", low=0, high=1e6)
     first_moment: str = option("float32", "dtype of the first moment; adamw", choices=("float32", "bfloat16"))
-    clip_norm: float = option(0.0, "largest global norm of the gradient; 0: any. lamb always clips at 1", low=0)
+    clip_norm: float = option(
+        0.0, "largest global norm of the gradient; 0: any. lamb always clips at 1", low=0, high=1e6
+    )
     clip_adaptive: float = option(
-        0.0, "adaptive clipping: largest norm of an output unit's gradient over its weights' norm; 0: any", low=0
+        0.0,
+        "adaptive clipping: largest norm of an output unit's gradient over its weights' norm; 0: any",
+        low=0,
+        high=1e6,
     )
     clip_rules: Rules = option(
         ALL, "which parameters adaptive clipping covers: (regex, 1 or 0) pairs", low=0, high=1, check=rules_problem
     )
-    rate_rules: Rules = option(ALL, "(regex, multiple of the learning rate) pairs", low=0, check=rules_problem)
+    rate_rules: Rules = option(
+        ALL, "(regex, multiple of the learning rate) pairs", low=0, high=1e6, check=rules_problem
+    )
     layer_decay: float = option(
         1.0, "multiple of the learning rate from one layer to the layer before it", above=0, high=1
     )
@@ -230,12 +237,16 @@ class OptimizerConfig:
         check=regex_problem,
     )
     weight_decay: float = option(
-        1e-4, "added to the gradient in sgd, rmsprop_tf and lars; times the learning rate in adamw and lamb", low=0
+        1e-4,
+        "added to the gradient in sgd, rmsprop_tf and lars; times the learning rate in adamw and lamb",
+        low=0,
+        high=1e6,
     )
     decay_rules: Rules = option(
         KERNELS_ONLY,
         "(regex, multiple of weight_decay) pairs; each parameter must match exactly one",
         low=0,
+        high=1e6,
         check=rules_problem,
     )
 

@@ -70,4 +70,6 @@ def regex_problem(regex: str) -> str | None:
 
 def rules_problem(rules: Rules) -> str | None:
     """What is wrong with the regular expressions of rules, or None."""
+    if not rules:
+        return 'expected at least one (regular expression, number) pair; ((".*", 1.0),) gives every parameter 1'
     return next((problem for regex, _ in rules if (problem := regex_problem(regex))), None)

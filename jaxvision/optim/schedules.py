@@ -76,7 +76,7 @@ def _boundaries_problem(epochs: tuple[float, ...]) -> str | None:
 class ScheduleConfig:
     """Learning rate over the run: a linear warm-up and a decay."""
 
-    warmup_epochs: float = option(5.0, "epochs of linear warm-up; 0: none", low=0)
+    warmup_epochs: float = option(5.0, "epochs of linear warm-up; 0: none", low=0, high=1e6)
     name: str = option(
         "cosine", '"cosine" to end_learning_rate; "exponential", a staircase; "step" at the boundaries; "constant"',
         choices=SCHEDULES,
@@ -90,16 +90,21 @@ class ScheduleConfig:
     )
     per_epoch: bool = option(False, "change the rate between epochs only")
     delay_epochs: float = option(
-        0.0, "epochs for which the rate stays at its first value before the warm-up begins; DeiT: 1", low=0
+        0.0, "epochs for which the rate stays at its first value before the warm-up begins; DeiT: 1", low=0, high=1e6
     )
     cooldown_epochs: float = option(
-        0.0, "epochs at the end of the run for which the rate stays at the decay's last value; timm's script: 10", low=0
+        0.0,
+        "epochs at the end of the run for which the rate stays at the decay's last value; timm's script: 10",
+        low=0,
+        high=1e6,
     )
-    decay_epochs: float = option(2.4, "epochs of one stair of exponential", above=0)
+    decay_epochs: float = option(2.4, "epochs of one stair of exponential", above=0, high=1e6)
     decay_rate: float = option(0.97, "factor of each stair of exponential and step", low=0, high=1)
-    boundaries: tuple[float, ...] = option((), "epochs at which step decays", above=0, check=_boundaries_problem)
-    start_learning_rate: float = option(0.0, "learning rate of the first step of the warm-up", low=0)
-    end_learning_rate: float = option(0.0, "learning rate at the end of cosine", low=0)
+    boundaries: tuple[float, ...] = option(
+        (), "epochs at which step decays", above=0, high=1e6, check=_boundaries_problem
+    )
+    start_learning_rate: float = option(0.0, "learning rate of the first step of the warm-up", low=0, high=1e6)
+    end_learning_rate: float = option(0.0, "learning rate at the end of cosine", low=0, high=1e6)
 
 
 def make_schedule(

@@ -36,7 +36,7 @@ import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
 from jaxvision.errors import UserError
-from jaxvision.options import option
+from jaxvision.options import LARGEST_INT, option
 
 FORMAT = 1
 _PREFIX = "step"
@@ -51,9 +51,12 @@ class CheckpointConfig:
     """When checkpoints are written, and how many are kept."""
 
     every_steps: int = option(
-        0, "steps between checkpoints, besides that of each evaluation; 0: only with evaluations", low=0
+        0,
+        "steps between checkpoints, besides that of each evaluation; 0: only with evaluations",
+        low=0,
+        high=LARGEST_INT,
     )
-    keep: int = option(2, "how many of the latest to keep; the best is kept besides", low=1)
+    keep: int = option(2, "how many of the latest to keep; the best is kept besides", low=1, high=LARGEST_INT)
 
 
 class Checkpointer:
