@@ -48,12 +48,20 @@ def read_state_dict(source: str | Path | Mapping[str, Any]) -> State:
         if isinstance(source.get(wrapper), Mapping):
             source = source[wrapper]
             break
-    state = {}
+    state, unusable = {}, []
     for name, value in source.items():
         for prefix in _WRAPPED_BY:
             name = str(name).removeprefix(prefix)
-        if hasattr(value, "shape"):
+        if problem := _tensor_problem(value):
+            unusable.append(f"{name} {problem}")
+        elif hasattr(value, "shape"):
             state[name] = _numpy(value)
+    if unusable:
+        shown = unusable[:10] + ([f"... and {len(unusable) - 10} more"] if len(unusable) > 10 else [])
+        raise UserError(
+            f"weights have to be dense tensors of real numbers: {'; '.join(shown)}. Convert them where they were made, "
+            "for example with to_dense() or dequantize(), and save the state dict again"
+        )
     while shared := [prefix for prefix in _ATTRIBUTES if state and all(name.startswith(prefix) for name in state)]:
         state = {name.removeprefix(shared[0]): value for name, value in state.items()}
     if not state:
@@ -149,9 +157,23 @@ def _squeeze(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:2] if len(shape) == 4 and shape[2:] == (1, 1) else shape
 
 
+def _tensor_problem(value: Any) -> str | None:
+    """Why a torch tensor has no plain array of numbers, or None."""
+    if getattr(value, "is_nested", False):
+        return "is nested"
+    if getattr(value, "is_quantized", False):
+        return "is quantized"
+    if getattr(value, "is_meta", False):
+        return "is on the meta device and has no values"
+    if (layout := str(getattr(value, "layout", "torch.strided"))) != "torch.strided":
+        return f"is sparse ({layout})"
+    return "is complex" if hasattr(value, "is_complex") and value.is_complex() else None
+
+
 def _numpy(value: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
+        value = value.resolve_neg() if value.is_neg() else value
         value = value.float() if value.is_floating_point() else value
         return value.numpy()
     return np.asarray(value)
