@@ -269,8 +269,8 @@ class Config:
         if batch % replicas:
             text = (
                 f"config.batch_size = {batch} is not divisible by config.replicas = {replicas}: "
-                f"for {' and '.join(users)} the batch has {replicas} groups of equal size. Set batch_size to a multiple of "
-                f"{replicas}, or replicas to a divisor of {batch} (0: the devices in use)"
+                f"for {' and '.join(users)} the batch has {replicas} groups of equal size. Set batch_size to a "
+                f"multiple of {replicas}, or replicas to a divisor of {batch} (0: the devices in use)"
             )
             return [Problem(("batch_size", "replicas"), text)]
         if self.grouped() and replicas % accumulate:
