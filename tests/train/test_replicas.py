@@ -230,8 +230,8 @@ def refused(config):
     ("fields", "expected"),
     [
         ("batch_size=36 replicas=8 batch_norm='per_device'", "config.batch_size = 36 is not divisible by "
-         "config.replicas = 8, and config.batch_norm split"),
-        ("batch_size=36 replicas=8 data.repeats=3", "and config.data.repeats split"),
+         "config.replicas = 8: for config.batch_norm the batch has 8 groups"),
+        ("batch_size=36 replicas=8 data.repeats=3", "for config.data.repeats the batch has 8 groups"),
         ("batch_size=64 replicas=8 accumulate=16 augment.mixup=0.2", "config.accumulate = 16 does not divide "
          "config.replicas = 8: a microbatch has to hold whole groups of 8 images (config.augment.mix_groups)"),
         ("batch_size=8 replicas=8 augment.mixup=0.2", "a group has 1 image, and nothing to mix it with"),
