@@ -1,9 +1,10 @@
-"""Atomic replacement of files, so that no reader or crash sees or leaves a partial one; and checks before reading."""
+"""Atomic replacement of files, so that no reader or crash leaves or sees a part of one; and checks before reading."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,32 @@ def check_regular(path: Path) -> None:
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{path} must be a regular file, it is {_kind(path)}: delete or rename it")
+
+
+def read_regular(path: str | Path, *, most: int) -> bytes:
+    """The content of a regular file, or of a link to one.
+
+    Args:
+      path: of the file.
+      most: bytes; of a larger file nothing is read.
+
+    Raises:
+      OSError: it cannot be opened or read.
+      ValueError: it is larger, or a pipe or a device, which could make the reader wait forever or read without end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # without O_NONBLOCK, opening a pipe waits for a writer
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"not a regular file but {_kind(Path(path))}")
+        if status.st_size > most:
+            raise ValueError(f"a file of {status.st_size} bytes: at most {most} are read")
+        data = os.read(descriptor, status.st_size)
+        while len(data) < status.st_size and (more := os.read(descriptor, status.st_size - len(data))):
+            data += more  # some network file systems return less than was asked for
+        return data
+    finally:
+        os.close(descriptor)
 
 
 def check_folder(path: Path) -> None:

@@ -33,30 +33,41 @@ if TYPE_CHECKING:
     from jaxvision.data.sources import Source
 
 
-def label_table(source: Source, num_classes: int, class_names: Sequence[str] | None) -> np.ndarray:
+def label_table(
+    source: Source, num_classes: int, class_names: Sequence[str] | None, *, mapped: bool = False
+) -> np.ndarray:
     """The model's class of each label of the data, int32 (classes of the data,).
 
     Args:
       source: of the data.
       num_classes: of the model.
       class_names: of the model, in its order, where they are known.
+      mapped: whether the data's classes were put into the model's order; otherwise a note says what is taken for it.
 
     Raises:
       UserError: the data has classes that the model lacks, or other ones as far as can be seen.
     """
-    from jaxvision.data.classes import class_table, imagenet_ids
+    from jaxvision.data.classes import absent_classes, class_table, imagenet_ids
+
+    def table(classes: Sequence[str], where: str) -> np.ndarray:
+        found = class_table(source.class_names, classes, where)
+        if note := absent_classes(source.class_names, classes, where):
+            print(f"note: {note}", file=sys.stderr)
+        return found
 
     ids, names = imagenet_ids(), set(source.class_names)
     of_imagenet = num_classes == len(ids) and bool(names) and names <= set(ids)
     if class_names is not None and (names <= set(class_names) or not of_imagenet):
-        return class_table(source.class_names, class_names, "the model")
+        return table(class_names, "the model")
     if of_imagenet:
-        return class_table(source.class_names, ids, "ImageNet")
+        return table(ids, "ImageNet")
     if source.num_classes != num_classes:
         command_line.fail(
             f"the data has {source.num_classes} classes, the model {num_classes}, whose names are unknown: name them "
             "in the model's order, one a line, in a file: --class-map FILE"
         )
+    if not mapped and list(source.class_names) != [str(i) for i in range(num_classes)]:
+        print("note: the weights do not name their classes: taken to be the data's, in its order", file=sys.stderr)
     return np.arange(num_classes, dtype=np.int32)
 
 
@@ -81,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
     if source is None:
         source = open_source(args, loaded.run)
     model, settings = loaded.model, loaded.settings
-    table = label_table(source, model.num_classes, None if args.class_map else loaded.class_names)
+    names = None if args.class_map else loaded.class_names
+    table = label_table(source, model.num_classes, names, mapped=bool(args.class_map))
     mesh = sharding.make_mesh()
     batch_size = -(-args.batch_size // jax.device_count()) * jax.device_count()
     plan = Plan(len(source), batch_size, seed=0, train=False, shard=0, shards=1)

@@ -64,6 +64,21 @@ def class_differences(where: str, names: Sequence[str], elsewhere: str, others: 
     return "; ".join(found) or "the same in another order"
 
 
+def absent_classes(names: Sequence[str], classes: Sequence[str], where: str) -> str | None:
+    """A sentence on the classes of a model that data lacks; None where it has all.
+
+    Args:
+      names: of the data's classes.
+      classes: of the model.
+      where: what ``classes`` come from.
+    """
+    present = set(names)
+    absent = [name for name in classes if name not in present]
+    return (
+        f"{len(absent)} of {len(classes)} classes of {where} are not in the data: {_some(absent)}" if absent else None
+    )
+
+
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 

@@ -10,13 +10,14 @@ import contextlib
 import hashlib
 import os
 import struct
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from jaxvision.errors import UserError
-from jaxvision.files import replace_file
+from jaxvision.files import read_regular, replace_file
 
 _HEADER = struct.Struct("<QI")
 OVERHEAD = 16  # bytes: 12 before the data, 4 behind them
@@ -37,21 +38,40 @@ def record_offsets(path: Path) -> np.ndarray:
     """Byte offsets of the data of all records, and file size + 12 as the last entry, int64 (records + 1,).
 
     The last entry is where the data of a further record would begin, so the data of record i are
-    ``offsets[i + 1] - offsets[i] - 16`` bytes. The result is cached by path, size and modification time of the file.
+    ``offsets[i + 1] - offsets[i] - 16`` bytes. The result is cached by path, size and modification time of the file. A
+    ``UserWarning`` says where the cached one is damaged; it is made again.
 
     Raises:
       DataError: a record does not fit in the file; the message names record and byte.
     """
     stat = path.stat()
     key = hashlib.sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:32]
-    cached = cache_dir() / "index" / f"{key}.npy"
+    cached = cache_dir() / "index" / f"{key}.offsets"
     try:
-        return np.load(cached)
-    except (OSError, ValueError, EOFError):
+        return _unpack_index(read_regular(cached, most=stat.st_size + 12), stat.st_size)
+    except OSError:
         pass
+    except ValueError as error:
+        warnings.warn(f"the index {cached} of {path} is damaged ({error}): it is made again", stacklevel=2)
     offsets = np.array([*_scan(path, stat.st_size), stat.st_size + 12], np.int64)
     with contextlib.suppress(OSError):  # the cache only saves time
-        replace_file(cached, lambda path: np.save(path, offsets))
+        replace_file(cached, lambda path: path.write_bytes(_pack_index(offsets)))
+    return offsets
+
+
+def _pack_index(offsets: np.ndarray) -> bytes:
+    data = offsets.astype("<i8").tobytes()
+    return data + struct.pack("<I", masked_crc(data))
+
+
+def _unpack_index(content: bytes, size: int) -> np.ndarray:
+    """The offsets that :func:`_pack_index` packed; ``size`` is that of the file they are of."""
+    data, crc = content[:-4], content[-4:]
+    if len(data) % 8 or not data or struct.pack("<I", masked_crc(data)) != crc:
+        raise ValueError("its checksum differs")
+    offsets = np.frombuffer(data, "<i8").astype(np.int64)
+    if offsets[0] != 12 or offsets[-1] != size + 12 or (np.diff(offsets) < OVERHEAD).any():
+        raise ValueError("its offsets are not those of such a file")
     return offsets
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ from jaxvision.train.distill import Teacher
 from jaxvision.train.inputs import eval_batch_size, eval_image_size
 from jaxvision.train.state import TrainState, create_state
 from jaxvision.train.step import MixFn, make_eval_step, make_train_step
+from jaxvision.train.workdir import run_class_differences
 from jaxvision.weights import loading
 
 MOST_STEPS = 2**31 - 1  # an int32 counts them
@@ -40,12 +42,13 @@ MOST_STEPS = 2**31 - 1  # an int32 counts them
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The module of a run, the spec that has its mean and std, its number of classes and its compute dtype."""
+    """The module of a run, the spec that has its mean and std, its classes and their names, and its compute dtype."""
 
     module: Classifier
     spec: ModelSpec
     num_classes: int
     dtype: Any
+    class_names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +186,7 @@ def build_network(config: Config, source: sources.Source) -> Network:
             f"{m.name} is built for {m.image_size} px and config.eval.image_size is {evaluated}: set it to 0; "
             "tools/validate.py evaluates a run's weights at another size"
         )
-    return Network(module, model_spec(m.name), num_classes, dtype)
+    return Network(module, model_spec(m.name), num_classes, dtype, tuple(source.class_names))
 
 
 def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainState, optax.GradientTransformation]:
@@ -198,10 +201,15 @@ def load_initial_weights(config: Config, network: Network, state: TrainState, me
     """The state before the first step with the weights of ``config.model.weights``; the EMA starts there, too.
 
     A file, as :func:`jaxvision.load_weights` takes it, or the workdir of a run, whose EMA or raw weights are
-    taken (``config.model.weights_ema``). A classifier for another number of classes stays fresh.
+    taken (``config.model.weights_ema``). A classifier for another number of classes stays fresh. A ``UserWarning`` says
+    where one is kept that a run trained for other classes, or for the same in another order.
     """
     source = weights_source(config.model.weights, network.spec, ema=config.model.weights_ema)
     state_dict = loading.read(network.module, source)
+    if loading.classes(network.module, 3, state_dict) is None and (
+        differ := run_class_differences(config.model.weights, network.class_names)
+    ):
+        warnings.warn(f"the classifier of {config.model.weights} is kept, it was trained for {differ}", stacklevel=2)
     params = with_new_classifier(network.module, sharding.fetch(state.params), 3)
     fresh = {"params": params, "batch_stats": sharding.fetch(state.batch_stats)}
     loaded = loading.fill(network.module, fresh, 3, state_dict, fresh_classifier=True)

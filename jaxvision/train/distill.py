@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from jaxvision.models.registry import ModelSpec, build_module, model_spec
 from jaxvision.models.variables import init_variables
 from jaxvision.optim import losses
 from jaxvision.run.weights import weights_source
+from jaxvision.train.workdir import run_class_differences
 from jaxvision.weights import loading
 
 # (base losses, student's logits, images, teacher's variables) to losses, all per example.
@@ -34,17 +35,21 @@ class Teacher:
     loss: DistillFn
 
 
-def load_teacher(config: Config, student: ModelSpec, num_classes: int, dtype: Any) -> Teacher | None:
+def load_teacher(
+    config: Config, student: ModelSpec, num_classes: int, dtype: Any, class_names: Sequence[str] | None = None
+) -> Teacher | None:
     """The teacher a config names, None where it names none.
 
     It sees the student's (mixed) images, normalised its own way, in evaluation mode.
 
     Raises:
-      UserError: weights that do not fit, or of another number of classes.
+      UserError: weights that do not fit, or of other classes than ``class_names``, those of the data.
     """
     t = config.teacher
     if not t.name:
         return None
+    if class_names is not None and (differ := run_class_differences(t.weights, class_names)):
+        raise UserError(f"the teacher {t.name} of {t.weights} was trained for {differ}")
     module = build_module(t.name, num_classes=num_classes, image_size=config.model.image_size, dtype=dtype)
     spec = model_spec(t.name)
     state = loading.read(module, weights_source(t.weights, spec))

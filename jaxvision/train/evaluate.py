@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jaxvision.config import Config
 from jaxvision.data import sources
+from jaxvision.data.classes import absent_classes
 from jaxvision.data.loader import Interrupted, Loader
 from jaxvision.errors import UserError
 from jaxvision.files import replace_text
@@ -87,22 +88,26 @@ def run(config: Config, workdir: Path) -> int:
         raise UserError(f"no checkpoints in {workdir}: train first, or name the run with --workdir")
     if (saved := saved_model(workdir)) is not None and another_network(saved, config.model.name):
         raise UserError(f"{workdir} is a run of {saved}, not of {config.model.name}: write --config {workdir}")
+    checkpoints = Checkpointer(folder, keep=config.checkpoint.keep, warn=console.warn, read_only=True)
+    names = read_class_names(workdir)
+    if names is None and (restored := checkpoints.restore({}, subset=True)):  # the file is lost
+        names = trained_class_names(workdir, restored[1])
     source = inputs.open_eval(config)
-    names, where = read_class_names(workdir), f"the run of {workdir}"
     if names:
+        where = f"the run of {workdir}"
+        note = absent_classes(source.class_names, names, where)
         source = sources.Relabelled(source, names, where=where)
+        if note:
+            console.line(f"note: {note}")
     network = build.build_network(config, source)
     # Nothing of the optimizer is needed.
     state = create_state(init_variables(network.module, jax.random.key(0)), optax.identity())
-    checkpoints = Checkpointer(folder, keep=config.checkpoint.keep, warn=console.warn, read_only=True)
     restored = checkpoints.restore(flatten(state), subset=True)
     if restored is None:
         raise UserError(f"no checkpoints in {workdir}: train first, or name the run with --workdir")
     checkpoints.close()
     flat, meta, step = restored
-    trained = trained_class_names(workdir, meta)
-    if trained and not names:  # the file is lost
-        source = sources.Relabelled(source, trained, where=where)
+    trained_class_names(workdir, meta)  # refuses a file that was changed
     state = sharding.replicate(mesh, unflatten(state, flat))
     preemption, watchdog = Preemption(), Watchdog(config.watchdog_seconds)
     preemption.say, watchdog.warn = console.notice, console.warn

@@ -65,6 +65,26 @@ def check_same_classes(workdir: Path, trained: Sequence[str] | None, class_names
         raise UserError(f"{workdir} has a run with other classes than this data ({found}): choose another --workdir")
 
 
+def run_class_differences(weights: str, class_names: Sequence[str]) -> str | None:
+    """How the classes that weights were trained for differ from those of the data, and what to do.
+
+    Args:
+      weights: as in a config; only a run's workdir says which classes it had.
+      class_names: of the data.
+
+    Returns:
+      None where they are the same, or not known.
+    """
+    workdir = Path(weights).expanduser()
+    names = read_class_names(workdir) if weights else None
+    if names is None or names == tuple(class_names):
+        return None
+    found = f"other classes ({class_differences('in these weights', names, 'in the data', class_names)})"
+    if set(class_names) <= set(names):
+        return f"{found}; --config.data.class_map={workdir / CLASSES} takes their order"
+    return found
+
+
 def _describe(workdir: Path, config: Config, class_names: Sequence[str]) -> None:
     replace_text(workdir / "config.json", json.dumps(json.loads(config.to_json()), indent=2) + "\n")
     write_class_names(workdir, class_names)

@@ -143,6 +143,12 @@ def test_distillation_in_the_step_is_deits(kind, tmp_path):
 
     with pytest.raises(UserError, match="has 7 classes, the data 9"):
         load_teacher(c, spec, 9, jnp.float32)
+    (tmp_path / "classes.txt").write_text("ant\nbee\n")
+    c = config_lib.Config(teacher=TeacherConfig(name="resnet10t", weights=str(tmp_path)))
+    with pytest.raises(
+        UserError, match=r"was trained for other classes \(only in these weights: ant; only in the data"
+    ):
+        load_teacher(c, spec, 2, jnp.float32, ("bee", "cat"))
 
 
 def test_a_distilled_vits_heads_learn_from_labels_and_teacher():

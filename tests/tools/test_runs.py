@@ -117,6 +117,12 @@ def test_evaluation_takes_the_runs_config_and_no_optimizer(finished, flowers, tm
     assert status == 0, output
     found = json.loads((finished / "evaluation.json").read_text())
     assert (found["examples"], found["ema_top1"]) == (12, 100.0)
+    assert f"note: 1 of 3 classes of the run of {finished} are not in the data: blue" in output
+    lost = tmp_path / "lost"
+    shutil.copytree(finished, lost)
+    (lost / "classes.txt").unlink()  # the checkpoint has the names, too
+    status, output = cli.run(["--config", str(lost), "--config.mode=eval", *other], quick=True)
+    assert status == 0 and json.loads((lost / "evaluation.json").read_text())["ema_top1"] == 100.0, output
 
 
 def test_evaluation_as_another_model_is_refused(finished, flowers):
@@ -151,6 +157,18 @@ def test_other_classes_in_its_workdir_are_refused(finished, flowers, tmp_path):
         in output
     )
     assert (finished / "classes.txt").read_text().splitlines() == NAMES
+
+
+def test_a_classifier_of_other_classes_is_told(finished, flowers, tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        for name in NAMES:
+            (tmp_path / split / name.replace("red", "rose")).symlink_to(flowers / split / name)
+    extra = [f"--config.model.weights={finished}", "--config.steps=1"]
+    args = [a for a in arguments(tmp_path, tmp_path / "run", *extra) if a != "--config.steps=30"]
+    status, output = cli.run(args, quick=True)
+    told = f"note: the classifier of {finished} is kept, it was trained for other classes (only in these weights: red; "
+    assert status == 0 and told + "only in the data: rose)" in output, output
 
 
 def test_the_checkpoint_has_the_names_too(finished, flowers, tmp_path, capsys):

@@ -192,6 +192,15 @@ def test_classes_are_matched_by_name_or_refused(photos, tmp_path, capsys):
         table(Data("rose", "cat"), 3, ("daisy", "tulip", "rose"))
     with pytest.raises(UserError, match=r"the data has 6 classes, the model 7, whose names are unknown"):
         table(Data(*"abcdef"), 7, None)
+    capsys.readouterr()
+    table(Data(*"abdefg"), 7, tuple("abcdefg"))
+    assert capsys.readouterr().err == "note: 1 of 7 classes of the model are not in the data: c\n"
+    assert table(Data("rose", "daisy"), 2, None).tolist() == [0, 1]
+    assert "note: the weights do not name their classes: taken to be the data's" in capsys.readouterr().err
+    table(Data("rose", "daisy"), 2, None, mapped=True)
+    table(Data("0", "1"), 2, None)
+    table(Data(*(wnid for wnid, _ in imagenet_classes())), 1000, None)
+    assert capsys.readouterr().err == ""
 
 
 def test_predict_reads_a_url_and_the_standard_input(photos, monkeypatch, capsys):

@@ -7,7 +7,7 @@ import pytest
 
 from jaxvision.config import base_config, resolve
 from jaxvision.errors import UserError
-from jaxvision.train.workdir import FILES, keep_description, open_workdir
+from jaxvision.train.workdir import FILES, keep_description, open_workdir, run_class_differences
 
 NAMES = ("cat", "dog")
 
@@ -79,3 +79,18 @@ def test_a_deleted_description_is_written_again(tmp_path):
         (tmp_path / "classes.txt").unlink()
         keep_description(tmp_path, config(), NAMES, said.append)
         assert "cannot be written again: Is a directory" in said[1]
+
+
+def test_other_classes_than_those_of_a_runs_weights_are_told(tmp_path):
+    (tmp_path / "classes.txt").write_text("ant\nbee\ncat\n")
+    assert run_class_differences(str(tmp_path), ["ant", "bee", "cat"]) is None
+    assert (
+        run_class_differences(str(tmp_path / "weights.pth"), ["x"]) is None and run_class_differences("", ["x"]) is None
+    )
+    found = run_class_differences(str(tmp_path), ["ant", "bee", "dog"])
+    assert found == "other classes (only in these weights: cat; only in the data: dog)"
+    hint = f"--config.data.class_map={tmp_path}/classes.txt takes their order"
+    found = run_class_differences(str(tmp_path), ["bee", "ant", "cat"])
+    assert found == f"other classes (the same in another order); {hint}"
+    found = run_class_differences(str(tmp_path), ["bee", "cat"])
+    assert found == f"other classes (only in these weights: ant); {hint}"
