@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE: as shells report a program whose reader is gone
+_COMMANDS = ("  python ", "  pip ", "  make ")
 WIDEST = 120  # columns of a line that one still reads with ease
 
 
@@ -32,18 +33,21 @@ def columns(stream: TextIO | None) -> int | None:
 def fitted(text: str, width: int | None, hang: int = 2) -> str:
     """Text with its long lines broken between words; a width of None leaves it as it is.
 
-    What follows a break is indented by ``hang`` more than the line. A word that is longer than a line, such as a path,
-    stays in one piece, so that it can be copied.
+    What follows a break is indented by ``hang`` more than the line. So that they can be copied, a word that is longer
+    than a line, such as a path, stays in one piece, and an indented command goes on after a backslash.
     """
     if width is None:
         return text
     lines = []
     for line in text.splitlines():
         indent = line[: len(line) - len(line.lstrip())] + " " * hang
-        lines += textwrap.wrap(
-            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
+        command = line.startswith(_COMMANDS) and len(line) > width
+        parts = textwrap.wrap(
+            line, width - 2 * command, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
             replace_whitespace=False,
         ) or [""]  # fmt: skip
+        lines += [f"{part} \\" for part in parts[:-1]] if command else parts[:-1]
+        lines.append(parts[-1])
     return "\n".join(lines)
 
 

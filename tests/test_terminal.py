@@ -42,6 +42,14 @@ def test_long_lines_are_broken_between_words_and_indented():
     assert terminal.fitted("a\n\nb", 24) == "a\n\nb"
 
 
+def test_a_command_can_be_copied():
+    text = "run\n  python tools/prepare.py --train a.tar --val b.tar\nor leave it"
+    assert terminal.fitted(text, 32).splitlines() == [
+        "run", "  python tools/prepare.py \\", "    --train a.tar --val b.tar", "or leave it",
+    ]  # fmt: skip
+    assert terminal.fitted(text, 60) == text
+
+
 def test_a_pipe_has_no_width(capsys):
     assert terminal.columns(sys.stdout) is None
 

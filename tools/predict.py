@@ -106,6 +106,7 @@ def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[Sequence[str]
     cell_height = side + 8 + 17 * lines
     columns = min(len(images), max(1, math.ceil(math.sqrt(len(images) * cell_height / side * 1.4))))
     rows = math.ceil(len(images) / columns)
+    columns = math.ceil(len(images) / rows)  # six images are two rows of three, not of four and two
     sheet = Image.new("RGB", (columns * (side + 10) + 10, rows * (cell_height + 10) + 10), "white")
     draw = ImageDraw.Draw(sheet)
     for i, (image, heading, caption) in enumerate(zip(images, headings, captions, strict=True)):

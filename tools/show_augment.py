@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{len(sheet)} of {len(images)} images of step {args.step} in {args.out}")
+    print(f"wrote {args.out}: {len(sheet)} of the {len(images)} images of step {args.step}")
     return 0
 
 

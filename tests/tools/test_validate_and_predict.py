@@ -218,6 +218,12 @@ def test_predict_reads_a_url_and_the_standard_input(photos, monkeypatch, capsys)
         assert "a.pngx: HTTP Error 404" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("images,columns", [(1, 1), (5, 3), (6, 3), (9, 3)])
+def test_the_rows_of_a_sheet_are_filled(images, columns):
+    sheet = predict.contact_sheet([np.zeros((8, 8, 3), np.uint8)] * images, [["a.png", "cat"]] * images)
+    assert sheet.width == 210 * columns + 10
+
+
 def test_validate_looks_for_the_data_before_it_fetches_weights(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(load_model.published, "find", lambda *args: pytest.fail("fetched"))
     assert run(validate, "resnet18", "--data-name", "folder", "--data-dir", tmp_path) == 2
