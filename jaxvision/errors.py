@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -34,6 +34,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` Did you mean "x"?`` with the known word nearest to ``word``, or an empty string where none is near."""
     near = near_words(word, known)
     return f' Did you mean "{near[0]}"?' if near else ""
+
+
+def listed(words: Sequence[object], most: int) -> str:
+    """``a, b, c and 7 more``: the first ``most`` words, and how many others there are."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(map(str, words[:most])) + more
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 channel``, ``3 channels``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def require(extra: str, *packages: str) -> None:

@@ -29,7 +29,7 @@ FLAGS = {
 }
 ENDS = (
     "Starting the same command again resumes. Exit status: 0 done, 2 a mistake in the command or the data, 3 out of "
-    "memory, 4 training diverged, 130 or 143 interrupted and saved."
+    "memory, 4 training diverged, 129, 130 or 143 interrupted and saved."
 )
 
 
@@ -167,7 +167,7 @@ def _saved_config(path: str) -> ConfigDict:
 def batch_note(argv: Sequence[str], config: Config) -> str | None:
     """Says that a command line changes the batch of a config file and leaves its learning rate; None: it does not."""
     tokens = _split(argv)
-    if "config.optimizer.learning_rate" in tokens or config.mode != "train":
+    if "config.batch_size" not in tokens or "config.optimizer.learning_rate" in tokens or config.mode != "train":
         return None
     before = load_config(_config_file(tokens["config"]), []).batch_size
     if config.batch_size == before:

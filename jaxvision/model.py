@@ -10,7 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, counted
 from jaxvision.inference import fuse as folding
 from jaxvision.inference.compile import Compiled
 from jaxvision.models.classifier import Classifier
@@ -49,8 +49,7 @@ class Model(flax.struct.PyTreeNode, eq=False):
         # One line: the arrays of a ResNet-50 would be 150,000 characters.
         size = "x".join(map(str, self.image_size)) if self.image_size else "any size"
         count = sum(leaf.size for leaf in jax.tree.leaves(self.params)) / 1e6
-        channels = f"{self.in_chans} channel{'s' * (self.in_chans != 1)}"
-        what = f"{count:.2f} M parameters, {self.num_classes} classes, {channels} of {size}"
+        what = f"{count:.2f} M parameters, {self.num_classes} classes, {counted(self.in_chans, 'channel')} of {size}"
         return f"Model({self.spec.name}: {what}{', fused' if self.fused else ''})"
 
     def __call__(self, images: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ from jaxvision.data import decode
 from jaxvision.data.classes import imagenet_classes as imagenet_classes
 from jaxvision.data.image_files import read_image_file
 from jaxvision.data.resizing import PIL_FILTERS
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, counted
 from jaxvision.model import Model
 from jaxvision.models.registry import ModelSpec
 
@@ -161,9 +161,9 @@ def preprocess(model: Model) -> Preprocessing:
         )
     height, width = model.image_size or (model.spec.input_size,) * 2
     if height != width or model.in_chans != 3:
-        channels = f"{model.in_chans} channel{'s' * (model.in_chans != 1)}"
         raise UserError(
-            f"expected a model of square RGB images, got one of {height}x{width} with {channels}: "
-            "resize and normalise its images by model.spec.mean and model.spec.std yourself"
+            f"expected a model of square RGB images, got one of {height}x{width} with "
+            f"{counted(model.in_chans, 'channel')}: resize and "
+            "normalise its images by model.spec.mean and model.spec.std yourself"
         )
     return preprocessing(model.spec, size=height)

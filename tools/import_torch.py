@@ -164,14 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--raw", action="store_true", help="of a training run: the raw weights, not their EMA")
     parser.add_argument("--num-classes", type=int, help="by default as in the file; another number needs --seed")
     parser.add_argument("--in-chans", type=int, help="the first convolution is adapted to this")
-    parser.add_argument(
-        "--image-size",
-        "--img-size",
-        "--size",
-        dest="image_size",
-        type=int,
-        help="for ViT and Swin: position tables are resampled to it",
-    )
+    command_line.add_image_size(parser, None, "for ViT and Swin: position tables are resampled to it")
     parser.add_argument("--seed", type=int, help="of a fresh classifier")
     args = command_line.parse(parser, argv, model_required=False)
     if args.reverse and args.weights is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.errors import UserError, did_you_mean
+from jaxvision.errors import UserError, did_you_mean, listed
 
 IMAGENET = "imagenet"  # instead of a file: ImageNet's 1000 WordNet ids
 
@@ -60,7 +60,7 @@ def read_class_map(class_map: str) -> list[str]:
 def class_differences(where: str, names: Sequence[str], elsewhere: str, others: Sequence[str]) -> str:
     """Which of two lists' names only one of them has: "only in the run: a, b; only in the data: c"; at most 20 each."""
     only = {where: set(names) - set(others), elsewhere: set(others) - set(names)}
-    found = [f"only {place}: {_some(sorted(rest))}" for place, rest in only.items() if rest]
+    found = [f"only {place}: {listed(sorted(rest), 20)}" for place, rest in only.items() if rest]
     return "; ".join(found) or "the same in another order"
 
 
@@ -74,13 +74,9 @@ def absent_classes(names: Sequence[str], classes: Sequence[str], where: str) -> 
     """
     present = set(names)
     absent = [name for name in classes if name not in present]
-    return (
-        f"{len(absent)} of {len(classes)} classes of {where} are not in the data: {_some(absent)}" if absent else None
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    if not absent:
+        return None
+    return f"{len(absent)} of {len(classes)} classes of {where} are not in the data: {listed(absent, 20)}"
 
 
 def class_table(names: Sequence[str], classes: Sequence[str], where: str) -> np.ndarray:

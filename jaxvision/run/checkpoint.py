@@ -35,7 +35,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, listed
 from jaxvision.options import LARGEST_INT, option
 
 FORMAT = 1
@@ -222,8 +222,7 @@ class Checkpointer:
         found, expected = _table(flat), document["arrays"]
         bad = [name for name in expected if found.get(name) != expected[name]]
         if bad:
-            more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-            raise _DamagedError(f"checksum of {', '.join(bad[:3])}{more} differs")
+            raise _DamagedError(f"checksum of {listed(bad, 3)} differs")
         return flat, document["meta"]
 
     def _failed(self, error: Exception) -> None:
@@ -274,10 +273,9 @@ def _check_kinds(directory: Path) -> None:
         strange += [path for path in (step / "metrics" / "metrics",) if path.is_dir()]
         problems += [str(path.relative_to(directory)) for path in strange]
     if problems:
-        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise UserError(
             f"no run wrote what is in {directory}: links, pipes, devices, or a folder in the place of a file: "
-            f"{', '.join(problems[:10])}{more}. Delete them, or put back the files."
+            f"{listed(problems, 10)}. Delete them, or put back the files."
         )
 
 

@@ -21,9 +21,9 @@ import jax
 class Preemption:
     """Remembers a signal, so that the loop can finish its step and save; a second Ctrl-C exits at once.
 
-    SIGHUP stays ignored where it is when the process starts, as under ``nohup``. With several
-    processes JAX's preemption notifier makes all of them agree on the step (``stop_at``). It must own SIGTERM, because
-    of two handlers only the one installed last is called; the other signals are passed on to it as SIGTERM.
+    Where SIGHUP is ignored at the start, as under ``nohup``, it stays ignored. With several processes JAX's preemption
+    notifier makes all of them agree on the step (``stop_at``). It must own SIGTERM, because of two handlers only the
+    one installed last is called; the other signals are passed on to it as SIGTERM.
 
     Attributes:
       signal: number of the received signal; None if there was none.

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, listed
 from jaxvision.files import check_regular, replace_file
 
 Record = dict[str, Any]
@@ -200,9 +200,7 @@ def _crc(record: Record) -> str:
 
 
 def _damage_text(workdir: Path, damaged: Sequence[int]) -> str:
-    lines = f"line{'s' if len(damaged) > 1 else ''} {', '.join(map(str, damaged[:10]))}"
-    more = f" and {len(damaged) - 10} more" if len(damaged) > 10 else ""
-    return f"{workdir / NAME} is damaged: {lines}{more} left out"
+    return f"{workdir / NAME} is damaged: line{'s' * (len(damaged) > 1)} {listed(damaged, 10)} left out"
 
 
 def _keep_copy(path: Path) -> Path:

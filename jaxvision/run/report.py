@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxvision.errors import listed
 from jaxvision.files import replace_file
 
 EVAL_LOSS = "cross-entropy"  # what every evaluation reports, whatever the training loss is
@@ -197,10 +198,7 @@ def summary(
         if train[-1]["bad_steps"]:
             lines.append(f"  skipped {train[-1]['bad_steps']:.0f} steps that were not finite")
         if spikes := loss_spikes(train):
-            more = f" and {len(spikes) - 5} more" if len(spikes) > 5 else ""
-            lines.append(
-                f"  spikes  of the loss, over twice that before, at step {', '.join(map(str, spikes[:5]))}{more}"
-            )
+            lines.append(f"  spikes  of the loss, over twice that before, at step {listed(spikes, 5)}")
     if skipped:
         lines.append(f"  replaced {len(skipped)} unreadable examples: {sorted(skipped)[:10]}")
     files = ("curves.png", "metrics.csv", "metrics.jsonl", "tensorboard/", "checkpoints/", "config.json", "classes.txt")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, listed
 from jaxvision.files import replace_text
 from jaxvision.models.registry import ModelSpec, model_spec
 from jaxvision.run.checkpoint import Checkpointer
@@ -116,7 +116,7 @@ def not_finite(flat: Mapping[str, np.ndarray]) -> str:
     """
     kept = ("params.", "batch_stats.", "ema_params.", "ema_batch_stats.")
     bad = [name for name, value in flat.items() if name.startswith(kept) and not np.isfinite(value).all()]
-    return ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+    return listed(bad, 3)
 
 
 def saved_model(workdir: Path) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ from jaxvision.ops.program import compiler_options, prepare_train_step
 from jaxvision.optim.groups import choose_groups
 from jaxvision.optim.optimizers import make_optimizer
 from jaxvision.optim.schedules import make_schedule
+from jaxvision.options import LARGEST_INT
 from jaxvision.run.weights import weights_source
 from jaxvision.train import compilation, replicas, sharding
 from jaxvision.train.distill import Teacher
@@ -37,18 +38,15 @@ from jaxvision.train.step import MixFn, make_eval_step, make_train_step
 from jaxvision.train.workdir import run_class_differences
 from jaxvision.weights import loading
 
-MOST_STEPS = 2**31 - 1  # an int32 counts them
-
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The module of a run, the spec that has its mean and std, its classes and their names, and its compute dtype."""
+    """The module of a run, the spec that has its mean and std, its number of classes and its compute dtype."""
 
     module: Classifier
     spec: ModelSpec
     num_classes: int
     dtype: Any
-    class_names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,10 +107,10 @@ def lengths(config: Config, num_train: int) -> Lengths:
     """Epochs into steps; 350 epochs of ImageNet at 4096 are 109,475."""
     per_epoch = num_train / config.batch_size
     total = config.steps or math.ceil(config.epochs * per_epoch)
-    if total > MOST_STEPS:
+    if total > LARGEST_INT:
         raise UserError(
             f"config.epochs = {config.epochs:g} are {total} steps of batch {config.batch_size}: more than the "
-            f"{MOST_STEPS} that a run can count"
+            f"{LARGEST_INT} that a run can count"
         )
     return Lengths(
         total=total,
@@ -186,7 +184,7 @@ def build_network(config: Config, source: sources.Source) -> Network:
             f"{m.name} is built for {m.image_size} px and config.eval.image_size is {evaluated}: set it to 0; "
             "tools/validate.py evaluates a run's weights at another size"
         )
-    return Network(module, model_spec(m.name), num_classes, dtype, tuple(source.class_names))
+    return Network(module, model_spec(m.name), num_classes, dtype)
 
 
 def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainState, optax.GradientTransformation]:
@@ -197,17 +195,20 @@ def initial_state(config: Config, network: Network, mesh: Mesh) -> tuple[TrainSt
     return sharding.replicate(mesh, create_state(variables, optimizer)), optimizer
 
 
-def load_initial_weights(config: Config, network: Network, state: TrainState, mesh: Mesh) -> TrainState:
+def load_initial_weights(
+    config: Config, network: Network, state: TrainState, mesh: Mesh, class_names: Sequence[str]
+) -> TrainState:
     """The state before the first step with the weights of ``config.model.weights``; the EMA starts there, too.
 
     A file, as :func:`jaxvision.load_weights` takes it, or the workdir of a run, whose EMA or raw weights are
     taken (``config.model.weights_ema``). A classifier for another number of classes stays fresh. A ``UserWarning`` says
-    where one is kept that a run trained for other classes, or for the same in another order.
+    where one is kept that a run trained for other classes than ``class_names``, those of the data, or for the same in
+    another order.
     """
     source = weights_source(config.model.weights, network.spec, ema=config.model.weights_ema)
     state_dict = loading.read(network.module, source)
     if loading.classes(network.module, 3, state_dict) is None and (
-        differ := run_class_differences(config.model.weights, network.class_names)
+        differ := run_class_differences(config.model.weights, class_names)
     ):
         warnings.warn(f"the classifier of {config.model.weights} is kept, it was trained for {differ}", stacklevel=2)
     params = with_new_classifier(network.module, sharding.fetch(state.params), 3)

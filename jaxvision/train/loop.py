@@ -68,7 +68,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int], held: co
     # ------------------------------------------------------------------ model and state
     network = build.build_network(config, train_source)
     state, optimizer = build.initial_state(config, network, mesh)
-    teacher = load_teacher(config, network.spec, network.num_classes, network.dtype, network.class_names)
+    teacher = load_teacher(config, network.spec, network.num_classes, network.dtype, train_source.class_names)
     teacher_variables = sharding.replicate(mesh, teacher.variables) if teacher else None
     first = jax.process_index() == 0
     console = Console(enabled=first, total=length.total, per_epoch=length.per_epoch, mixed=config.mixes())
@@ -88,7 +88,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int], held: co
         console.resumed(start, changed_fields(meta.get("config", {}), config))
     elif config.model.weights:
         with notes(console.line):
-            state = build.load_initial_weights(config, network, state, mesh)
+            state = build.load_initial_weights(config, network, state, mesh, train_source.class_names)
     columns = (*TRAIN_COLUMNS, *EVAL_COLUMNS)
     log = RunLog(workdir, columns=columns, resume_step=start, evaluated=evaluated, warn=console.warn) if first else None
     console.line(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, listed
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.renaming import State
 from jaxvision.models.variables import flat_shapes
@@ -39,10 +39,12 @@ def remove(module: Classifier, state: State) -> State:
     left_over = sorted(name for name in state if not name.startswith(prefix))
     if not left_over:
         return behind[prefix]
-    also = f" Still missing are then {_some(missing)}: rename what was left over, if it is these." if missing else ""
+    also = (
+        f" Still missing are then {listed(missing, 5)}: rename what was left over, if it is these." if missing else ""
+    )
     raise UserError(
-        f"{len(state)} keys, of which {shared[prefix]} have the prefix {prefix!r}; left over: {_some(left_over)}. Pass "
-        f"those with the prefix, without it: {{name.removeprefix({prefix!r}): value for name, value in "
+        f"{len(state)} keys, of which {shared[prefix]} have the prefix {prefix!r}; left over: {listed(left_over, 5)}. "
+        f"Pass those with the prefix, without it: {{name.removeprefix({prefix!r}): value for name, value in "
         f"state_dict.items() if name.startswith({prefix!r})}}.{also}"
     )
 
@@ -55,7 +57,3 @@ def _prefixes(name: str) -> Iterable[str]:
 
 def _behind(prefix: str, state: State) -> State:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

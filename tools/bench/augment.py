@@ -95,15 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = command_line.parser(__doc__)
     parser.add_argument("patterns", nargs="*", default=["*"], help="names of recipes, with shell wildcards (all)")
-    parser.add_argument(
-        "-b",
-        "--batch-size",
-        "--batch",
-        dest="batch",
-        type=int,
-        default=0,
-        help="batch size; 0: 16 on a CPU, 128 elsewhere (0)",
-    )
+    command_line.add_batch_size(parser, 0, "images; 0: 16 on a CPU, 128 elsewhere (0)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each program (5)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the result file")
     args = parser.parse_args(argv)
@@ -111,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not chosen:
         parser.error(f"no recipe matches {' '.join(args.patterns)}; there are: {', '.join(RECIPES)}")
     backend = jax.default_backend()
-    batch = args.batch or (16 if backend == "cpu" else 128)
+    batch = args.batch_size or (16 if backend == "cpu" else 128)
     rows = []
     for name in chosen:
         rows.append(measure(name, batch, args.rounds))

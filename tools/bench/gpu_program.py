@@ -142,10 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line.parser(__doc__)
     parser.add_argument("--models", default=",".join(COMPARISON), help="names, also with *; default: the comparison's")
     parser.add_argument("--modes", default="infer,train")
-    parser.add_argument(
-        "-b", "--batch-size", "--batch", dest="batch", type=int, default=0, help="default: 32, training 256"
-    )
-    parser.add_argument("--image-size", "--img-size", "--size", dest="size", type=int, default=224)
+    command_line.add_batch_size(parser, 0, "default: 32, training 256")
+    command_line.add_image_size(parser, 224, "of a side (%(default)s)")
     parser.add_argument("--kernels", action="store_true", help="list each program's kernels, the largest first")
     parser.add_argument("--options", default="", help="XLA's compiler options, NAME=VALUE,..., added to its own choice")
     parser.add_argument("--out", type=Path, help="write the table here, and the rows as .json")
@@ -171,9 +169,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     for mode in args.modes.split(","):
         for name in names:
-            batch = args.batch or BATCHES[mode]
+            batch = args.batch_size or BATCHES[mode]
             try:
-                row, found = measure(name, mode, batch, args.size, topology.devices[0], options)
+                row, found = measure(name, mode, batch, args.image_size, topology.devices[0], options)
             except Exception as error:  # one model must not end the others
                 row = {"model": name, "mode": mode, "batch": batch, "error": f"{type(error).__name__}: {error}"[:200]}
                 found = []
@@ -185,8 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out:
         title = (
             f"# Programs for an H200, compiled without one, {date.today()}\n\njax {jax.__version__}, bfloat16, "
-            f"{args.size} px; inference as `jaxvision.compile` does it, training with SGD and EMA. Nothing here was "
-            f"timed: the floor is the sum over kernels of max(bytes / {BANDWIDTH / 1e12} TB/s, {1e6 * LAUNCH} us). "
+            f"{args.image_size} px; inference as `jaxvision.compile` does it, training with SGD and EMA. Nothing here "
+            f"was timed: the floor is the sum over kernels of max(bytes / {BANDWIDTH / 1e12} TB/s, {1e6 * LAUNCH} us). "
             f"Command: `tools/bench/gpu_program.py {' '.join(argv or sys.argv[1:])}`\n\n"
         )
         replace_text(args.out, title + table(rows) + "\n")

@@ -195,8 +195,8 @@ def main() -> int:
     """Command line."""
     parser = command_line.parser(__doc__)
     parser.add_argument("--models", nargs="*", default=list(MODELS))
-    parser.add_argument("-b", "--batch-size", "--batch", dest="batch", type=int, default=8)
-    parser.add_argument("--image-size", "--img-size", "--size", dest="size", type=int, default=224)
+    command_line.add_batch_size(parser, 8)
+    command_line.add_image_size(parser, 224, "of a side (%(default)s)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, help="write a table (.md) and all samples (.json)")
     args = parser.parse_args()
@@ -210,11 +210,11 @@ def main() -> int:
     work: list[tuple[str, str, Callable[[], dict]]] = []
     for name, shape in CONVOLUTIONS.items():
         for what, train in (("forward", False), ("gradients", True)):
-            work.append((name, what, lambda s=shape, t=train: convolution_programs(s, args.batch, t)))
-    work += [(name, "forward", lambda n=name: operation_programs(n, args.batch)) for name in operations()]
+            work.append((name, what, lambda s=shape, t=train: convolution_programs(s, args.batch_size, t)))
+    work += [(name, "forward", lambda n=name: operation_programs(n, args.batch_size)) for name in operations()]
     for name in args.models:
         for what, train in (("inference, fused", False), ("gradients", True)):
-            work.append((name, what, lambda n=name, t=train: model_programs(n, args.batch, args.size, t)))
+            work.append((name, what, lambda n=name, t=train: model_programs(n, args.batch_size, args.image_size, t)))
     rows, lines = [], ["| what | | plain, ms | ours, ms | gain (range) | with oneDNN, ms |", "|---" * 6 + "|"]
     for name, what, programs in track(work, "measuring", disable=not sys.stderr.isatty()):
         rows.append(row(name, what, interleaved(programs(), args.rounds)))
@@ -225,9 +225,10 @@ def main() -> int:
         jax.clear_caches()
     if args.out:
         head = (
-            f"# Implementations on {jax.default_backend()}, {date.today()}\n\nBatch {args.batch}, {args.size} px, "
-            f"float32, {args.rounds} interleaved rounds, medians; {os.cpu_count()} cores of {processor()}, "
-            f"load {os.getloadavg()[0]:.1f} at the end, python {platform.python_version()}, jax {jax.__version__}. "
+            f"# Implementations on {jax.default_backend()}, {date.today()}\n\nBatch {args.batch_size}, "
+            f"{args.image_size} px, float32, {args.rounds} interleaved rounds, medians; "
+            f"{os.cpu_count()} cores of {processor()}, load {os.getloadavg()[0]:.1f} at the end, "
+            f"python {platform.python_version()}, jax {jax.__version__}. "
             f"Command: `python {' '.join(sys.argv)}`. Plain: every operation as XLA's own.\n\n"
         )
         replace_text(args.out, head + "\n".join(lines) + "\n")

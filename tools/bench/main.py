@@ -85,7 +85,7 @@ def job_groups(kind: str, args: argparse.Namespace) -> list[list[Job]]:
             ]
             for side, names in VARIANTS[kind, mode].items()
         }
-        return Job(model, mode, args.batch or BATCHES[kind, mode], variants)
+        return Job(model, mode, args.batch_size or BATCHES[kind, mode], variants)
 
     if args.builds > 1:  # a model's training is built while its inference is
         return [[job(model, mode) for mode in args.modes] for model in args.models]
@@ -99,16 +99,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--models", default=",".join(COMPARISON), help="names, with shell wildcards; default: the comparison's"
     )
     parser.add_argument("--modes", default="infer,train", help="infer, train or both")
-    parser.add_argument(
-        "-b",
-        "--batch-size",
-        "--batch",
-        dest="batch",
-        type=int,
-        default=0,
-        help="default: 32; training 256, on a CPU 16",
-    )
-    parser.add_argument("--image-size", "--img-size", "--size", dest="size", type=int, default=224, help="pixels")
+    command_line.add_batch_size(parser, 0, "default: 32; training 256, on a CPU 16")
+    command_line.add_image_size(parser, 224, "of a side (%(default)s)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: bfloat16 on a GPU, else float32")
     parser.add_argument("--timm", default="", help="timm's variants, for example eager,train:compile (all)")
     parser.add_argument("--ours", default="", help="jaxvision's variants, likewise (all)")
@@ -152,7 +144,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--modes are infer and train")
     if bool(args.val) != bool(args.weights):
         parser.error("--val and --weights go together")
-    if args.rounds < 1 or args.seconds <= 0 or args.batch < 0:
+    if args.rounds < 1 or args.seconds <= 0 or args.batch_size < 0:
         parser.error("--rounds, --seconds and --batch-size must be positive")
     return args
 

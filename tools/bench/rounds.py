@@ -88,7 +88,7 @@ def measure(jobs: Sequence[Job], args: argparse.Namespace) -> Iterator[Row]:
 
     Where one side runs out of memory, the row is measured again alone, and both get half the batch.
     """
-    rows = [Row(job.model, job.mode, job.batch, args.size, args.dtype, {}) for job in jobs]
+    rows = [Row(job.model, job.mode, job.batch, args.image_size, args.dtype, {}) for job in jobs]
     workers: list[dict[str, Worker]] = [{} for _ in jobs]
 
     def build(place: int, key: str) -> tuple[str, dict[str, Any]]:

@@ -88,17 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_line.parser(__doc__)
     parser.add_argument("--config", default="configs/resnet50_a2.py")
     parser.add_argument("--model", default="resnet50", help="whose train state the empty program takes")
-    parser.add_argument(
-        "-b", "--batch-size", "--batch", dest="batch", type=int, default=0,
-        help="images a step; 0: 16 on a CPU, 256 elsewhere",
-    )  # fmt: skip
+    command_line.add_batch_size(parser, 0, "images a step; 0: 16 on a CPU, 256 elsewhere")
     parser.add_argument("--calls", type=int, default=300, help="of the empty program")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args(argv)
     from jaxvision.files import replace_text
     from jaxvision.ops.process import expects_cpu
 
-    batch = args.batch or (16 if expects_cpu() else 256)
+    batch = args.batch_size or (16 if expects_cpu() else 256)
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("cold", "warm"):

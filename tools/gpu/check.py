@@ -126,11 +126,11 @@ def main() -> int:
     """Command line; the status is 1 where an error is too large."""
     parser = command_line.parser(__doc__)
     parser.add_argument("model")
-    parser.add_argument("--image-size", "--img-size", "--size", dest="size", type=int, default=224, help="pixels (224)")
+    command_line.add_image_size(parser, 224, "of a side (%(default)s)")
     parser.add_argument("--count", type=int, default=4, help="images (4)")
     parser.add_argument("--logits", action="store_true", help="no gradients")
     args = parser.parse_args()
-    row = check(args.model, args.size, args.count, gradients=not args.logits)
+    row = check(args.model, args.image_size, args.count, gradients=not args.logits)
     print(json.dumps(row))
     return 1 if row["wrong"] else 0
 

@@ -170,13 +170,13 @@ def main() -> int:
     """Command line."""
     parser = command_line.parser(__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(TRIALS)} (all)")
-    parser.add_argument("-b", "--batch-size", "--batch", dest="batch", type=int, default=256, help="images (256)")
+    command_line.add_batch_size(parser, 256)
     parser.add_argument("--rounds", type=int, default=11, help="measurements of each way (11)")
     args = parser.parse_args()
     if unknown := set(args.names) - set(TRIALS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(TRIALS)}")
     for name in args.names or TRIALS:
-        for title, ways, arguments in TRIALS[name](args.batch):
+        for title, ways, arguments in TRIALS[name](args.batch_size):
             for gradients in (False, True):
                 print(json.dumps(measure(title, ways, arguments, gradients, args.rounds)), flush=True)
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import re
 import shutil
 import sys
@@ -17,7 +16,6 @@ MODEL_HELP = 'timm\'s name; a weight tag selects its settings: "convnext_tiny.fb
 
 
 _COMMANDS = ("  python ", "  make ", "  pip ")
-BROKEN_PIPE = 141  # 128 + SIGPIPE: as shells report a program whose reader is gone
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -76,14 +74,7 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", "--checkpoint", metavar="WEIGHTS", help=WEIGHTS_HELP)
     parser.add_argument("--raw", action="store_true", help="of a training run: the raw weights, not their EMA")
     parser.add_argument("--test-size", action="store_true", help="at timm's larger test setting of these weights")
-    parser.add_argument(
-        "--image-size",
-        "--img-size",
-        "--size",
-        metavar="PIXELS",
-        type=int,
-        help="of a side, instead of the weights' own",
-    )
+    add_image_size(parser, None, "of a side, instead of the weights' own")
     parser.add_argument("--crop-pct", type=float, help="share of the short side kept, instead of the weights' own")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the computation")
     parser.add_argument("--fuse", action="store_true", help="fold batch normalisation into the convolutions")
@@ -136,16 +127,24 @@ def parse(
     return args
 
 
-def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
+def add_batch_size(parser: argparse.ArgumentParser, default: int, meaning: str = "(%(default)s)") -> None:
     """--batch-size, under timm's names for it, too."""
-    parser.add_argument("-b", "--batch-size", "--batch", metavar="N", type=int, default=default, help="(%(default)s)")
+    parser.add_argument("-b", "--batch-size", "--batch", metavar="N", type=int, default=default, help=meaning)
+
+
+def add_image_size(parser: argparse.ArgumentParser, default: int | None, meaning: str) -> None:
+    """--image-size, under timm's names for it, too."""
+    parser.add_argument(
+        "--image-size", "--img-size", "--size", metavar="PIXELS", type=int, default=default, help=meaning
+    )
 
 
 def start(main: Callable[[], int]) -> NoReturn:
     """Ends the process with a tool's exit status; quietly, where its output goes into a pipe that nobody reads."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # as by >&-
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+    if sys.stdout is None or sys.stderr is None:  # as by >&-; importing the package takes a second
+        from jaxvision import terminal
+
+        terminal.open_missing_streams()
     try:
         try:
             status = main()
@@ -156,9 +155,10 @@ def start(main: Callable[[], int]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         status = 130  # 128 + SIGINT
     except BrokenPipeError:
-        status = BROKEN_PIPE
-        # Python writes what is left when it ends, and would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from jaxvision import terminal
+
+        status = terminal.BROKEN_PIPE
+        terminal.discard(sys.stdout)  # Python writes what is left when it ends, and would fail again
     sys.exit(status)
 
 
