@@ -89,7 +89,9 @@ def test_stages_are_equal_parts_with_their_values():
     for part in ("same number of values, got image_size: 4, magnitude: 4, mix: 2", '"k/n" with'):
         assert part in str(error.value)
     c.progressive.mix = (0.0, 0.1, 0.2, -1.0)
-    with pytest.raises(UserError, match=r"progressive.mix = \(0.0, 0.1, 0.2, -1.0\): each number must be at least 0"):
+    with pytest.raises(
+        UserError, match=r"progressive.mix = \(0.0, 0.1, 0.2, -1.0\): each number must be between 0 and 1000$"
+    ):
         config_lib.resolve(c)
 
 
