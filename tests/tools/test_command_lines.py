@@ -80,7 +80,7 @@ def test_the_benchmark_takes_timms_names_of_options(tmp_path):
     from tools.bench import main as bench
 
     args = bench.parse_args(["-b", "2", "--img-size", "64"])
-    assert (args.batch, args.size) == (2, 64)
+    assert (args.batch_size, args.image_size) == (2, 64)
 
 
 @pytest.mark.parametrize("raised,status", [(KeyboardInterrupt, 130), (BrokenPipeError, 141), (SystemExit(2), 2)])
