@@ -20,6 +20,14 @@ def send(number):
     os.kill(os.getpid(), number)  # Python calls the handler before the next statement
 
 
+@pytest.fixture(autouse=True)
+def _in_a_terminal():
+    """Not under nohup, where SIGHUP is ignored."""
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, earlier)
+
+
 @pytest.fixture
 def preemption():
     handler = Preemption()
