@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import warnings
@@ -212,13 +211,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         config, workdir = parse(argv)
-        if config.deterministic:
-            os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
         # Only now: importing JAX's users costs seconds that a typo should not.
         from jaxvision.ops import process
         from jaxvision.train import evaluate, loop
 
-        process.prepare()
+        process.prepare(deterministic=config.deterministic)
         with terminal.lasting_streams():
             if (note := batch_note(argv, config)) and config.distributed.process == 0:
                 print(terminal.fitted(f"note: {note}", terminal.columns(sys.stdout)), flush=True)

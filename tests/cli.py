@@ -49,14 +49,19 @@ def log_lines(workdir: Path) -> list[dict]:
     return [{k: v for k, v in line.items() if k != "crc32"} for line in lines]
 
 
-def start(args: list[str], devices: int = 1, *, quick: bool = False) -> subprocess.Popen:
+def start(args: list[str], devices: int = 1, *, quick: bool = False, flags: str = "") -> subprocess.Popen:
+    """``flags``: more of XLA's."""
+    env = environment(devices, quick=quick)
     return subprocess.Popen(
         [sys.executable, "-c", MAIN, *args],
-        env=environment(devices, quick=quick), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+        env=env | {"XLA_FLAGS": f"{env['XLA_FLAGS']} {flags}"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
 
-def run(args: list[str], devices: int = 1, timeout: float = 300, *, quick: bool = False) -> tuple[int, str]:
-    process = start(args, devices, quick=quick)
+def run(
+    args: list[str], devices: int = 1, timeout: float = 300, *, quick: bool = False, flags: str = ""
+) -> tuple[int, str]:
+    process = start(args, devices, quick=quick, flags=flags)
     output, _ = process.communicate(timeout=timeout)
     return process.returncode, output
 

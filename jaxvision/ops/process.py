@@ -1,4 +1,4 @@
-"""Settings of the process that make programs faster; they have to be made before JAX starts.
+"""Settings of the process that make programs faster or repeatable; they have to be made before JAX starts.
 
 For that reason none of them asks JAX for its backend, which would start it.
 """
@@ -11,8 +11,14 @@ from pathlib import Path
 from jaxvision.ops.backend import operation
 
 
-def prepare() -> None:
-    """Makes the settings that programs of this process will profit from: :func:`keep_memory`, where a CPU runs them."""
+def prepare(*, deterministic: bool = False) -> None:
+    """Makes the settings that programs of this process will profit from: :func:`keep_memory`, where a CPU runs them.
+
+    Args:
+      deterministic: whether programs must give the same bits each time; see :func:`repeat_bits`.
+    """
+    if deterministic:
+        repeat_bits()
     if expects_cpu():
         keep_memory()
 
@@ -31,6 +37,18 @@ def keep_memory() -> bool:
       Whether that was possible.
     """
     return keep_freed_memory.dispatch("cpu")()
+
+
+def repeat_bits() -> None:
+    """Has XLA use only GPU kernels that give the same bits each time, and choose them without timing them.
+
+    The flag excludes kernels that add up in an order that varies (some of cuDNN's, scatters by atomic additions), and
+    autotuning, which may choose other kernels in the next process. XLA cannot compile a select-and-scatter under it;
+    no network of this package has one on a GPU. JAX's random numbers depend on their keys only, and the reduced
+    precision of matrix products on a GPU is the same in each call: neither needs a setting. On a CPU, programs repeat
+    their bits without it.
+    """
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
 
 
 def run_one_at_a_time() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.errors import UserError
+from jaxvision.files import check_regular
 from jaxvision.models.renaming import State
 from jaxvision.weights import hints
 
@@ -33,6 +35,9 @@ _WRAPPERS = (
 _WRAPPED_BY = ("module.", "_orig_mod.", "module.")  # by torch itself, around any module
 # Of a trainer's own class that holds the network; the last one of Hugging Face transformers' wrapper of timm.
 _ATTRIBUTES = ("model.", "net.", "network.", "backbone.", "timm_model.")
+_LARGEST_HEADER = 100_000_000  # bytes of a safetensors file: the format's own limit
+_EXPANSION = 16  # of a torch file in memory over its size on disk; torch itself does not compress
+_LARGEST_EXPANDED = 2**28  # elements of a tensor that repeats fewer stored ones
 _COUNTER = "num_batches_tracked"  # of torch's batch normalisation; nothing reads it
 
 
@@ -167,6 +172,10 @@ def _tensor_problem(value: Any) -> str | None:
         return "is on the meta device and has no values"
     if (layout := str(getattr(value, "layout", "torch.strided"))) != "torch.strided":
         return f"is sparse ({layout})"
+    if hasattr(value, "untyped_storage") and value.numel() > _LARGEST_EXPANDED:
+        stored = value.untyped_storage().nbytes() // value.element_size()
+        if value.numel() > stored:
+            return f"repeats {stored} stored values {value.numel()} times over"
     return "is complex" if hasattr(value, "is_complex") and value.is_complex() else None
 
 
@@ -183,6 +192,7 @@ def open_file(path: Path) -> Mapping[str, Any]:
     """The content of a ``.safetensors`` or torch file; which of them it is follows from its first bytes."""
     if path.is_dir():
         raise UserError(f"{path} is a folder: {hints.of_folder(path)}")
+    check_regular(path)
     if not path.is_file():
         raise UserError(f"weights file not found: {path}.{hints.of_missing(path)}")
     size = path.stat().st_size
@@ -200,9 +210,24 @@ def open_file(path: Path) -> Mapping[str, Any]:
     raise UserError(f"{path} is {what}; expected weights as .safetensors, or a torch checkpoint (.pth, .pt, .bin)")
 
 
+def _check_expansion(path: Path) -> None:
+    """Refuses a torch file, which is a zip archive, that would take far more memory than its size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # of torch's older format, or damaged, which torch will say
+    if total > _EXPANSION * (size := path.stat().st_size):
+        raise UserError(
+            f"{path} was refused: {size} bytes that expand to {total}; weights saved by torch.save are not compressed"
+        )
+
+
 def _open_safetensors(path: Path, size: int, header: int) -> Mapping[str, Any]:
     if header + 8 > size:
         raise UserError(f"{path} is truncated: {size} bytes, its header alone has {header + 8}")
+    if header > _LARGEST_HEADER:
+        raise UserError(f"{path} is damaged: its header claims {header} bytes, at most {_LARGEST_HEADER} are read")
     from safetensors.flax import load_file  # numpy's reader has no bfloat16
 
     try:
@@ -226,6 +251,7 @@ def _open_torch(path: Path) -> Mapping[str, Any]:
             f"opening {path} needs torch (pip install torch); or convert it to .safetensors where torch is installed: "
             "python tools/import_torch.py NAME --weights FILE --out FILE.safetensors"
         ) from error
+    _check_expansion(path)
     try:
         # Published checkpoints carry their command line in a Namespace, which is plain data.
         with torch.serialization.safe_globals([argparse.Namespace]):
