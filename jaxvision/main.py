@@ -218,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         process.prepare(deterministic=config.deterministic)
         with terminal.lasting_streams():
             if (note := batch_note(argv, config)) and config.distributed.process == 0:
-                print(terminal.fitted(f"note: {note}", terminal.columns(sys.stdout)), flush=True)
+                terminal.say(f"note: {note}")
             return evaluate.run(config, workdir) if config.mode == "eval" else loop.run(config, workdir)
     except UserError as error:
         terminal.print_error(error)

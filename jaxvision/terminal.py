@@ -57,6 +57,11 @@ def print_error(message: object) -> None:
         print(fitted(f"error: {message}", columns(sys.stderr)), file=sys.stderr, flush=True)
 
 
+def say(text: str) -> None:
+    """Prints a line on the output stream, fitted to its terminal."""
+    print(fitted(text, columns(sys.stdout)), flush=True)
+
+
 def open_missing_streams() -> None:
     """Lets a program that was started without standard streams, as by ``>&-``, print into nothing."""
     for name in ("stdout", "stderr"):

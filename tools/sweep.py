@@ -14,6 +14,7 @@ the end there are a table and a plot.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -22,6 +23,7 @@ import itertools
 import json
 import math
 import shlex
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -143,9 +145,10 @@ def open_study(args: argparse.Namespace, axes: Sequence[Axis]) -> optuna.Study:
     import optuna
 
     args.workdir.mkdir(parents=True, exist_ok=True)
+    database = args.workdir.absolute() / "sweep.db"
+    check_database(database)
     study = optuna.create_study(
-        storage=f"sqlite:///{args.workdir.absolute() / 'sweep.db'}",
-        study_name="sweep", direction="maximize", load_if_exists=True,
+        storage=f"sqlite:///{database}", study_name="sweep", direction="maximize", load_if_exists=True,
     )  # fmt: skip
     about = {
         "search": [list(map(str, (a.field, a.kind, *a.values))) for a in axes],
@@ -166,6 +169,23 @@ def open_study(args: argparse.Namespace, axes: Sequence[Axis]) -> optuna.Study:
     kind = optuna.samplers.TPESampler if args.sampler == "tpe" else optuna.samplers.RandomSampler
     study.sampler = kind(seed=args.seed + len(study.trials))  # not the first proposals again
     return study
+
+
+def check_database(path: Path) -> None:
+    """Ends the tool where what is to be the search's database is damaged or something else."""
+    from jaxvision.files import check_regular
+
+    check_regular(path)
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            found = "; ".join(row[0] for row in database.execute("PRAGMA integrity_check(3)"))
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        command_line.fail(
+            f"{path} is damaged ({' '.join(found.split())}). Restore it, or move it away: the search then begins anew, "
+            f"and trials whose runs are complete in {path.parent / 'trials'} are not trained again"
+        )
 
 
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -18,6 +18,7 @@ another number of them is a plain copy.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -31,6 +32,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
@@ -91,7 +93,7 @@ class Checkpointer:
         self._repair_scores()
         latest = policy.LatestN(keep)
         best = policy.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
-        options = ocp.CheckpointManagerOptions(
+        self._options = ocp.CheckpointManagerOptions(
             preservation_policy=policy.AnyPreservationPolicy([latest, best]),
             best_fn=_score,
             best_mode="max",
@@ -100,7 +102,7 @@ class Checkpointer:
             create=False,
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(directory, options=options)
+        self._manager = ocp.CheckpointManager(directory, options=self._options)
 
     def steps(self) -> list[int]:
         """Steps of the committed checkpoints, oldest first."""
@@ -154,7 +156,11 @@ class Checkpointer:
         """Waits, and ends the manager's threads; returns False where the last save failed."""
         good = self.wait() and not self._last_failed
         self.best = self._manager.best_step()
-        self._manager.close()
+        try:
+            self._manager.close()
+        except Exception:
+            if good:
+                raise  # otherwise it is the error of a save whose failure was told
         return good
 
     def restore(
@@ -228,10 +234,24 @@ class Checkpointer:
     def _failed(self, error: Exception) -> None:
         step, self._saving, self._last_failed = self._saving, None, True
         _silence_abandoned_tasks()
+        self._renew_manager()
         self._remove_debris()
         full = "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
         reason = "no space left on the disk" if full else _first_line(error)
         self.warn(f"checkpoint of step {step} was not saved ({reason}); training goes on")
+
+    def _renew_manager(self) -> None:
+        """Has the writers of a failed save end; the manager would raise their errors again at its next call.
+
+        Several processes would have to do that together: there the next save fails, too, and says so.
+        """
+        if jax.process_count() > 1:
+            return
+        for _ in range(3):  # each raises one error, the last one closes the manager
+            with contextlib.suppress(Exception):
+                self._manager.close()
+                break
+        self._manager = ocp.CheckpointManager(self.directory, options=self._options)
 
     def _repair_scores(self) -> None:
         """Empties damaged score files: Orbax reads them first of all, and fails to start where one is damaged."""

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxvision import augment
+from jaxvision import augment, terminal
 from jaxvision.augment.mix import Mix
 from jaxvision.config import Config
 from jaxvision.data import sources
@@ -29,6 +29,7 @@ from jaxvision.optim.groups import choose_groups
 from jaxvision.optim.optimizers import make_optimizer
 from jaxvision.optim.schedules import make_schedule
 from jaxvision.options import LARGEST_INT
+from jaxvision.run.console import notes
 from jaxvision.run.weights import weights_source
 from jaxvision.train import compilation, replicas, sharding
 from jaxvision.train.distill import Teacher
@@ -84,7 +85,8 @@ def start_devices(config: Config) -> Mesh:
     else:
         run_one_at_a_time()
     if config.compilation_cache:
-        compilation.use_cache()
+        with notes(terminal.say if jax.process_index() == 0 else lambda text: None):
+            compilation.use_cache()
     mesh = sharding.make_mesh()
     devices = jax.device_count()
     problems = [

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,11 +26,24 @@ MEMORY_ADVICE = (
 def use_cache() -> None:
     """Has JAX keep programs that take over a second to compile in the user's cache folder, for later processes.
 
-    The environment variable JAX_COMPILATION_CACHE_DIR comes first.
+    The environment variable JAX_COMPILATION_CACHE_DIR comes first. A folder that cannot be written to is one warning
+    and no cache.
     """
     if jax.config.jax_compilation_cache_dir:
         return
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+    folder = cache_dir() / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        warnings.warn(
+            f"compiled programs are not kept for the next start: {folder} cannot be written to ({error.strerror}). "
+            "XDG_CACHE_HOME names another folder, --config.compilation_cache=False goes without",
+            stacklevel=2,
+        )
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 

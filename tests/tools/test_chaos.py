@@ -6,10 +6,11 @@ import pytest
 
 from jaxvision.errors import UserError
 from jaxvision.run import checkpoint, records
+from tools.chaos import files, state
 from tools.chaos import main as chaos
 from tools.chaos.attack import Attack, Failure, damage, judge
-from tools.chaos.files import ATTACKS
 
+ATTACKS = state.ATTACKS + files.ATTACKS
 BY_NAME = {attack.name: attack for attack in ATTACKS}
 
 

@@ -88,6 +88,18 @@ def test_mistakes_are_told_before_the_first_trial(arguments, message, tmp_path, 
     assert message in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("content", [b"no database " * 100, "half"])
+def test_a_damaged_database_is_named(content, tmp_path, monkeypatch, capsys):
+    arguments = command(tmp_path, "--search", DECAY, "--trials", "2")
+    monkeypatch.setattr(sweep, "run_trial", fake([]))
+    assert sweep.main(arguments) == 0
+    path = tmp_path / "sweep.db"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    assert sweep.main(arguments) == 2
+    assert "sweep.db is damaged" in capsys.readouterr().err
+
+
 @pytest.mark.program
 def test_a_real_trial_trains_on_its_folds(tmp_path, digits_dir, monkeypatch):
     for name, value in cli.environment(quick=True).items():

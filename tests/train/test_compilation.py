@@ -5,9 +5,10 @@ import sys
 import warnings
 
 import cli
+import jax
 import pytest
 
-from jaxvision.train.compilation import replacing_damaged_entries
+from jaxvision.train.compilation import replacing_damaged_entries, use_cache
 
 # Programs of one name, as the train steps of several recipes have.
 PROGRAM = """
@@ -39,6 +40,22 @@ def run(folder):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["2.0", "3.0", "4.0"]
     return {path.name: path.read_bytes() for path in folder.iterdir() if "train_step" in path.name}
+
+
+def test_a_cache_that_cannot_be_written_is_one_warning(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        with pytest.warns(UserWarning, match="cannot be written to .*XDG_CACHE_HOME names another folder"):
+            use_cache()
+        assert jax.config.jax_compilation_cache_dir is None
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+        use_cache()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "new" / "jaxvision" / "xla")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.mark.slow

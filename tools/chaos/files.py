@@ -1,134 +1,23 @@
-"""Attacks on files: checkpoints, records, examples, images and weights, damaged as disks and strangers damage them."""
+"""Attacks on what comes from outside: records, images, weights and settings, as disks and strangers damage them."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import io
 import os
 import random
 import shutil
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from tools.chaos.attack import Attack, Failure, damage
 
-STEPS = (2, 5, 9)
-
-
-def _state(step: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(step)
-    return {
-        "params.conv.weight": rng.standard_normal((16, 3, 3, 3), np.float32),
-        "params.fc.bias": rng.standard_normal(900, np.float32),
-        "step": np.array(step, np.int32),
-    }
-
-
-def _checkpoints(folder: Path) -> Path:
-    from jaxvision.run.checkpoint import Checkpointer
-
-    made = Checkpointer(folder / "checkpoints", keep=len(STEPS), warn=print)
-    for step in STEPS:
-        made.save(step, _state(step), {"note": step}, score=step / 10)
-    made.close()
-    return folder / "checkpoints"
-
-
-def _restored(folder: Path) -> str:
-    """Restores, and saves once more; the newest state, or with a warning an earlier one, has to be right."""
-    from jaxvision.run.checkpoint import Checkpointer
-
-    warnings: list[str] = []
-    checkpoints = Checkpointer(folder, keep=len(STEPS), warn=warnings.append)
-    try:
-        found = checkpoints.restore(_state(0))
-        if found is None:
-            raise Failure("no checkpoint is seen")
-        flat, meta, step = found
-        expected = _state(step)
-        wrong = [name for name in expected if flat[name].tobytes() != expected[name].tobytes()]
-        if wrong or meta != {"note": step}:
-            raise Failure(f"step {step} was restored with a wrong {', '.join(wrong) or 'note'}")
-        if step != STEPS[-1] and not warnings:
-            raise Failure(f"step {step} was restored without a warning")
-        checkpoints.save(20, _state(20), {"note": 20})
-    finally:
-        closed = checkpoints.close()
-    if not closed:
-        raise Failure("the next checkpoint cannot be saved")
-    return "unharmed" if step == STEPS[-1] else "fell back"
-
-
-def _files(folder: Path) -> list[Path]:
-    """All files, in an order that does not depend on Orbax's random names."""
-    return sorted(
-        (path for path in folder.rglob("*") if path.is_file()),
-        key=lambda path: (len(path.parts), path.stat().st_size, path.name),
-    )
-
-
-def _damaged_checkpoint(source: Path, rng: random.Random, folder: Path) -> str:
-    copy = shutil.copytree(source, folder / "checkpoints")
-    newest = copy / f"step_{STEPS[-1]}"
-    file = rng.choice(_files(newest))
-    if rng.random() < 0.15:
-        file.unlink()
-    else:
-        file.write_bytes(damage(file.read_bytes(), rng))
-    return _restored(copy)
-
-
-def _rearranged_checkpoint(source: Path, rng: random.Random, folder: Path) -> str:
-    copy = shutil.copytree(source, folder / "checkpoints")
-    newest = copy / f"step_{STEPS[-1]}"
-    path = rng.choice(_files(newest))
-    match rng.randrange(7):
-        case 0:
-            path.unlink()
-            path.mkdir()
-        case 1:
-            path.unlink()
-            os.mkfifo(path)
-        case 2:
-            path.unlink()
-            path.symlink_to(rng.choice(("/dev/zero", "nowhere", path.name)))
-        case 3:
-            newest.rename(copy / f"step_{rng.choice((7, 1000, 10**12))}")
-        case 4:
-            shutil.copytree(copy / f"step_{STEPS[0]}", copy / f"step_{rng.choice((11, 77))}")
-        case 5:
-            (copy / rng.choice(("step_11", "step_x", "junk", "step_-1"))).mkdir()
-        case _:
-            (copy / rng.choice(("step_11", "step_x", "junk"))).write_text("junk")
-    return _restored(copy)
-
-
-def _log(folder: Path) -> tuple[bytes, list[dict[str, Any]]]:
-    from jaxvision.run.records import RunLog
-
-    log = RunLog(folder, columns=("loss", "accuracy"), resume_step=0, evaluated=True, warn=print)
-    for step in range(1, 20):
-        log.write("train", step, {"loss": 2.0 / step, "accuracy": 3.7 * step})
-    log.close()
-    return (folder / "metrics.jsonl").read_bytes(), log.records
-
-
-def _damaged_log(prepared: tuple[bytes, list[dict[str, Any]]], rng: random.Random, folder: Path) -> str:
-    from jaxvision.run.records import RunLog
-
-    content, written = prepared
-    damaged = damage(content, rng)
-    (folder / "metrics.jsonl").write_bytes(damaged)
-    warnings: list[str] = []
-    log = RunLog(folder, columns=("loss", "accuracy"), resume_step=99, evaluated=True, warn=warnings.append)
-    log.close()
-    if strange := [record for record in log.records if record not in written]:
-        raise Failure(f"a changed record was taken: {strange[0]}")
-    whole_lines_only = damaged in (content[: i + 1] for i, byte in enumerate(content) if byte == 10)
-    if len(log.records) < len(written) and not warnings and not whole_lines_only and damaged:
-        raise Failure(f"{len(written) - len(log.records)} records are gone without a warning")
-    return "named" if warnings else "unharmed"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _example(_: Path) -> bytes:
@@ -171,6 +60,58 @@ def _damaged_image(images: list[bytes], rng: random.Random, folder: Path) -> str
     return "decoded"
 
 
+def _index(folder: Path) -> tuple[Path, list[int]]:
+    from jaxvision.data import digits, tfrecord
+
+    file = next(path for path in sorted(digits.DATA_DIR.rglob("*")) if ".tfrecord" in path.name)
+    copy = Path(shutil.copy(file, folder / "copy.tfrecord"))
+    with _cache(folder):
+        return copy, tfrecord.record_offsets(copy).tolist()
+
+
+@contextlib.contextmanager
+def _cache(folder: Path) -> Iterator[Path]:
+    """Where offset indices are cached meanwhile."""
+    with mock.patch.dict(os.environ, XDG_CACHE_HOME=str(folder / "cache")):
+        yield folder / "cache" / "jaxvision" / "index"
+
+
+def _damaged_index(prepared: tuple[Path, list[int]], rng: random.Random, folder: Path) -> str:
+    from jaxvision.data import tfrecord
+
+    file, offsets = prepared
+    with _cache(file.parent) as cache, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        cached = next(cache.iterdir())
+        cached.write_bytes(damage(cached.read_bytes(), rng))
+        for attempt in ("at first", "when it was made again"):
+            if tfrecord.record_offsets(file).tolist() != offsets:
+                raise Failure(f"other offsets {attempt}")
+        if len(told) > 1:
+            raise Failure("it was not made again")
+    return "made again" if told else "unharmed"
+
+
+def _settings(_: Path) -> list[str]:
+    from jaxvision.config import FIELDS
+
+    return list(FIELDS)
+
+
+def _hostile_settings(names: list[str], rng: random.Random, folder: Path) -> str:
+    from jaxvision import main
+
+    texts = (
+        "inf", "-inf", "nan", "1e308", "-1", "0", str(10**20), str(2**31), "1" * 400, "", "None", "True", "?",
+        "()", "[]", "(inf,)", "('a',)", "(1,2,3)", "[[[]]]", "(('(',1.0),)", "{}", "train[:0]", "../..",
+        "/dev/zero", "x" * 5000,
+    )  # fmt: skip
+    chosen = {name: rng.choice(texts) for name in rng.sample(names, rng.choice((1, 1, 2, 3)))}
+    recipe = rng.choice(sorted((ROOT / "configs").glob("*.py")))
+    main.parse([f"--config={recipe}", *(f"--config.{name}={text}" for name, text in chosen.items())])
+    return "accepted"
+
+
 def _weights(folder: Path) -> list[Path]:
     import jax
     import safetensors.numpy
@@ -180,29 +121,39 @@ def _weights(folder: Path) -> list[Path]:
     model = jaxvision.create_model("resnet10t", num_classes=3, key=jax.random.key(0))
     state = {name: np.asarray(value) for name, value in jaxvision.to_torch(model).items()}
     safetensors.numpy.save_file(state, folder / "model.safetensors")
-    return [folder / "model.safetensors"]
+    if importlib.util.find_spec("torch") is None:
+        return [folder / "model.safetensors"]
+    import torch
+
+    torch.save({name: torch.tensor(value) for name, value in state.items()}, folder / "model.pth")
+    return [folder / "model.safetensors", folder / "model.pth"]
 
 
 def _damaged_weights(files: list[Path], rng: random.Random, folder: Path) -> str:
     import jaxvision
 
     file = rng.choice(files)
-    # Mostly in the header, where a parser can be led astray; a changed value is as good a weight as any other.
+    # Mostly in the header, where a parser can be led astray; a changed value is as good a weight as any other. A torch
+    # file has a pickle at its beginning and an index at its end.
     content = file.read_bytes()
-    head = 8 + int.from_bytes(content[:8], "little")
-    copy = folder / file.name
-    copy.write_bytes(damage(content[:head], rng) + content[head:] if rng.random() < 0.8 else damage(content, rng))
+    torch_file = file.suffix == ".pth"
+    head = 9000 if torch_file else 8 + int.from_bytes(content[:8], "little")
+    copy, where = folder / file.name, rng.random()
+    if where < 0.6:
+        damaged = damage(content[:head], rng) + content[head:]
+    elif where < 0.8 and torch_file:
+        damaged = content[:-head] + damage(content[-head:], rng)
+    else:
+        damaged = damage(content, rng)
+    copy.write_bytes(damaged)
     jaxvision.create_model("resnet10t", num_classes=3, weights=copy)
     return "loaded"
 
 
 ATTACKS = (
-    Attack("checkpoint, damaged", "bytes of the newest: that state or, told, the one before", _checkpoints,
-           _damaged_checkpoint),
-    Attack("checkpoint, rearranged", "pipes, links, renamed and strange folders: the same", _checkpoints,
-           _rearranged_checkpoint),
-    Attack("metrics.jsonl", "no changed record is taken, no record is lost unnoticed", _log, _damaged_log),
     Attack("example", "bytes of a record: parsed or refused", _example, _damaged_example),
+    Attack("offset index", "bytes of the cached index of a file of records: made again", _index, _damaged_index),
     Attack("image", "bytes of an image in seven formats: decoded or refused", _images, _damaged_image),
-    Attack("weights", "bytes of a safetensors file: loaded or refused", _weights, _damaged_weights),
+    Attack("weights", "bytes of a safetensors or torch file: loaded or refused", _weights, _damaged_weights),
+    Attack("settings", "texts for one to three fields of a recipe: accepted or refused", _settings, _hostile_settings),
 )  # fmt: skip

@@ -23,12 +23,17 @@ FIELDS = {
     "model.name": "resnet10t", "data.train_split": "train[:360]", "data.eval_split": "test[:90]", "batch_size": 16,
     "steps": STEPS, "eval.every_epochs": 0.5, "checkpoint.every_steps": 5, "log_every": 3,
 }  # fmt: skip
+# What a run may do besides: gradients accumulated, images that grow in parts of the run.
+MORE = {
+    "accumulate": 2, "progressive.image_size": (24, 32), "progressive.magnitude": (5.0, 9.0),
+    "progressive.mix": (0.0, 0.2),
+}  # fmt: skip
 DEVICES = 4  # of each process where there are two
 MOMENTS = ("a checkpoint is written", "some steps are done", "any time")
 PATIENCE_S = 240
 
 
-def _start(workdir: Path, processes: int) -> list[subprocess.Popen]:
+def _start(workdir: Path, processes: int, more: dict[str, Any]) -> list[subprocess.Popen]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -40,14 +45,18 @@ def _start(workdir: Path, processes: int) -> list[subprocess.Popen]:
     }
     started = []
     for index in range(processes):
-        fields = FIELDS | (
-            {}
-            if processes == 1
-            else {
-                "distributed.coordinator": f"localhost:{port}",
-                "distributed.processes": processes,
-                "distributed.process": index,
-            }
+        fields = (
+            FIELDS
+            | more
+            | (
+                {}
+                if processes == 1
+                else {
+                    "distributed.coordinator": f"localhost:{port}",
+                    "distributed.processes": processes,
+                    "distributed.process": index,
+                }
+            )
         )
         command = [sys.executable, "-m", "jaxvision.main", "--config", "configs/resnet_rs50.py:digits"]
         command += ["--workdir", str(workdir), *(f"--config.{name}={value}" for name, value in fields.items())]
@@ -81,8 +90,8 @@ def _result(workdir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     ]
 
 
-def _finished(workdir: Path, processes: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    statuses = _end(_start(workdir, processes), PATIENCE_S)
+def _finished(workdir: Path, processes: int, more: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    statuses = _end(_start(workdir, processes, more), PATIENCE_S)
     if any(statuses):
         output = (workdir.parent / "output_0.txt").read_text(errors="replace")
         raise Failure(f"status {statuses}: {output[-300:]}")
@@ -105,11 +114,11 @@ def _wait_for(moment: str, workdir: Path, running: list[subprocess.Popen], rng: 
         time.sleep(0.002)
 
 
-def _interrupt(expected: Any, rng: random.Random, folder: Path, processes: int) -> str:
+def _interrupt(expected: Any, rng: random.Random, folder: Path, processes: int, more: dict[str, Any]) -> str:
     """Interrupts a run up to three times, starts it again each time, and compares its end."""
     workdir, told = folder / "run", []
     for _ in range(rng.choice((1, 1, 2, 3))):
-        running = _start(workdir, processes)
+        running = _start(workdir, processes, more)
         moment = rng.choice(MOMENTS)
         number = rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         victim = rng.randrange(processes)
@@ -124,7 +133,7 @@ def _interrupt(expected: Any, rng: random.Random, folder: Path, processes: int) 
             early = number != signal.SIGKILL and status in (-number, 143)  # before or by JAX's own handler
             if not early:
                 raise Failure(f"{'; '.join(told)}: status {status}")
-    found = _finished(workdir, processes)
+    found = _finished(workdir, processes, more)
     for what, ours, reference in zip(("array", "record"), found, expected, strict=True):
         if ours != reference:
             raise Failure(f"{'; '.join(told)}: the {what}s at the end differ from those of an uninterrupted run")
@@ -133,16 +142,22 @@ def _interrupt(expected: Any, rng: random.Random, folder: Path, processes: int) 
     return "equal"
 
 
-def attack(processes: int) -> Attack:
-    """The row of the table for runs of one or of two processes."""
+def attack(processes: int, what: str = "", more: dict[str, Any] | None = None) -> Attack:
+    """The row of the table for runs of one or of two processes.
+
+    Args:
+      processes: of a run.
+      what: for the row's name, which other ``more`` fields of the config are set.
+      more: fields of the config.
+    """
     devices = "" if processes == 1 else f" of {DEVICES} devices"
     return Attack(
-        f"signals, {processes} process{'es' if processes > 1 else ''}{devices}",
+        f"signals, {processes} process{'es' if processes > 1 else ''}{devices}{what}",
         "kill -9, SIGTERM, Ctrl-C, SIGHUP at any moment: after a restart all arrays and records are equal",
-        lambda folder: _finished(folder / "reference", processes),
-        lambda expected, rng, folder: _interrupt(expected, rng, folder, processes),
+        lambda folder: _finished(folder / "reference", processes, more or {}),
+        lambda expected, rng, folder: _interrupt(expected, rng, folder, processes, more or {}),
         seconds=4 * PATIENCE_S,
     )
 
 
-ATTACKS = (attack(1), attack(2))
+ATTACKS = (attack(1), attack(1, ", accumulating, with growing images", MORE), attack(2))

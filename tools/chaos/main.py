@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
 
     import jaxvision
-    from tools.chaos import files, kills
+    from tools.chaos import files, kills, state
 
     rows, failures = [], []
-    for attacks, count in ((files.ATTACKS, args.files), (kills.ATTACKS, args.runs)):
+    for attacks, count in ((state.ATTACKS + files.ATTACKS, args.files), (kills.ATTACKS, args.runs)):
         for attack in attacks:
             if count and args.only in attack.name:
                 row, found = attempts(attack, count, args.seed, args.first)
