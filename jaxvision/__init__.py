@@ -7,6 +7,7 @@ from jaxvision.model import Model, compile, fuse, to_nnx, to_torch, value_and_gr
 from jaxvision.models.registry import ModelSpec, list_models, model_spec
 from jaxvision.ops.process import keep_memory
 from jaxvision.preprocessing import preprocess
+from jaxvision.resources import DISTRIBUTION
 from jaxvision.save import save_pretrained
 
 __all__ = [
@@ -27,6 +28,6 @@ __all__ = [
 ]
 
 try:  # pyproject.toml states it, and the installed distribution keeps it
-    __version__ = importlib.metadata.version("jaxvision")
+    __version__ = importlib.metadata.version(DISTRIBUTION)
 except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
     __version__ = "unknown"

@@ -6,6 +6,8 @@ import difflib
 import importlib.util
 from collections.abc import Iterable, Sequence
 
+from jaxvision.resources import install_command
+
 
 class UserError(ValueError):
     """An error that the user can fix; the command line prints its message alone, without a traceback."""
@@ -55,4 +57,4 @@ def require(extra: str, *packages: str) -> None:
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"this needs {' and '.join(missing)}: pip install -e '.[{extra}]'")
+        raise UserError(f"this needs {' and '.join(missing)}: {install_command(extra)}")

@@ -343,7 +343,7 @@ def test_help_shows_overrides_and_names_mistakes(capsys):
 
 def test_help_alone_is_short_and_says_how_to_see_the_fields(capsys):
     text = help_of(capsys, "--help")
-    assert len(text.splitlines()) < 20 and "after --config FILE: every field" in text
+    assert len(text.splitlines()) < 20 and "after --config NAME: every field" in text
 
 
 def test_docs_are_fresh():

@@ -12,6 +12,7 @@ import pytest
 
 # A module imports from its own folder and from layers above it in this list. A new module at the top has to be placed.
 LAYERS = (
+    {"resources"},
     {"errors"},
     {"files", "options", "terminal"},
     {"ops"},
@@ -23,6 +24,7 @@ LAYERS = (
     {"train"},
     {"main"},
     {"__init__"},
+    {"commands"},
 )
 # package -> the only files that may import it, directly.
 HEAVY = {

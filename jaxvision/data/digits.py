@@ -1,7 +1,7 @@
 """The handwritten digits of scikit-learn, packaged as a prepared tfds data set: no download, no TensorFlow to read it.
 
 1437 training and 360 test images of 8x8 pixels, PNG in TFRecord, under ``jaxvision/data/prepared``. This writes the
-same data set again (it needs ``pip install -e '.[prepare]' scikit-learn``):
+same data set again (it needs the extra prepare, and scikit-learn):
 
   python -m jaxvision.data.digits DIR
 """

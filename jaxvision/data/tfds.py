@@ -19,8 +19,9 @@ import numpy as np
 
 from jaxvision.data.tfrecord import DataError, check_record, parse_example, record_offsets
 from jaxvision.errors import UserError, did_you_mean
+from jaxvision.resources import install_command
 
-INSTALL = "pip install -e '.[prepare]'"  # of what tfds needs to prepare a data set
+INSTALL = install_command("prepare")  # of what tfds needs to prepare a data set
 
 
 class _Prepared:
@@ -210,7 +211,7 @@ def missing_data_message(name: str, data_dir: Path, others: Iterable[str] = ()) 
         how = (
             "Download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org (free account), then run\n"
             f"  {INSTALL}\n"
-            "  python tools/prepare_imagenet.py --train ILSVRC2012_img_train.tar "
+            "  jaxvision prepare-imagenet --train ILSVRC2012_img_train.tar "
             f"--val ILSVRC2012_img_val.tar --out {data_dir}"
         )
     else:

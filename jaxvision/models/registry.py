@@ -14,6 +14,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxvision import resources
 from jaxvision.errors import UserError, did_you_mean
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.stochastic_depth import DROP_PATH_RULES
@@ -116,8 +117,9 @@ def _refuse_path(name: str) -> None:
         raise UserError(f'unknown model {name!r}: it is a folder, write "local-dir:{name}"')
     if path.is_file():
         raise UserError(f'unknown model {name!r}: it is a file, write the name of its model, and weights="{name}"')
-    recipe = Path("configs") / f"{path.stem}.py"
-    if recipe.is_file():
+    own = Path("configs") / f"{path.stem}.py"
+    if path.stem in resources.recipes() or own.is_file():
+        recipe = own if own.is_file() else path.stem
         raise UserError(f"unknown model {name!r}: it is a recipe, which is trained with --config {recipe}")
     prefix, colon, rest = name.partition(":")
     if colon and len(prefix) > 1:  # one letter is a drive of Windows

@@ -14,7 +14,7 @@ def of_folder(path: Path) -> str:
     """What to write instead of a folder."""
     if (path / "checkpoints").is_dir():
         return (
-            f"it is the workdir of a training run: `python tools/publish.py {path} --out DIR` makes of it a folder for "
+            f"it is the workdir of a training run: `jaxvision publish {path} --out DIR` makes of it a folder for "
             '"local-dir:DIR"'
         )
     if (path / "config.json").is_file():

@@ -148,7 +148,7 @@ def _local_config(folder: Path) -> Path:
     config = folder / CONFIG
     if (folder / "checkpoints").is_dir():
         raise UserError(
-            f"{folder} is the workdir of a training run: `python tools/publish.py {folder} --out DIR` makes of it a "
+            f"{folder} is the workdir of a training run: `jaxvision publish {folder} --out DIR` makes of it a "
             f"folder for {FOLDER}DIR"
         )
     if not config.is_file():

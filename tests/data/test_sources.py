@@ -160,7 +160,7 @@ def test_missing_and_truncated_shards_are_found_at_start(prepared, tmp_path):
 
 
 def test_missing_data_set_and_split_say_what_to_do(prepared, tmp_path):
-    with pytest.raises(ValueError, match=r"image-net.org(.|\n)*tools/prepare_imagenet.py(.|\n)*:digits"):
+    with pytest.raises(ValueError, match=r"image-net.org(.|\n)*jaxvision prepare-imagenet(.|\n)*:digits"):
         sources.tfds_source("imagenet2012", tmp_path, "train")
     with pytest.raises(ValueError, match='Did you mean "imagenet2012"'):
         sources.tfds_source("imagnet2012", tmp_path, "train")
@@ -240,7 +240,7 @@ def test_corrupt_images_fail_with_a_name_or_are_replaced(folder):
     bad = folder / "train" / "ant" / "2.jpg"
     bad.write_bytes(jpeg(2)[:200])
     source = sources.FolderSource(folder, "train")
-    with pytest.raises(tfrecord.DataError, match=rf"example 2 \({bad}\).*verify_data.*training.*on_corrupt=skip"):
+    with pytest.raises(tfrecord.DataError, match=rf"example 2 \({bad}\).*verify-data.*training.*on_corrupt=skip"):
         list(load(source).batches(0, 3))
     runs = []
     for threads in (1, 4):

@@ -46,7 +46,7 @@ def test_the_message_about_weights_has_the_right_spelling(folder):
     model = jaxvision.create_model("resnet10t", key=KEY)
     for text, message in (
         ("saved10", 'saved10 is a folder: write "local-dir:saved10"'),
-        ("runs", "is the workdir of a training run: `python tools/publish.py runs --out DIR`"),
+        ("runs", "is the workdir of a training run: `jaxvision publish runs --out DIR`"),
         ("empty", "empty is a folder: expected a .safetensors or .pth file"),
         ("resnet10t.c3_in1q", r"not found: resnet10t.c3_in1q. Similar names .*: resnet10t.c3_in1k, "),
         ("timm/resnet10t.c3_in1k", 'For a repository of the hub write "hf-hub:timm/resnet10t.c3_in1k"'),

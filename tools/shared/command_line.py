@@ -15,18 +15,30 @@ from typing import Any, NoReturn
 MODEL_HELP = 'timm\'s name; a weight tag selects its settings: "convnext_tiny.fb_in1k"'
 
 
-_COMMANDS = ("  python ", "  make ", "  pip ")
+_COMMANDS = ("  python ", "  make ", "  pip ", "  jaxvision ")
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose help is the tool's own docstring, fitted to a terminal."""
+    doc = as_called(doc or "")
     if not sys.stdout.isatty():
         return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     width = min(shutil.get_terminal_size().columns, 120)
     return argparse.ArgumentParser(
-        description=filled(doc or "", width),
+        description=filled(doc, width),
         formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=width),
     )
+
+
+def as_called(doc: str) -> str:
+    """A docstring with its commands as the user types them: ``jaxvision predict``, where the tool was called so."""
+    if not sys.argv[0].startswith("jaxvision "):
+        return doc
+    from jaxvision.commands import COMMANDS
+
+    for name, (module, _) in COMMANDS.items():
+        doc = doc.replace(f"python {module.replace('.', '/')}.py", f"jaxvision {name}")
+    return doc
 
 
 def filled(doc: str, width: int) -> str:
