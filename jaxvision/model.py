@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,11 +65,7 @@ class Model(flax.struct.PyTreeNode, eq=False):
           indices: which maps of :attr:`feature_info`, or how many of the last ones; by default all. The network is
             computed as far as these need.
         """
-        count = len(self.module.map_names)
-        indices = range(count - indices, count) if isinstance(indices, int) else indices
-        if wrong := [i for i in indices or () if not -count <= i < count]:
-            raise UserError(f"indices {wrong}: {self.spec.name} has the maps 0 to {count - 1}, see model.feature_info")
-        return self._apply("features", images, None if indices is None else tuple(indices))
+        return self._apply("features", images, None if indices is None else self._checked(indices))
 
     @property
     def feature_info(self) -> list[FeatureInfo]:
@@ -189,6 +186,21 @@ class Model(flax.struct.PyTreeNode, eq=False):
         """The shapes that a method returns for one image of the model's size, or of 224 pixels."""
         images = jax.ShapeDtypeStruct((1, *(self.image_size or (224, 224)), self.in_chans), jnp.float32)
         return jax.eval_shape(lambda model, images: method(model, images), self, images)
+
+    def _checked(self, indices: int | Sequence[int]) -> tuple[int, ...]:
+        """Indices of maps, of these or of so many of the last ones."""
+        count = len(self.module.map_names)
+        try:
+            wanted = tuple(range(-indices, 0) if isinstance(indices, int) else map(operator.index, indices))
+        except TypeError:
+            wanted = ()
+        wrong = [i for i in wanted if not -count <= i < count]
+        if wrong or not wanted:
+            raise UserError(
+                f"indices {wrong or indices}: {self.spec.name} has the maps 0 to {count - 1}, see model.feature_info; "
+                "pass some of them, (0, -1), or how many of the last"
+            )
+        return wanted
 
     def _apply(self, output: str, images: jax.Array, indices: tuple[int, ...] | None = None) -> Any:
         check_images(images, self.in_chans)

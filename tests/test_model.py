@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -108,6 +109,21 @@ def test_a_fused_model_and_wrong_images_are_refused_in_training_too():
         jaxvision.fuse(model).train(IMAGES, key=jax.random.key(0))
     with pytest.raises(UserError, match="torch's NCHW"):
         model.train(IMAGES.transpose(0, 3, 1, 2), key=jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(1, 64, 64, 3), r"got a torch.Tensor: write model\(numpy.asarray\(images\)\)"),
+        ("cat.jpg", r"got a str: write model\(jaxvision.preprocess\(model\)\(images\)\)"),
+        ([np.zeros((64, 64, 3), np.float32)], "got a list: write"),
+        (np.zeros((0, 64, 64, 3), np.float32), "at least one image, got none"),
+    ],
+)
+def test_images_are_an_array(images, message):
+    for call in (make(), make().features, make().embed):
+        with pytest.raises(UserError, match=message):
+            call(images)
 
 
 def test_a_sharded_batch_trains_as_a_whole_one():

@@ -72,6 +72,9 @@ def test_maps_are_timms_and_described(name):
     np.testing.assert_allclose(first, maps[0], rtol=1e-5, atol=1e-5)
     with pytest.raises(UserError, match=rf"indices \[{len(maps)}\]: .* has the maps 0 to {len(maps) - 1}"):
         model.features(x, indices=(0, len(maps)))
+    for wrong in (len(maps) + 1, 0, -1, (), "all", 1.5, (1.5,)):
+        with pytest.raises(UserError, match=rf"has the maps 0 to {len(maps) - 1}, .*how many of the last"):
+            model.features(x, indices=wrong)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0", "convnext_tiny", "vit_base_patch16_224",
