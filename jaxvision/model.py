@@ -16,9 +16,18 @@ from jaxvision.inference import fuse as folding
 from jaxvision.inference.compile import Compiled
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.images import check_images
-from jaxvision.models.registry import ModelSpec, size_pair
+from jaxvision.models.registry import ModelSpec, check_classes, size_pair
 from jaxvision.models.summary import summarise
-from jaxvision.models.variables import Variables, classifier_names, init_variables, unpooled_shape, with_new_classifier
+from jaxvision.models.variables import (
+    Variables,
+    check_key,
+    classifier_names,
+    init_variables,
+    shapes,
+    unpooled_shape,
+    with_new_classifier,
+)
+from jaxvision.timm_names import ATTRIBUTES
 from jaxvision.weights import state_dict as _weights
 
 
@@ -114,6 +123,7 @@ class Model(flax.struct.PyTreeNode, eq=False):
         if self.fused:
             raise UserError("a fused model cannot be trained: train the model before jaxvision.fuse")
         check_images(images, self.in_chans)
+        check_key(key)
         return _train(self, images, key)
 
     @property
@@ -142,8 +152,8 @@ class Model(flax.struct.PyTreeNode, eq=False):
 
     def with_classifier(self, num_classes: int, *, key: jax.Array) -> Model:
         """The model with a freshly initialised classifier for ``num_classes`` classes."""
-        if num_classes < 1:
-            raise UserError(f"num_classes = {num_classes}: pass a number of at least 1")
+        check_key(key)
+        check_classes(num_classes)
         module = self.module.clone(num_classes=num_classes)
         new = with_new_classifier(module, init_variables(module, key, self.in_chans)["params"], self.in_chans)
         head = classifier_names(self.module, self.in_chans)
@@ -167,7 +177,7 @@ class Model(flax.struct.PyTreeNode, eq=False):
 
         def __getattr__(self, name: str) -> Any:
             # Called for names that are not there only.
-            hint = f": {TIMM_ATTRIBUTES[name]}" if name in TIMM_ATTRIBUTES else ""
+            hint = f": {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
             raise AttributeError(f"a Model has no attribute {name!r}{hint}")
 
     def with_image_size(self, size: int | tuple[int, int]) -> Model:
@@ -176,9 +186,15 @@ class Model(flax.struct.PyTreeNode, eq=False):
         Networks that take any size are returned unchanged. The position embedding of a ViT is resampled. The windows of
         a Swin grow with the image and their bias tables are resampled; with ``create_model(..., image_size=...)`` the
         windows keep their size instead.
+
+        Raises:
+          UserError: the network cannot have this size.
         """
         if self.image_size is None:
             return self
+        shapes(
+            self.module.clone(image_size=size_pair(size)), self.in_chans, "unpooled"
+        )  # it states which sizes it takes
         module, params = self.module.with_image_size(self.params, size_pair(size))
         return self.replace(module=module, params=params)
 
@@ -219,27 +235,6 @@ class FeatureInfo(NamedTuple):
     module: str
     num_chs: int
     reduction: int
-
-
-# What to write here for what timm's models have.
-TIMM_ATTRIBUTES = {
-    "default_cfg": "model.spec has the published settings",
-    "pretrained_cfg": "model.spec has the published settings",
-    "state_dict": "write jaxvision.to_torch(model), or model.params and model.batch_stats",
-    "load_state_dict": "write model = jaxvision.load_weights(model, state_dict)",
-    "parameters": "write model.params, nested dicts of arrays",
-    "named_parameters": "write model.params, nested dicts of arrays",
-    "eval": "calls compute in evaluation mode; model.train(images, key=key) in training mode",
-    "forward": "write model(images)",
-    "forward_intermediates": "write model.features(images, indices=...)",
-    "get_classifier": "write model.params; model.with_classifier(num_classes, key=key) replaces it",
-    "set_input_size": "write model = model.with_image_size(size)",
-    "to": "write jax.device_put(model, device)",
-    "cuda": "write jax.device_put(model, device)",
-    "half": "write create_model(..., dtype=jnp.float16)",
-    "bfloat16": "write create_model(..., dtype=jnp.bfloat16)",
-    "set_grad_checkpointing": "write create_model(..., remat=True)",
-}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -357,6 +352,8 @@ def to_torch(model: Model) -> dict[str, Any]:
     Raises:
       UserError: a fused model.
     """
+    if not isinstance(model, Model):
+        raise UserError(f"expected a Model, as jaxvision.create_model returns, got a {type(model).__name__}")
     if model.fused:
         raise UserError("a fused model has no normalisation to export: export the model before jaxvision.fuse")
     return _weights.to_torch(model.variables)

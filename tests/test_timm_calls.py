@@ -116,6 +116,13 @@ def test_timms_names_are_answered_with_ours():
         model.default_cfg  # noqa: B018
     with pytest.raises(AttributeError, match=r"a Model has no attribute 'foo'$"):
         model.foo  # noqa: B018
+    with pytest.raises(AttributeError, match=r"'create_transform': write jaxvision.preprocess\(model\)"):
+        jaxvision.create_transform  # noqa: B018
+    with pytest.raises(AttributeError, match=r"module 'jaxvision' has no attribute 'foo'$"):
+        jaxvision.foo  # noqa: B018
+    assert jaxvision.create_model("resnet10t", False, key=key).num_classes == 1000
+    with pytest.raises(UserError, match=r'write the tag in the name, "resnet10t.TAG", and pretrained=True'):
+        jaxvision.create_model("resnet10t", pretrained="c3_in1k")
     assert model.reset_classifier(3, key=key).num_classes == 3 and model.num_classes == 1000
     assert not hasattr(model, "state_dict") and jax.tree.map(lambda x: x, model).spec is model.spec
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from jaxvision.models.registry import list_models
+from jaxvision.errors import UserError
+from jaxvision.models.registry import list_models, model_spec
 
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 
@@ -32,5 +33,10 @@ def of_missing(path: Path) -> str:
         return f' The prefix "{prefix}:" is unknown: expected "hf-hub:{rest}", or "local-dir:{rest}".'
     if text.count("/") == 1 and not path.parent.is_dir():
         return f' For a repository of the hub write "hf-hub:{text}".'
+    if text.partition(".")[0] in list_models():
+        try:
+            model_spec(text)
+        except UserError as error:
+            return f" As published weights: {error}"
     near = difflib.get_close_matches(text, list_models(pretrained=True), n=3)
     return f" Similar names of published weights: {', '.join(near)}." if near else ""
