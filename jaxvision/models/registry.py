@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.errors import UserError, did_you_mean
+from jaxvision.files import workdir_hint
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.stochastic_depth import DROP_PATH_RULES
 from jaxvision.ops.dtypes import DType
@@ -114,7 +115,8 @@ def _refuse_path(name: str) -> None:
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        raise UserError(f'unknown model {name!r}: it is a folder, write "local-dir:{name}"')
+        hint = workdir_hint(Path(name)) or f'it is a folder, write "local-dir:{name}"'
+        raise UserError(f"unknown model {name!r}: {hint}")
     if path.is_file():
         raise UserError(f'unknown model {name!r}: it is a file, write the name of its model, and weights="{name}"')
     recipe = Path("configs") / f"{path.stem}.py"

@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from jaxvision.errors import UserError
+from jaxvision.files import workdir_hint
 from jaxvision.models.registry import list_models, model_spec
 
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
@@ -13,11 +14,8 @@ FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 
 def of_folder(path: Path) -> str:
     """What to write instead of a folder."""
-    if (path / "checkpoints").is_dir():
-        return (
-            f"it is the workdir of a training run: `python tools/publish.py {path} --out DIR` makes of it a folder for "
-            '"local-dir:DIR"'
-        )
+    if hint := workdir_hint(path):
+        return hint
     if (path / "config.json").is_file():
         return f'write "local-dir:{path}"'
     return "expected a .safetensors or .pth file"

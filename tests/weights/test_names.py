@@ -20,6 +20,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("how", [{}, {"pretrained": True}, {"key": KEY}])
 def test_the_first_message_has_the_right_spelling_of_a_model(folder, how):
     (folder / "w.safetensors").touch()
+    (folder / "runs" / "checkpoints").mkdir(parents=True)
     (folder / "configs").mkdir()
     (folder / "configs" / "my_recipe.py").touch()
     for name, message in (
@@ -28,6 +29,8 @@ def test_the_first_message_has_the_right_spelling_of_a_model(folder, how):
         ("local_dir:saved10", 'unknown prefix "local_dir:" .*, or "local-dir:saved10"'),
         ("saved10", 'it is a folder, write "local-dir:saved10"'),
         (f"{folder}/saved10", f'it is a folder, write "local-dir:{folder}/saved10"'),
+        ("runs", "'runs': it is the workdir of a training run: `python tools/publish.py runs --out DIR`"),
+        ("local-dir:runs", "local-dir:runs: it is the workdir of a training run: `python tools/publish.py runs"),
         ("w.safetensors", 'it is a file, write the name of its model, and weights="w.safetensors"'),
         ("resnet50.A1_IN1K", 'no weights .* Did you mean "a1_in1k"'),
         ("ResNet50", 'unknown model .* Did you mean "resnet50"'),
