@@ -88,14 +88,15 @@ class Model(flax.struct.PyTreeNode, eq=False):
         """What the network pools: the last map (N, H', W', C') or, of a ViT, all tokens (N, T, C')."""
         return self._apply("unpooled", images)
 
-    def forward_head(self, features: jax.Array, *, pre_logits: bool = False) -> jax.Array:
+    def forward_head(self, features: jax.Array, pre_logits: bool = False) -> jax.Array:
         """Logits (N, num_classes) of what :meth:`forward_features` returned; the classifier's input with pre_logits."""
         shape = unpooled_shape(self.module, self.in_chans)
-        if (features.ndim, features.shape[-1:]) != (len(shape), shape[-1:]):
+        given = getattr(features, "shape", type(features).__name__)
+        if len(given) != len(shape) or given[-1] != shape[-1]:
             axes = "N, H', W'" if len(shape) == 4 else "N, T"
             raise UserError(
                 f"forward_head takes what model.forward_features(images) returned, ({axes}, {shape[-1]}), got "
-                f"{tuple(features.shape)}; for logits of images call model(images)"
+                f"{given}; for logits of images call model(images)"
             )
         output = "unpooled_to_embed" if pre_logits else "unpooled_to_logits"
         return _evaluate(self.module, output, None, self.params, self.batch_stats, features)
@@ -169,9 +170,15 @@ class Model(flax.struct.PyTreeNode, eq=False):
 
         Args:
           images: shape (N, H, W, C); by default one image of the model's size.
+
+        Raises:
+          UserError: the network takes no such images.
         """
-        size = self.image_size or (self.spec.input_size,) * 2
-        return summarise(self.module, self.variables, images or (1, *size, self.in_chans), repr(self))
+        shape = images or (1, *(self.image_size or (self.spec.input_size,) * 2), self.in_chans)
+        if not isinstance(shape, tuple | list):
+            raise UserError(f"summary takes the shape of images, (1, 224, 224, {self.in_chans}), got {shape!r}")
+        check_images(jax.ShapeDtypeStruct(tuple(shape), jnp.float32), self.in_chans)
+        return summarise(self.module, self.variables, tuple(shape), repr(self))
 
     if not TYPE_CHECKING:  # type checkers would take any name for an attribute
 
@@ -300,12 +307,19 @@ def value_and_grad(loss: Callable[..., Any], *, has_aux: bool = False) -> Callab
 
     @functools.wraps(loss)
     def differentiated(model: Model, *args: Any, **kwargs: Any) -> Any:
+        _check_model(model)
+
         def of_params(params: Variables) -> Any:
             return loss(model.replace(params=params), *args, **kwargs)
 
         return jax.value_and_grad(of_params, has_aux=has_aux)(model.params)
 
     return differentiated
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, Model):
+        raise UserError(f"expected a Model, as jaxvision.create_model returns, got a {type(model).__name__}")
 
 
 def fuse(model: Model) -> Model:
@@ -315,6 +329,7 @@ def fuse(model: Model) -> Model:
     ReLU becomes one kernel, and no weight is cast on a call. The result cannot be trained,
     exported or loaded into.
     """
+    _check_model(model)
     if model.fused:
         return model
     variables = folding.fuse(model.module, model.variables, model.in_chans)
@@ -352,8 +367,7 @@ def to_torch(model: Model) -> dict[str, Any]:
     Raises:
       UserError: a fused model.
     """
-    if not isinstance(model, Model):
-        raise UserError(f"expected a Model, as jaxvision.create_model returns, got a {type(model).__name__}")
+    _check_model(model)
     if model.fused:
         raise UserError("a fused model has no normalisation to export: export the model before jaxvision.fuse")
     return _weights.to_torch(model.variables)
@@ -374,6 +388,7 @@ def to_nnx(model: Model) -> Any:
     from flax.nnx import bridge
     from flax.nnx.bridge.variables import linen_vars_to_nnx_attrs
 
+    _check_model(model)
     wrapped = bridge.ToNNX(model.module)
     for name, value in linen_vars_to_nnx_attrs(model.variables).items():
         setattr(wrapped, name, value)

@@ -121,7 +121,8 @@ def test_sizes_and_types_that_do_not_fit_are_refused_at_once():
     for wrong in (jnp.int32, "bfloat"):
         with pytest.raises(UserError, match=r"dtype = .*: pass a floating-point type"):
             make(dtype=wrong)
-    for call in (jaxvision.to_torch, lambda model: jaxvision.load_weights(model, {})):
+    calls = (jaxvision.to_torch, jaxvision.fuse, jaxvision.compile, jaxvision.to_nnx, jaxvision.value_and_grad(loss))
+    for call in (*calls, lambda model: jaxvision.load_weights(model, {})):
         with pytest.raises(UserError, match=r"a Model, as jaxvision.create_model returns, .*got a dict"):
             call({})
 
@@ -144,7 +145,7 @@ def test_a_fused_model_and_wrong_images_are_refused_in_training_too():
     ],
 )
 def test_images_are_an_array(images, message):
-    for call in (make(), make().features, make().embed):
+    for call in (make(), make().features, make().embed, jaxvision.compile(make())):
         with pytest.raises(UserError, match=message):
             call(images)
 

@@ -26,7 +26,7 @@ def test_unpooled_features_and_the_head_are_timms(name):
     ours = model.forward_features(x)
     channels_first = unpooled.ndim == 4 and not name.startswith("swin")
     assert relative_error(ours, (unpooled.permute(0, 2, 3, 1) if channels_first else unpooled).numpy()) < 1e-4
-    assert relative_error(model.forward_head(ours, pre_logits=True), pooled.numpy()) < 1e-4
+    assert relative_error(model.forward_head(ours, True), pooled.numpy()) < 1e-4
     assert relative_error(model.forward_head(ours), logits.numpy()) < 1e-4
     assert relative_error(model.forward_head(ours), model(x)) < 1e-6
 
@@ -35,7 +35,7 @@ def test_unpooled_features_and_the_head_are_timms(name):
 def test_the_head_takes_no_images_and_a_compiled_model_has_none(name, expected):
     model = jaxvision.create_model(name, num_classes=5, image_size=32, key=jax.random.key(0))
     images = random_images((32, 32), 0)
-    wrongs = [images, images.transpose(0, 3, 1, 2), images[0], model.embed(images)]
+    wrongs = [images, images.transpose(0, 3, 1, 2), images[0], model.embed(images), model.features(images)]
     if name.startswith("vit"):
         wrongs.append(model.features(images)[-1])  # a map has no class token
     for wrong in wrongs:
@@ -103,6 +103,17 @@ def test_the_summary_counts_what_is_published(name):
     assert round(number(total[-2]) / 1e6, 2) == model.spec.params_m
     assert sum(number(line[-1]) for line in counts) == number(total[-1])
     assert f"1x{model.num_classes}" in lines[-3]
+
+
+def test_the_summary_of_what_is_no_shape_of_images_is_refused():
+    model = jaxvision.create_model("resnet10t", key=jax.random.key(0))
+    for wrong, message in (
+        (224, r"summary takes the shape of images, \(1, 224, 224, 3\)"),
+        ((1, 3, 8, 8), "torch's NCHW"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model.summary(wrong)
+    assert "2x4x4x64" in model.summary([2, 16, 16, 3])
 
 
 def test_timms_names_are_answered_with_ours():
