@@ -22,7 +22,7 @@ LAYERS = (
     {"recipes"},
     {"train"},
     {"main"},
-    {"__init__"},
+    {"__init__", "__main__"},
 )
 # package -> the only files that may import it, directly.
 HEAVY = {
