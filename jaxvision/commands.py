@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("-V", "--version"):
         print(f"jaxvision {importlib.import_module('jaxvision').__version__}")
         return 0
+    if name.startswith("--config"):  # as of the training program
+        name, arguments = "train", [name, *arguments]
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or f" The commands are {', '.join(COMMANDS)}."
         terminal.print_error(f"no command {name!r}.{hint}")

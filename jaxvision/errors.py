@@ -28,8 +28,9 @@ class DivergedError(UserError):
 
 
 def near_words(word: str, known: Iterable[str]) -> list[str]:
-    """The known word nearest to ``word``, or none where none is near."""
-    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    """The known word nearest to ``word``, whatever the case of its letters, or none where none is near."""
+    spelled = {name.lower(): name for name in known}
+    return [spelled[near] for near in difflib.get_close_matches(word.lower(), list(spelled), n=1, cutoff=0.6)]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

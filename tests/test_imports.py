@@ -14,7 +14,7 @@ import pytest
 LAYERS = (
     {"resources"},
     {"errors"},
-    {"files", "options", "terminal"},
+    {"files", "options", "terminal", "timm_names"},
     {"ops"},
     {"models"},
     {"weights", "inference"},
@@ -25,6 +25,7 @@ LAYERS = (
     {"main"},
     {"__init__"},
     {"commands"},
+    {"__main__"},
 )
 # package -> the only files that may import it, directly.
 HEAVY = {

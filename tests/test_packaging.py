@@ -122,6 +122,11 @@ def test_the_version_is_that_of_the_distribution(monkeypatch):
     assert importlib.reload(jaxvision).__version__ == stated
 
 
+def test_the_package_is_the_training_program():
+    ended = subprocess.run([sys.executable, "-m", "jaxvision"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and ended.stderr.startswith("error: --config is missing")
+
+
 def test_core_dependencies_are_what_the_package_imports():
     distributions = importlib.metadata.packages_distributions()
     imported = set()

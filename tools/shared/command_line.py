@@ -130,7 +130,8 @@ def parse(
     args = parser.parse_args(argv)
     if hasattr(args, "model_option"):
         if args.model is not None and args.model_option is not None:
-            parser.error("name one model: MODEL or --model MODEL")
+            hint = f"; {args.model} is a folder: of data it is --data-dir {args.model}"
+            parser.error(f"name one model: MODEL or --model MODEL{hint if Path(args.model).is_dir() else ''}")
         args.model = args.model or args.model_option
         if args.model is None and (model_required or args.weights is None):
             parser.error(

@@ -10,6 +10,7 @@ from jaxvision.config import from_saved, resolve
 from jaxvision.data import sources
 from jaxvision.data.config import DataConfig
 from jaxvision.data.sources import Source
+from jaxvision.errors import UserError
 from jaxvision.run.console import notes
 from jaxvision.run.weights import SavedRun
 from jaxvision.train import inputs
@@ -20,16 +21,25 @@ def open_source(args: argparse.Namespace, run: SavedRun | None = None) -> Source
 
     Args:
       args: of :func:`tools.shared.command_line.add_data_arguments`; what they leave open is filled in.
-      run: what it was evaluated on is opened where the arguments leave everything open.
+      run: what it was evaluated on is opened where the arguments leave everything open; where they name another
+        folder or split alone, it is one of the same kind.
 
     Raises:
       UserError: it is missing or damaged, or has no such split.
     """
-    if run is not None and all(v is None for v in (args.data_name, args.data_dir, args.class_map, args.split)):
+    if run is not None and args.data_name is None:
         config = resolve(from_saved(run.config))
         args.data_name = config.data.name
-        args.split = f"fold {config.data.fold}" if config.data.fold else config.data.eval_split
-        return inputs.open_eval(config)
+        if args.data_dir is None and args.class_map is None and args.split is None:
+            args.split = f"fold {config.data.fold}" if config.data.fold else config.data.eval_split
+            return inputs.open_eval(config)
+        args.data_dir, args.split = args.data_dir or config.data.dir or None, args.split or config.data.eval_split
+    elif args.data_name is None and args.data_dir and not (args.data_dir / DataConfig.name).is_dir():
+        found = [split for split in ("train", "val", "validation") if (args.data_dir / split).is_dir()]
+        if found:
+            raise UserError(
+                f"{args.data_dir} holds {', '.join(found)}: if these hold class folders, add --data-name folder"
+            )
     given = {"name": args.data_name, "dir": args.data_dir and str(args.data_dir), "class_map": args.class_map}
     data = DataConfig(**{field: value for field, value in given.items() if value is not None})
     args.data_name, args.split = data.name, args.split or args.default_split
