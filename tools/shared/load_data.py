@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import sys
 
@@ -20,16 +21,21 @@ def open_source(args: argparse.Namespace, run: SavedRun | None = None) -> Source
 
     Args:
       args: of :func:`tools.shared.command_line.add_data_arguments`; what they leave open is filled in.
-      run: what it was evaluated on is opened where the arguments leave everything open.
+      run: what it was evaluated on is opened where the arguments leave everything open, or only say where the data is
+        now; otherwise the name of its data set is the default.
 
     Raises:
       UserError: it is missing or damaged, or has no such split.
     """
-    if run is not None and all(v is None for v in (args.data_name, args.data_dir, args.class_map, args.split)):
-        config = resolve(from_saved(run.config))
+    config = None if run is None else resolve(from_saved(run.config))
+    if config is not None and args.data_name is None:
         args.data_name = config.data.name
-        args.split = f"fold {config.data.fold}" if config.data.fold else config.data.eval_split
-        return inputs.open_eval(config)
+        if args.class_map is None and args.split is None:
+            place = str(args.data_dir or config.data.dir)
+            config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=place))
+            args.split = f"fold {config.data.fold}" if config.data.fold else config.data.eval_split
+            return inputs.open_eval(config)
+        args.data_dir = args.data_dir or config.data.dir
     given = {"name": args.data_name, "dir": args.data_dir and str(args.data_dir), "class_map": args.class_map}
     data = DataConfig(**{field: value for field, value in given.items() if value is not None})
     args.data_name, args.split = data.name, args.split or args.default_split
