@@ -54,8 +54,8 @@ class DataConfig:
     )
     fold: str = option(
         "",
-        '"k/n": train on the training split without its k-th of n parts and evaluate on that part; each part of a folder '
-        "has its share of each class; empty: no folds",
+        '"k/n": train on the training split without its k-th of n parts and evaluate on that part; of a '
+        "folder each part has its share of each class; empty: no folds",
         check=_fold_problem,
     )
     policy: str = option(
