@@ -47,7 +47,7 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
     Raises:
       UserError: one message for whatever is wrong.
     """
-    tokens = _split(argv)
+    tokens = split_flags(argv)
     path = tokens.get("config")
     width = terminal.columns(sys.stdout) or _WIDTH
     if "help" in tokens and path is None:
@@ -176,7 +176,7 @@ def _saved_config(path: str) -> ConfigDict:
 
 def batch_note(argv: Sequence[str], config: Config) -> str | None:
     """Says that a command line changes the batch of a config file and leaves its learning rate; None: it does not."""
-    tokens = _split(argv)
+    tokens = split_flags(argv)
     if "config.batch_size" not in tokens or "config.optimizer.learning_rate" in tokens or config.mode != "train":
         return None
     before = load_config(_config_file(tokens["config"]), []).batch_size
@@ -191,7 +191,7 @@ def batch_note(argv: Sequence[str], config: Config) -> str | None:
     )
 
 
-def _split(argv: Sequence[str]) -> dict[str, str]:
+def split_flags(argv: Sequence[str]) -> dict[str, str]:
     """Flag names with their texts, "help" without one; anything that is no flag of ours is an error."""
     tokens: dict[str, str] = {}
     arguments = list(argv)

@@ -66,6 +66,15 @@ def run(
     return process.returncode, output
 
 
+def run_tool(tool: str, *args: str, timeout: float = 300) -> tuple[int, str]:
+    """A tool's status and all it printed, as a user runs it; compiled as the other tests."""
+    done = subprocess.run(
+        [sys.executable, f"tools/{tool}", *args], cwd=ROOT, env=environment(quick=True), timeout=timeout,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    return done.returncode, done.stdout
+
+
 def wait_for(process: subprocess.Popen, text: str) -> str:
     """Reads output until a line holds ``text``."""
     seen = ""

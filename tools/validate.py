@@ -2,6 +2,7 @@
 
   python tools/validate.py resnet50.a1_in1k                          # the published weights, on imagenet2012
   python tools/validate.py --weights runs/rs50                      # a run, on what it evaluated itself on
+  python tools/validate.py --weights runs/flowers --report report   # and where it is wrong, as pictures and tables
   python tools/validate.py convnext_tiny --weights w.pth --data-name folder --data-dir imagenette2 --split val
 
 The preprocessing equals timm's pixel for pixel (Pillow's filters), so the accuracies do too. Classes are matched by
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import jax
 
     from jaxvision.data.sources import Source
+    from tools.shared.load_model import Loaded
 
 
 def label_table(
@@ -79,14 +81,16 @@ def run(args: argparse.Namespace) -> int:
 
     from jaxvision.data.loader import Loader, prefetch
     from jaxvision.data.plan import Plan
-    from jaxvision.files import replace_text
+    from jaxvision.files import check_folder, replace_text
     from jaxvision.train import sharding
-    from jaxvision.train.metrics import in_top_k
+    from jaxvision.train.metrics import answers, in_top_k
     from tools.shared.load_data import open_source
     from tools.shared.load_model import check_names, load, of_run
 
     # The data first: weights may have to be downloaded. A run says itself on which data it was evaluated.
     check_names(args)
+    if args.report:
+        check_folder(args.report)
     source = None if of_run(args) else open_source(args)
     loaded = load(args)
     if source is None:
@@ -105,19 +109,23 @@ def run(args: argparse.Namespace) -> int:
     command_line.say(f"{len(source)} images of {args.data_name} {args.split}: {settings}")
 
     @jax.jit
-    def step(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
+    def step(model: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
         logits = model(settings.normalise(batch["image"], jnp.dtype(args.dtype)))
         label = jnp.asarray(table)[batch["label"]]
         counted = [in_top_k(logits, label, k) > 0 for k in (1, 5)] + [~jnp.isfinite(logits).all(-1)]
-        return jnp.stack([jnp.sum(each & batch["mask"]) for each in counted])
+        sums = jnp.stack([jnp.sum(each & batch["mask"]) for each in counted])
+        return sums, (label, *answers(logits, label), batch["mask"]) if args.report else None
 
     model = sharding.replicate(mesh, model)
+    said: list[Any] = []  # of each image
     counts, start = np.zeros(3, np.int64), time.perf_counter()  # right in top-1, in top-5; logits that are not finite
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("validating", total=len(source))
         batches = prefetch(loader.batches(0, plan.eval_steps), lambda b: sharding.put_batch(mesh, b), depth=1)
         for i, batch in enumerate(batches):
-            counts += np.asarray(step(model, batch))
+            sums, each = step(model, batch)
+            counts += np.asarray(sums)
+            said.append(jax.tree.map(np.asarray, each))
             seen = min((i + 1) * batch_size, len(source))
             bar.update(task, completed=seen, description=f"top-1 {100 * counts[0] / seen:.2f}")
     seconds = time.perf_counter() - start
@@ -128,6 +136,8 @@ def run(args: argparse.Namespace) -> int:
     spec = model.spec
     if loaded.run is None and spec.top1 is not None and args.data_name.startswith("imagenet2012"):
         print(f"published for {spec.name}.{spec.tag}: {spec.top1} at {spec.input_size} px (timm)")
+    if args.report:
+        write_report(args.report, source, loaded, said)
     if args.out:
         document = {
             "model": name, "weights": str(args.weights or name), "identity": loaded.identity, "fused": args.fuse,
@@ -140,6 +150,37 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def write_report(folder: Path, source: Source, loaded: Loaded, said: Sequence[Any]) -> None:
+    """Writes where the model is wrong, and says it in short.
+
+    Args:
+      folder: where to.
+      source: of the images.
+      loaded: the model.
+      said: of each batch the labels, answers, their probabilities, and which rows are images.
+    """
+    from jaxvision.run import confusion
+    from tools.shared.load_model import readable_names
+
+    labels, answered, confidence, mask = (np.concatenate(column) for column in zip(*said, strict=True))
+    answers = confusion.Answers(labels[mask], answered[mask], confidence[mask])
+    own = loaded.class_descriptions or loaded.class_names
+    if own is None and source.num_classes == loaded.model.num_classes:
+        own = tuple(source.class_names)
+    names = readable_names(own, loaded.model.num_classes)
+    try:
+        written = confusion.write_report(
+            folder, answers, names, source.where, lambda i: loaded.settings.load(source.read(i)[0])
+        )
+    except OSError as error:
+        command_line.fail(f"the report cannot be written to {folder}: {error.strerror}")
+    matrix, classes = answers.matrix()
+    for label, answer, times in confusion.confusions(matrix, 5):
+        total = int(matrix[label].sum())
+        command_line.say(f"  {names[classes[label]]}: {times} of {total} taken for {names[classes[answer]]}")
+    command_line.say(f"wrote {folder}: {', '.join(path.name for path in written)}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = command_line.parser(__doc__)
@@ -148,6 +189,10 @@ def main(argv: list[str] | None = None) -> int:
     command_line.add_data_arguments(parser, split="validation", run=True)
     command_line.add_batch_size(parser, 128)
     parser.add_argument("--threads", type=int, help="decoding threads; default: one per core")
+    parser.add_argument(
+        "--report", metavar="DIR", type=Path,
+        help="write a confusion matrix, the accuracy of each class and the most confident mistakes",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="write the result as JSON")
     args = command_line.parse(parser, argv, model_required=False)
     if args.batch_size < 1:

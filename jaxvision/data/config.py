@@ -43,7 +43,9 @@ class DataConfig:
         check=lambda name: None if name else "must name a data set",
     )
     dir: str = option("~/tensorflow_datasets", 'tfds\'s data_dir; for "folder" the folder, for "npz" the file')
-    train_split: str = option("train", 'split to train on; of tfds also a slice such as "train[:99%]"')
+    train_split: str = option(
+        "train", 'split to train on; of tfds also a slice such as "train[:99%]"; "." of a folder: itself'
+    )
     eval_split: str = option("validation", "split to evaluate on")
     class_map: str = option(
         "",
@@ -52,7 +54,8 @@ class DataConfig:
     )
     fold: str = option(
         "",
-        '"k/n": train on the training split without its k-th of n parts and evaluate on that part; empty: no folds',
+        '"k/n": train on the training split without its k-th of n parts and evaluate on that part; of a '
+        "folder each part has its share of each class; empty: no folds",
         check=_fold_problem,
     )
     policy: str = option(

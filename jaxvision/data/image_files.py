@@ -12,6 +12,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".ti
 MOST_BYTES = 2**28
 
 
+def is_visible(name: str) -> bool:
+    """Whether a name is not hidden, as macOS names what is no image, ``._photo.jpg``, nor its folder ``__MACOSX``."""
+    return not name.startswith(".") and name != "__MACOSX"
+
+
 def read_image_file(path: str | Path) -> bytes:
     """The content of a regular file of at most :data:`MOST_BYTES`.
 

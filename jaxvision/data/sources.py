@@ -18,7 +18,7 @@ from jaxvision.data import digits
 from jaxvision.data.classes import class_differences, class_table, read_class_map
 from jaxvision.data.config import DataConfig
 from jaxvision.data.decode import check_size
-from jaxvision.data.image_files import IMAGE_SUFFIXES, read_image_file
+from jaxvision.data.image_files import IMAGE_SUFFIXES, is_visible, read_image_file
 from jaxvision.data.tfds import tfds_source
 from jaxvision.data.tfrecord import DataError
 from jaxvision.errors import UserError
@@ -75,7 +75,10 @@ class Subset:
 
 
 def only_fold(source: Source, k: int, n: int) -> Subset:
-    """The k-th (from 1) of n equal random parts of a source; the parts are the same in every run."""
+    """The k-th (from 1) of n equal random parts of a source; the parts are the same in every run.
+
+    Of folders and arrays, whose labels are known, each part has its share of each class.
+    """
     return Subset(source, np.sort(_shuffled(source, n)[k - 1 :: n]))
 
 
@@ -87,7 +90,9 @@ def without_fold(source: Source, k: int, n: int) -> Subset:
 def _shuffled(source: Source, n: int) -> np.ndarray:
     if len(source) < 2 * n:
         raise UserError(f"{len(source)} examples are too few for {n} folds")
-    return np.random.default_rng(0).permutation(len(source))
+    order = np.random.default_rng(0).permutation(len(source))
+    labels = source.labels if isinstance(source, FolderSource | ArraySource) else None
+    return order if labels is None else order[np.argsort(labels[order], kind="stable")]
 
 
 class Relabelled:
@@ -206,7 +211,7 @@ class FolderSource:
         self.paths: list[str] = []
         labels: list[int] = []
         empty, others = [], collections.Counter()
-        for name in sorted(entry.name for entry in _visible(folder) if entry.is_dir() and entry.name != "__MACOSX"):
+        for name in sorted(entry.name for entry in _visible(folder) if entry.is_dir()):
             entries = _visible(folder / name)
             files = sorted(entry.path for entry in entries if entry.name.lower().endswith(IMAGE_SUFFIXES))
             if len(files) < len(entries):
@@ -245,8 +250,7 @@ class FolderSource:
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, without hidden files such as those of macOS, ``._photo.jpg``, which are no images."""
-    return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    return [entry for entry in os.scandir(folder) if is_visible(entry.name)]
 
 
 def _suffix(name: str) -> str:
@@ -274,7 +278,8 @@ def npz_source(path: Path, split: str) -> ArraySource:
 
 
 def _folder(config: DataConfig, split: str, image_size: int, seed: int) -> Source:
-    return FolderSource(_path(config), _folder_name(split))
+    root = _path(config)
+    return FolderSource(root, split if (root / split).is_dir() else _folder_name(split))
 
 
 def _npz(config: DataConfig, split: str, image_size: int, seed: int) -> Source:

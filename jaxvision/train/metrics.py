@@ -35,6 +35,20 @@ def in_top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     return ((others < k) & ~jnp.isnan(own[:, 0])).astype(jnp.float32)
 
 
+def answers(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The class that each image is taken for, int32 (B,), and its probability, float32 (B,), of (B, K) and (B,).
+
+    It is the label where :func:`in_top_k` counts it as right; otherwise, also after a tie, the best of the others.
+    """
+    right = in_top_k(logits, labels, 1) > 0
+    own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    finite = jnp.maximum(logits, jnp.finfo(logits.dtype).min)  # or a label could be the best of the others
+    other = jnp.argmax(jnp.where(own, -jnp.inf, finite), axis=-1)
+    answer = jnp.where(right, labels, other).astype(jnp.int32)
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+    return answer, jnp.take_along_axis(probabilities, answer[:, None], axis=1)[:, 0]
+
+
 class Metric(NamedTuple):
     """A number per example.
 

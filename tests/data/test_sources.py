@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxvision.data import decode, loader, sources, tfrecord
+from jaxvision.data.config import DataConfig
 from jaxvision.data.plan import Plan
 from jaxvision.data.tfds import ArrayRecordSource
 
@@ -258,6 +259,36 @@ def test_loader_stops_while_waiting(folder):
     batches = load(source, stopped=lambda: True).batches(0, 3)
     with pytest.raises(loader.Interrupted):
         next(batches)
+
+
+def test_folds_have_their_share_of_each_class(tmp_path):
+    for name, count in (("ant", 20), ("bee", 5), ("cat", 7)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            (tmp_path / name / f"{i}.jpg").touch()
+    source = sources.FolderSource(tmp_path, ".")
+    array = sources.ArraySource(np.zeros((32, 2, 2), np.uint8), source.labels)
+    for whole in (source, array):
+        parts = [sources.only_fold(whole, k, 5) for k in range(1, 6)]
+        assert sorted(np.concatenate([part.ids for part in parts])) == list(range(32))
+        for k, part in enumerate(parts, 1):
+            counts = np.bincount(source.labels[part.ids], minlength=3)
+            assert counts[0] == 4 and counts[1] == 1 and counts[2] in (1, 2)
+            rest = sources.without_fold(whole, k, 5)
+            assert sorted([*part.ids, *rest.ids]) == list(range(32))
+        np.testing.assert_array_equal(parts[0].ids, sources.only_fold(source, 1, 5).ids)  # in every run
+    first = sources.only_fold(source, 1, 5).ids
+    assert list(first[:4]) != [0, 5, 10, 15] and list(first[:4]) != [0, 1, 2, 3]  # at random
+
+
+def test_validation_is_the_folder_of_this_name_or_val(folder):
+    def opened(split):
+        config = DataConfig(name="folder", dir=str(folder))
+        return sources.open_source(config, split, image_size=8, seed=0)
+
+    assert str(folder / "val" / "ant") in opened("validation").where(0)
+    (folder / "val").rename(folder / "validation")
+    assert str(folder / "validation" / "ant") in opened("validation").where(0)
 
 
 def test_folder_errors(folder, tmp_path):

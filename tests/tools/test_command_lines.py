@@ -18,7 +18,7 @@ TOOLS = sorted(
     if 'if __name__ == "__main__":' in path.read_text() and path.name != "worker.py"  # which bench/main.py calls
 )
 # Their --help still imports jax, or torch.
-SLOW = ("show_augment.py", "augment.py", "check.py", "trials.py")
+SLOW = ("augment.py", "check.py", "trials.py")
 HEAVY = ("jax", "jaxvision", "torch", "timm", "tensorflow", "tensorflow_datasets", "optuna", "matplotlib", "cv2")
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxvision import main as main_lib
-from jaxvision.train import build, inputs
+from jaxvision.train import augment_sheet, build, inputs
 from tools import show_augment
 
 
@@ -21,7 +21,7 @@ def test_the_sheet_shows_what_the_network_gets(tmp_path, digits_dir, monkeypatch
     flags.append("--config.augment.mix_groups=global")  # the test process has eight devices
     config, _ = main_lib.parse(["--config", "configs/convnext_t.py:digits", *flags])
     source = inputs.open_train(config)
-    images, targets, ids = show_augment.network_input(config, source, 3)
+    images, targets, ids = augment_sheet.network_input(config, source, 3)
     assert images.shape == (16, 32, 32, 3) and 0 <= images.min() < images.max() <= 1
     np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-5)
     labels = [source.read(i)[1] for i in ids]
@@ -32,7 +32,7 @@ def test_the_sheet_shows_what_the_network_gets(tmp_path, digits_dir, monkeypatch
         assert heavy <= {label, partner}, (row, heavy, label, partner)
 
     config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, mixup=0.0, cutmix=0.0))
-    images, _, _ = show_augment.network_input(config, source, 3)
+    images, _, _ = augment_sheet.network_input(config, source, 3)
     mesh = build.start_devices(config)
     network = build.build_network(config, source)
     batch = next(inputs.train_loader(config, source, lambda: False).batches(3, 4))
@@ -51,7 +51,7 @@ def test_the_sheet_shows_what_the_network_gets(tmp_path, digits_dir, monkeypatch
 
 def test_rows_are_labelled_and_targets_name_their_classes():
     image = np.zeros((4, 4, 3))
-    figure = show_augment.draw([(image, image, f"label {i}") for i in range(11)], "a recipe")
+    figure = augment_sheet.draw([(image, image, f"label {i}") for i in range(11)], "a recipe")
     rows = np.array(figure.axes).reshape(4, 8)
     assert [row[0].get_ylabel().split("\n")[0] for row in rows] == ["original", "network's input"] * 2
     assert [panel.get_title() for panel in rows[1]] == [f"label {i}" for i in range(8)]
@@ -59,5 +59,5 @@ def test_rows_are_labelled_and_targets_name_their_classes():
 
     target = np.full(10, 0.01)
     target[[3, 8]] = 0.66, 0.26
-    assert show_augment.label_text(target, "0123456789", 0.1) == "3: 0.66, 8: 0.26"
-    assert show_augment.label_text(np.eye(10)[4], "0123456789", 0.0) == "4: 1.00"
+    assert augment_sheet.label_text(target, "0123456789", 0.1) == "3: 0.66, 8: 0.26"
+    assert augment_sheet.label_text(np.eye(10)[4], "0123456789", 0.0) == "4: 1.00"

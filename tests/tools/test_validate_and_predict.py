@@ -1,6 +1,7 @@
 """tools/validate.py and tools/predict.py: timm's counts and answers, and clear ends."""
 
 import argparse
+import csv
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from sklearn.datasets import load_sample_images
 import jaxvision
 from jaxvision.errors import UserError
 from jaxvision.preprocessing import imagenet_classes, preprocessing
+from jaxvision.run import contact_sheet
 from jaxvision.run.weights import SavedRun
 from tools import predict, validate, verify_data
 from tools.shared import load_model
@@ -51,6 +53,29 @@ def photos(tmp_path_factory):
 @pytest.fixture
 def data(photos):
     return ["--data-name", "folder", "--data-dir", photos[0] / "data", "--split", "val"]
+
+
+def test_the_report_has_the_mistakes_that_validate_counts(photos, data, tmp_path, capsys):
+    root, answers = photos
+    names = [name for _, name in imagenet_classes()]
+    args = ["resnet18", "--weights", root / "w.pth", *data, "--image-size", SIZE, "--batch-size", 4]
+    assert run(validate, *args, "--report", tmp_path / "report", "--out", tmp_path / "r.json") == 0
+    assert f"wrote {tmp_path / 'report'}: confusion.png" in capsys.readouterr().out
+    with (tmp_path / "report" / "mistakes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    top1 = json.loads((tmp_path / "r.json").read_text())["top1"]
+    assert len(rows) == 9 - round(9 * top1 / 100) > 0
+    expected = {}
+    for file, logits in answers.items():
+        probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        expected[str(file)] = names[logits.argmax()], probabilities.max()
+    for row in rows:
+        answer, confidence = expected[row["image"]]
+        assert row["answer"] == answer and float(row["confidence"]) == pytest.approx(confidence, abs=2e-3)
+        assert row["class"] == dict(imagenet_classes())[row["image"].split("/")[-2]]
+    (tmp_path / "file").touch()
+    assert run(validate, *args, "--report", tmp_path / "file") == 2
+    assert "must be a folder, it is a regular file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("extra", [[], ["--fuse"]])
@@ -131,17 +156,17 @@ def test_predict_names_the_classes_and_draws_a_sheet(photos, tmp_path, capsys):
 def test_files_of_one_name_are_told_apart_on_the_sheet():
     files = ["/d/train/cat/1.jpg", "/d/train/dog/1.jpg", "/d/val/dog/1.jpg", "/d/2.jpg", "2.jpg", "3.jpg", "3.jpg"]
     short = ["cat/1.jpg", "train/dog/1.jpg", "val/dog/1.jpg", "d/2.jpg", "2.jpg", "3.jpg", "3.jpg"]
-    assert predict.short_names(files) == short
-    assert predict.short_names(["https://a.org/1.jpg", "https://b.org/1.jpg"]) == ["a.org/1.jpg", "b.org/1.jpg"]
+    assert contact_sheet.short_names(files) == short
+    assert contact_sheet.short_names(["https://a.org/1.jpg", "https://b.org/1.jpg"]) == ["a.org/1.jpg", "b.org/1.jpg"]
 
 
 def test_a_long_heading_of_the_sheet_is_broken_and_not_cut():
-    lines = predict.broken("train/n01440764/n01440764_10026_long.JPEG", lambda text: len(text) <= 20)
+    lines = contact_sheet.broken("train/n01440764/n01440764_10026_long.JPEG", lambda text: len(text) <= 20)
     assert lines == ["train/n01440764/", "n01440764_10026_long", ".JPEG"]
-    assert predict.broken("a.jpg", lambda text: False) == list("a.jpg")  # ends, whatever the width
+    assert contact_sheet.broken("a.jpg", lambda text: False) == list("a.jpg")  # ends, whatever the width
     black = np.zeros((8, 8, 3), np.uint8)
-    one = predict.contact_sheet([black, black], [["1.jpg", "9 %"], ["2.jpg", "9 %"]])
-    two = predict.contact_sheet([black, black], [["1.jpg", "9 %"], ["a/long/name" * 4 + "/2.jpg", "9 %"]])
+    one = contact_sheet.contact_sheet([black, black], [["1.jpg", "9 %"], ["2.jpg", "9 %"]])
+    two = contact_sheet.contact_sheet([black, black], [["1.jpg", "9 %"], ["a/long/name" * 4 + "/2.jpg", "9 %"]])
     assert two.height > one.height and two.width == one.width
 
 
@@ -226,7 +251,7 @@ def test_predict_reads_a_url_and_the_standard_input(photos, monkeypatch, capsys)
 
 @pytest.mark.parametrize("images,columns", [(1, 1), (5, 3), (6, 3), (9, 3)])
 def test_the_rows_of_a_sheet_are_filled(images, columns):
-    sheet = predict.contact_sheet([np.zeros((8, 8, 3), np.uint8)] * images, [["a.png", "cat"]] * images)
+    sheet = contact_sheet.contact_sheet([np.zeros((8, 8, 3), np.uint8)] * images, [["a.png", "cat"]] * images)
     assert sheet.width == 210 * columns + 10
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.train.metrics import EVAL_METRICS, TRAIN_METRICS, in_top_k, metric_values
+from jaxvision.train.metrics import EVAL_METRICS, TRAIN_METRICS, answers, in_top_k, metric_values
 
 
 def naive(logits, label, k):
@@ -37,6 +37,23 @@ def test_top_k_is_the_naive_definition(k, kind):
     if kind == "distinct":  # without ties it is what sorting gives
         order = np.argsort(-logits, axis=1)[:, :k]
         np.testing.assert_array_equal(found, (order == labels[:, None]).any(1))
+
+
+@pytest.mark.parametrize("kind", ["distinct", "ties", "infinite", "nan"])
+def test_an_answer_is_the_label_only_where_it_counts_as_right(kind):
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((400, 3)).astype(np.float32)
+    if kind != "distinct":
+        logits = np.round(logits)
+    if kind in ("infinite", "nan"):
+        logits[rng.random(logits.shape) < 0.4] = {"infinite": -np.inf, "nan": np.nan}[kind]
+    labels = rng.integers(0, 3, 400).astype(np.int32)
+    found, confidence = jax.jit(answers)(logits, labels)
+    np.testing.assert_array_equal(found == labels, np.asarray(in_top_k(logits, labels, 1)) > 0)
+    if kind == "distinct":
+        np.testing.assert_array_equal(found, logits.argmax(1))
+        probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        np.testing.assert_allclose(confidence, probabilities.max(1), rtol=1e-5)
 
 
 def test_constant_logits_are_never_right():

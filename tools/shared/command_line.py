@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -140,7 +140,12 @@ def parse(
     return args
 
 
-def add_batch_size(parser: argparse.ArgumentParser, default: int, meaning: str = "(%(default)s)") -> None:
+def is_run(text: str | None) -> bool:
+    """Whether a word is the workdir of a training run."""
+    return text is not None and (Path(text).expanduser() / "checkpoints").is_dir()
+
+
+def add_batch_size(parser: argparse.ArgumentParser, default: int | None, meaning: str = "(%(default)s)") -> None:
     """--batch-size, under timm's names for it, too."""
     parser.add_argument("-b", "--batch-size", "--batch", metavar="N", type=int, default=default, help=meaning)
 
@@ -181,6 +186,13 @@ def say(text: str, *, error_stream: bool = False) -> None:
 
     stream = sys.stderr if error_stream else sys.stdout
     print(terminal.fitted(text, terminal.columns(stream)), file=stream, flush=True)
+
+
+def track(text: str, results: Iterable[Any]) -> Iterable[Any]:
+    """The results, with a bar while they come, on a terminal."""
+    from rich.progress import track as bar
+
+    return bar(results, text, disable=not sys.stderr.isatty(), transient=True)
 
 
 def run(action: Callable[[Any], int], arguments: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import sys
 
@@ -21,16 +22,19 @@ def open_source(args: argparse.Namespace, run: SavedRun | None = None) -> Source
 
     Args:
       args: of :func:`tools.shared.command_line.add_data_arguments`; what they leave open is filled in.
-      run: what it was evaluated on is opened where the arguments leave everything open; where they name another
-        folder or split alone, it is one of the same kind.
+      run: what it was evaluated on is opened where the arguments leave everything open, or only say where the data is
+        now; where they name another split or order of classes, it is one of the same data set. Another data set's name
+        leaves the run out.
 
     Raises:
       UserError: it is missing or damaged, or has no such split.
     """
-    if run is not None and args.data_name is None:
-        config = resolve(from_saved(run.config))
+    config = None if run is None else resolve(from_saved(run.config))
+    if config is not None and args.data_name is None:
         args.data_name = config.data.name
-        if args.data_dir is None and args.class_map is None and args.split is None:
+        if args.class_map is None and args.split is None:
+            place = str(args.data_dir or config.data.dir)
+            config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=place))
             args.split = f"fold {config.data.fold}" if config.data.fold else config.data.eval_split
             return inputs.open_eval(config)
         args.data_dir, args.split = args.data_dir or config.data.dir or None, args.split or config.data.eval_split

@@ -66,11 +66,13 @@ def of_run(args: argparse.Namespace) -> bool:
 def check_names(args: argparse.Namespace) -> None:
     """Checks the names of model and weights, without reading or downloading anything; a run may stand for its model.
 
+    A run in the place of the model becomes ``args.weights``.
+
     Raises:
       UserError: there is no such model or file.
     """
-    if args.model is not None and args.weights is None and (Path(args.model).expanduser() / "checkpoints").is_dir():
-        args.weights, args.model = args.model, None
+    if args.weights is None and command_line.is_run(args.model):
+        args.model, args.weights = None, args.model
     if args.model is not None and not published.is_source(args.model):
         jaxvision.model_spec(args.model)
     if args.weights is not None and not published.is_name(str(args.weights)):
