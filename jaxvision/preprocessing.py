@@ -108,16 +108,20 @@ class Preprocessing:
         """uint8 images (N, size, size, 3) to the network's input of the same shape, in ``dtype``."""
         return make_normalise(mean=self.mean, std=self.std, dtype=dtype)(images)
 
-    def __str__(self) -> str:
+    @property
+    def resizing(self) -> str:
+        """How a picture becomes an image of the network's size, in words."""
         resized, crop = int(self.size / self.crop_pct), f"(crop {self.crop_pct:g})"
         filter_name = f"({self.interpolation}{', Pillow' if self.interpolation in PIL_FILTERS else ''})"
-        steps = {
+        return {
             "center": f"short side to {resized} px {filter_name}, centre crop {self.size} px {crop}",
             "squash": f"both sides (squash) to {resized} px {filter_name}, centre crop {self.size} px {crop}",
             "crop_first": f"centre crop of the short side {crop}, resized to {self.size} px {filter_name}",
         }[self.crop_mode]
+
+    def __str__(self) -> str:
         mean, std = (" ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-        return f"{steps}, mean {mean}, std {std}"
+        return f"{self.resizing}, mean {mean}, std {std}"
 
 
 def preprocessing(

@@ -81,15 +81,23 @@ WEIGHTS_HELP = (
 )
 
 
-def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
-    """--weights and how to evaluate them."""
+def add_weights_arguments(parser: argparse.ArgumentParser, *, fuse: bool | None = None) -> None:
+    """--weights and how to evaluate them.
+
+    Args:
+      parser: gets them.
+      fuse: whether to fold batch normalisation; None: --fuse says so.
+    """
     parser.add_argument("--weights", "--checkpoint", metavar="WEIGHTS", help=WEIGHTS_HELP)
     parser.add_argument("--raw", action="store_true", help="of a training run: the raw weights, not their EMA")
     parser.add_argument("--test-size", action="store_true", help="at timm's larger test setting of these weights")
     add_image_size(parser, None, "of a side, instead of the weights' own")
     parser.add_argument("--crop-pct", type=float, help="share of the short side kept, instead of the weights' own")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the computation")
-    parser.add_argument("--fuse", action="store_true", help="fold batch normalisation into the convolutions")
+    if fuse is None:
+        parser.add_argument("--fuse", action="store_true", help="fold batch normalisation into the convolutions")
+    else:
+        parser.set_defaults(fuse=fuse)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, split: str, *, run: bool) -> None:
