@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxvision.errors import UserError, did_you_mean, listed
 
+MOST_CLASSES = 1_000_000  # of a data set: more are a mistake, and each gets a name
 IMAGENET = "imagenet"  # instead of a file: ImageNet's 1000 WordNet ids
 
 

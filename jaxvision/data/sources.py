@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxvision.data import digits
-from jaxvision.data.classes import class_differences, class_table, read_class_map
+from jaxvision.data.classes import MOST_CLASSES, class_differences, class_table, read_class_map
 from jaxvision.data.config import DataConfig
 from jaxvision.data.decode import check_size
 from jaxvision.data.image_files import IMAGE_SUFFIXES, is_visible, read_image_file
@@ -39,9 +39,6 @@ class Source(Protocol):
 
     def where(self, index: int) -> str:
         """Where example ``index`` is stored, for messages."""
-
-    def verify(self, index: int) -> str | None:
-        """What is wrong with the stored bytes (checksums), or None."""
 
 
 def check_label(label: int, num_classes: int) -> None:
@@ -69,9 +66,6 @@ class Subset:
 
     def where(self, index: int) -> str:
         return self.source.where(int(self.ids[index]))
-
-    def verify(self, index: int) -> str | None:
-        return self.source.verify(int(self.ids[index]))
 
 
 def only_fold(source: Source, k: int, n: int) -> Subset:
@@ -117,9 +111,6 @@ class Relabelled:
     def where(self, index: int) -> str:
         return self.source.where(index)
 
-    def verify(self, index: int) -> str | None:
-        return self.source.verify(index)
-
 
 class ArraySource:
     """Images in memory: uint8 (N, H, W) or (N, H, W, 1 or 3), labels (N,)."""
@@ -139,6 +130,8 @@ class ArraySource:
             problems.append(
                 f"labels must be {images.shape[:1]} non-negative integers, got {labels.dtype} {labels.shape}"
             )
+        elif labels.max(initial=0) >= MOST_CLASSES:
+            problems.append(f"labels must be below {MOST_CLASSES}, the largest is {labels.max()}")
         if problems:
             raise DataError(f"{name}: " + "; ".join(problems))
         images = images[..., None] if images.ndim == 3 else images
@@ -156,9 +149,6 @@ class ArraySource:
 
     def where(self, index: int) -> str:
         return f"{self.name}, image {index}"
-
-    def verify(self, index: int) -> str | None:
-        return None
 
 
 class SyntheticSource:
@@ -180,9 +170,6 @@ class SyntheticSource:
 
     def where(self, index: int) -> str:
         return f"synthetic image {index}"
-
-    def verify(self, index: int) -> str | None:
-        return None
 
 
 class FolderSource:
@@ -245,9 +232,6 @@ class FolderSource:
     def where(self, index: int) -> str:
         return self.paths[index]
 
-    def verify(self, index: int) -> str | None:
-        return None
-
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
     return [entry for entry in os.scandir(folder) if is_visible(entry.name)]
@@ -263,18 +247,23 @@ def npz_source(path: Path, split: str) -> ArraySource:
         raise UserError(f"no file {path}: --config.data.dir must name an .npz file when data.name is 'npz'")
     keras = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test"), "val": ("x_test", "y_test")}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for images, labels in [(f"{split}_images", f"{split}_labels"), keras.get(split, ("", ""))]:
-                if images in arrays and labels in arrays:
-                    source = ArraySource(arrays[images], arrays[labels].ravel(), name=f"{path}:{images}")
-                    if absent := source.num_classes - len(np.unique(source.labels)):
-                        counted = f"{absent} of the {source.num_classes} classes, counted up to the largest label"
-                        warnings.warn(f"{path}: {counted} of {labels}, have no image", stacklevel=2)
-                    return source
-            found = ", ".join(arrays.files)
-    except (OSError, ValueError) as error:
+        # numpy leaves a file open that is none of its own.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            pairs = [(f"{split}_images", f"{split}_labels"), *([keras[split]] if split in keras else [])]
+            names = next((pair for pair in pairs if set(pair) <= set(arrays.files)), None)
+            if names is None:
+                expected = " or ".join(" and ".join(pair) for pair in pairs)
+                raise UserError(f"{path} needs {expected}; it holds: {', '.join(arrays.files)}")
+            images, labels = (arrays[name] for name in names)
+    except UserError:
+        raise
+    except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file, and for a .npy file
         raise DataError(f"{path} is not a readable .npz file: {error}") from error
-    raise UserError(f"{path} needs {split}_images and {split}_labels; it holds: {found}")
+    source = ArraySource(images, labels.ravel(), name=f"{path}:{names[0]}")
+    if absent := source.num_classes - len(np.unique(source.labels)):
+        counted = f"{absent} of the {source.num_classes} classes, counted up to the largest label"
+        warnings.warn(f"{path}: {counted} of {names[1]}, have no image", stacklevel=2)
+    return source
 
 
 def _folder(config: DataConfig, split: str, image_size: int, seed: int) -> Source:
@@ -320,7 +309,7 @@ def open_source(config: DataConfig, split: str, *, image_size: int, seed: int) -
     if config.name in SOURCES:
         source = SOURCES[config.name](config, split, image_size, seed)
     else:
-        source = tfds_source(config.name, _path(config), split, others=SOURCES)
+        source = tfds_source(config.name, _path(config), split, others=SOURCES, verify=config.verify_records)
     if config.class_map:
         classes = read_class_map(config.class_map)
         return Relabelled(source, classes, where=f"config.data.class_map = {config.class_map!r}")

@@ -12,15 +12,21 @@ import os
 import re
 import resource
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxvision.data.tfrecord import DataError, check_record, parse_example, record_offsets
+from jaxvision.data.classes import MOST_CLASSES
+from jaxvision.data.tfrecord import DataError, parse_example, read_record, record_offsets
 from jaxvision.errors import UserError, did_you_mean
+from jaxvision.files import read_regular
 from jaxvision.resources import install_command
 
+_INFO, _FEATURES = "dataset_info.json", "features.json"
+_MOST_TEXT = 1 << 26  # bytes of a description
 INSTALL = install_command("prepare")  # of what tfds needs to prepare a data set
 
 
@@ -28,35 +34,47 @@ class _Prepared:
     """What tfds wrote about the records: splits, shard files, features and class names."""
 
     def __init__(self, folder: Path, split: str) -> None:
-        info = json.loads((folder / "dataset_info.json").read_text())
-        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
+        try:
+            self._describe(folder, split)
+        except UserError:
+            raise
+        except Exception as error:  # of a damaged or foreign description: any of its fields may be missing or strange
+            raise DataError(
+                f"{folder}: {_INFO} or {_FEATURES} is damaged or not as tfds writes it ({type(error).__name__}: "
+                f"{error}). Copy them again, or prepare the data set again."
+            ) from error
+        missing = [file for file in self.files if not file.is_file()]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(self.files)} files of {split} are missing, first {missing[0]}. "
+                f"Copy them, or prepare the data set again."
+            )
+
+    def _describe(self, folder: Path, split: str) -> None:
+        info, described = _read_json(folder / _INFO), _read_json(folder / _FEATURES)
+        features = described["featuresDict"]["features"]
         image = [key for key, f in features.items() if f["pythonClassName"].endswith(".Image")]
         label = [key for key, f in features.items() if f["pythonClassName"].endswith(".ClassLabel")]
         if len(image) != 1 or len(label) != 1:
             raise UserError(f"{folder} is no classification data set: image features {image}, class labels {label}")
         self.image_key, self.label_key = image[0], label[0]
         self.num_classes = int(features[self.label_key]["classLabel"]["numClasses"])
+        if not 0 < self.num_classes <= MOST_CLASSES:
+            raise ValueError(f"it has {self.num_classes} classes")
         names = folder / f"{self.label_key}.labels.txt"
-        self.class_names = names.read_text().split("\n")[: self.num_classes] if names.exists() else []
-        self.class_names = self.class_names or [str(i) for i in range(self.num_classes)]
+        lines = read_regular(names, most=_MOST_TEXT).decode().split("\n") if names.exists() else []
+        self.class_names = lines[: self.num_classes] or [str(i) for i in range(self.num_classes)]
 
-        name = split
-        if match := re.fullmatch(r"(\w+)\[(\d*)(%?):(\d*)(%?)\]", split):
-            name = match[1]
         splits = {s["name"]: s for s in info["splits"]}
+        name = split.partition("[")[0]
         if name not in splits:
             raise UserError(f"{folder} has no split {name!r}.{did_you_mean(name, splits)} It has: {', '.join(splits)}")
         self.file_format = info.get("fileFormat", "tfrecord")
         self.shard_lengths = [int(n) for n in splits[name]["shardLengths"]]
+        if min(self.shard_lengths, default=0) < 0:
+            raise ValueError(f"a shard of {min(self.shard_lengths)} examples")
         total = sum(self.shard_lengths)
-
-        def bound(number: str, percent: str, default: int) -> int:
-            if not number:
-                return default
-            return min(round(int(number) * total / 100) if percent else int(number), total)
-
-        self.start = bound(match[2], match[3], 0) if match else 0
-        self.stop = bound(match[4], match[5], total) if match else total
+        self.start, self.stop = _slice_bounds(split, total)
         if self.start >= self.stop:
             raise UserError(f"split {split!r} selects none of the {total} examples of {name} in {folder}")
         template = splits[name].get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -71,12 +89,30 @@ class _Prepared:
             )
             for i in range(count)
         ]
-        missing = [file for file in self.files if not file.is_file()]
-        if missing:
-            raise DataError(
-                f"{len(missing)} of {count} {name} files are missing, first {missing[0]}. "
-                f"Copy them, or prepare the data set again."
-            )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(read_regular(path, most=_MOST_TEXT))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing. Copy it, or prepare the data set again.") from None
+
+
+def _slice_bounds(split: str, total: int) -> tuple[int, int]:
+    """First and last + 1 of the examples that a split such as "train[:99%]" or "train[100:200]" selects."""
+    if "[" not in split:
+        return 0, total
+    match = re.fullmatch(r"\w+\[(\d{0,18})(%?):(\d{0,18})(%?)\]", split)
+    if match is None or any(p and not 0 <= int(n or 0) <= 100 for n, p in (match.group(1, 2), match.group(3, 4))):
+        name = split.partition("[")[0]
+        raise UserError(f'split {split!r} must be as "{name}[:99%]", "{name}[99%:]" or "{name}[100:200]"')
+
+    def bound(number: str, percent: str, default: int) -> int:
+        if not number:
+            return default
+        return min(round(int(number) * total / 100) if percent else int(number), total)
+
+    return bound(match[1], match[2], 0), bound(match[3], match[4], total)
 
 
 class _ShardedSource:
@@ -119,15 +155,27 @@ def _open_all(files: Sequence[Path]) -> list[int]:
         ) from error
 
 
-class TFRecordSource(_ShardedSource):
-    """TFRecord shards as tfds wrote them."""
+def _close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
-    def __init__(self, prepared: _Prepared) -> None:
+
+class TFRecordSource(_ShardedSource):
+    """TFRecord shards as tfds wrote them.
+
+    Args:
+      prepared: the data set.
+      verify: compare each record that is read with its checksums.
+    """
+
+    def __init__(self, prepared: _Prepared, *, verify: bool) -> None:
         super().__init__(prepared)
+        self.verify = verify
         self.offsets = [record_offsets(file) for file in prepared.files]
         self.check_counts([len(offsets) - 1 for offsets in self.offsets])
-        # Open for the life of the process: os.pread on a shared descriptor needs no lock.
+        # Open as long as the source lives: os.pread on a shared descriptor needs no lock.
         self._fds = _open_all(prepared.files)
+        weakref.finalize(self, _close_all, self._fds)
 
     def _record(self, index: int) -> tuple[int, int, int, int]:
         shard, record = self.locate(index)
@@ -136,16 +184,12 @@ class TFRecordSource(_ShardedSource):
 
     def read(self, index: int) -> tuple[memoryview, int]:
         shard, _, offset, length = self._record(index)
-        data = os.pread(self._fds[shard], length, offset)
+        data = read_record(self._fds[shard], offset, length, verify=self.verify)
         return parse_example(data, self.prepared.image_key, self.prepared.label_key)
 
     def where(self, index: int) -> str:
         shard, record, offset, _ = self._record(index)
         return f"{self.prepared.files[shard]}, record {record}, byte {offset}"
-
-    def verify(self, index: int) -> str | None:
-        shard, _, offset, length = self._record(index)
-        return check_record(self.prepared.files[shard], self._fds[shard], offset, length)
 
 
 class ArrayRecordSource(_ShardedSource):
@@ -179,30 +223,34 @@ class ArrayRecordSource(_ShardedSource):
         shard, record = self.locate(index)
         return f"{self.prepared.files[shard]}, record {record}"
 
-    def verify(self, index: int) -> str | None:
-        try:
-            self.read(index)
-        except Exception as error:
-            return str(error)
-        return None
-
 
 def tfds_source(
-    name: str, data_dir: Path, split: str, *, others: Iterable[str] = ()
+    name: str, data_dir: Path, split: str, *, others: Iterable[str] = (), verify: bool = True
 ) -> TFRecordSource | ArrayRecordSource:
-    """A data set prepared by tfds: ``name`` is ``dataset``, ``dataset/config`` or either with ``:version``.
+    """A data set prepared by tfds.
+
+    Args:
+      name: ``dataset``, ``dataset/config``, or either with ``:version``.
+      data_dir: holds it, and others.
+      split: as ``train`` or ``train[:99%]``.
+      others: names that the message about a missing one may suggest, too.
+      verify: compare each TFRecord that is read with its checksums; array_record always does.
 
     Raises:
-      UserError: there is none; the message may suggest one of ``others``, too.
+      UserError: there is none.
     """
     base, _, version = name.partition(":")
     root = data_dir / base
-    versions = [p for p in root.glob(version or "*.*.*") if (p / "dataset_info.json").is_file()]
+    versions = [p for p in root.glob(version or "*.*.*") if (p / _INFO).is_file()]
     if not versions:
         raise UserError(missing_data_message(base, data_dir, others))
     folder = max(versions, key=lambda p: [int(part) if part.isdigit() else 0 for part in p.name.split(".")])
     prepared = _Prepared(folder, split)
-    return ArrayRecordSource(prepared) if prepared.file_format == "array_record" else TFRecordSource(prepared)
+    return (
+        ArrayRecordSource(prepared)
+        if prepared.file_format == "array_record"
+        else TFRecordSource(prepared, verify=verify)
+    )
 
 
 def missing_data_message(name: str, data_dir: Path, others: Iterable[str] = ()) -> str:

@@ -15,8 +15,6 @@ from jaxvision.data.sources import Source
 def problem(source: Source, index: int) -> str | None:
     """What is wrong with an example, which is read and decoded, or None."""
     try:
-        if found := source.verify(index):
-            return f"{source.where(index)}: {found}"
         raw, label = source.read(index)
         if not isinstance(raw, np.ndarray):
             decode(raw)
