@@ -7,12 +7,14 @@ r"""Fine-tuning: any model from trained weights on other images, with a fresh cl
   ... --config.optimizer.freeze='(?!fc\.).*'   # only the classifier learns (a regex of whole parameter names)
   ... --config.optimizer.layer_decay=1.0       # the same learning rate in all layers
 
+tools/finetune.py chooses batch, learning rate and epochs for a folder of images, and calls this recipe.
+
 This is no published recipe but a starting point: AdamW with a layer-wise learning-rate decay of 0.75, 30 epochs, mild
 augmentation. Each block is a layer, as in timm; for ConvNeXts `--config.optimizer.layer_groups=paper` uses the paper's
 12 layers. The papers' own fine-tuning of ConvNeXt and DeiT-III is in configs/convnext_finetune.py and
 configs/deit3_finetune.py.
 
-Run so far: `:resnet10t,digits` for a few steps in CI.
+Run so far: `:resnet10t,digits` for a few steps in CI, and EfficientNet-Lite0 on the photos of docs/finetuning.md.
 """
 
 from jaxvision.config import REQUIRED, base_config

@@ -97,8 +97,12 @@ def test_its_run_is_validated_and_predicts_by_itself(tuned, colors, tmp_path, ca
     shutil.copytree(colors[0], moved)
     assert run(validate, workdir, "--data", moved) == 0
     assert expected in capsys.readouterr().out
+    for i in range(10):
+        (moved / "red" / f"{i}.png").unlink()
+    assert run(validate, workdir, "--data", moved) == 0
+    assert "10 images of folder fold 1/5" in capsys.readouterr().out
     assert run(validate, workdir, "--data", moved, "--split", ".") == 0
-    assert "60 images of folder ." in capsys.readouterr().out
+    assert "50 images of folder ." in capsys.readouterr().out
     for words in (["--weights", workdir], ["--model", workdir]):
         assert run(predict, moved / "green", *words, "--json") == 0
         rows = json.loads(capsys.readouterr().out)

@@ -2,9 +2,7 @@
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tools import probe
 from tools.shared import example
@@ -15,33 +13,32 @@ def run(*args):
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory):
-    """Crops of six photos: those to evaluate on are from the right half, the others from the left."""
-    root, rng = tmp_path_factory.mktemp("crops"), np.random.default_rng(0)
-    for path in example.photos():
-        photo = Image.open(path).convert("RGB")
-        middle = photo.width // 2
-        for split, left in (("train", 0), ("val", middle)):
-            (root / split / path.stem).mkdir(parents=True)
-            for i in range(4 if split == "train" else 2):
-                side = int(rng.integers(middle // 2, min(middle, photo.height)))
-                x = left + int(rng.integers(0, middle - side + 1))
-                y = int(rng.integers(0, photo.height - side + 1))
-                photo.crop((x, y, x + side, y + side)).resize((96, 96)).save(root / split / path.stem / f"{i}.png")
+def photos(tmp_path_factory):
+    """The folder of the tutorial with fewer images: those to evaluate on show another half of each photo."""
+    root = tmp_path_factory.mktemp("example") / "photos"
+    example.write_folder(root, train=4, evaluation=2)
     return root
 
 
 @pytest.mark.program
-def test_a_trained_network_tells_photos_apart(crops, tmp_path, capsys):
-    args = ["--model", example.MODEL, "--weights", example.weights(), "--data", crops, "--image-size", 96]
+def test_a_trained_network_tells_photos_apart(photos, tmp_path, capsys):
+    args = ["--model", example.MODEL, "--weights", example.weights(), "--data", photos, "--image-size", 96]
     assert run(*args, "--out", tmp_path / "probe.json", "--batch-size", 8) == 0
     out = capsys.readouterr().out
-    assert "24 training images, 12 to evaluate on; 6 classes, 1280 features" in out
+    assert "48 training images, 24 to evaluate on; 12 classes, 1280 features" in out
     found = json.loads((tmp_path / "probe.json").read_text())
-    assert found["knn"]["top1"] > 60 and found["linear"]["top1"] > 60  # by chance 17
+    assert found["knn"]["top1"] > 60 and found["linear"]["top1"] > 60  # by chance 8
     assert f"top-1 {found['knn']['top1']:.3f} %" in out and f"top-1 {found['linear']['top1']:.3f} %\n" in out
-    assert (found["images"], found["training_images"], found["knn"]["neighbours"]) == (12, 24, 20)
+    assert (found["images"], found["training_images"], found["knn"]["neighbours"]) == (24, 48, 20)
     assert found["preprocessing"]["size"] == 96
+
+
+def test_the_folder_of_the_tutorial(tmp_path, capsys):
+    assert example.main([str(tmp_path / "photos")]) == 0
+    files = list((tmp_path / "photos").glob("*/*/*.jpg"))
+    assert len(files) == 480 and "of each of 12 classes" in capsys.readouterr().out
+    assert example.main([str(tmp_path / "photos")]) == 2  # nothing is overwritten
+    assert "is there already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
