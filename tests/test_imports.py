@@ -35,6 +35,9 @@ HEAVY = {
     "torch": ("weights/state_dict.py",),
     "timm": (),
     "huggingface_hub": ("weights/hub.py",),
+    "jax2onnx": ("inference/onnx.py",),
+    "onnx": ("inference/onnx.py",),
+    "onnxruntime": ("inference/onnx.py",),
 }
 
 

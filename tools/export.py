@@ -1,7 +1,7 @@
-"""Makes one file of a model that runs without this library: StableHLO for JAX.
+"""Makes one file of a model that runs without this library: StableHLO for JAX, or ONNX.
 
   python tools/export.py resnet50.a1_in1k --format stablehlo --dir resnet50            # the published weights
-  python tools/export.py --weights runs/flowers --format stablehlo --uint8 --dir flowers      # a run
+  python tools/export.py --weights runs/flowers --format onnx --uint8 --nchw --dir flowers      # a run
 
 The weights are inside, with the batch normalisation folded, and the program takes any number of images. The folder also
 gets export.json, with the input, the preprocessing and the names of the classes, and a README.md with the lines that
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.shared import command_line
 
-FORMATS = ("stablehlo",)
+FORMATS = ("stablehlo", "onnx")
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # of logits, as a share of the largest
 
 
@@ -32,12 +32,18 @@ def run(args: argparse.Namespace) -> int:
     import jaxlib
 
     import jaxvision
-    from jaxvision.inference import export_folder
-    from jaxvision.inference.export import ImageInput, distance, to_stablehlo
+    from jaxvision.inference import export_folder, onnx
+    from jaxvision.inference.export import PLATFORMS, ImageInput, distance, to_stablehlo
     from tools.shared.load_model import load, readable_names
 
     folder = args.dir.expanduser()
     export_folder.check_target(folder, overwrite=args.force)
+    if args.format == "onnx":
+        onnx.require_packages()
+        if args.dtype != "float32":
+            command_line.fail("--format onnx takes --dtype float32 only: ONNX Runtime lacks bfloat16 on a CPU")
+    elif not set(args.platforms) <= set(PLATFORMS):
+        command_line.fail(f"--platforms {','.join(args.platforms)}: expected some of {', '.join(PLATFORMS)}")
     loaded = load(args)
     model, settings = loaded.model, loaded.settings
     if args.uint8 and model.in_chans != 3:
@@ -46,10 +52,14 @@ def run(args: argparse.Namespace) -> int:
         size=model.image_size or (settings.size, settings.size), channels=model.in_chans, batch=args.batch,
         normalise=settings.normalise if args.uint8 else None, channels_first=args.nchw,
     )  # fmt: skip
-    exported = to_stablehlo(jaxvision.fuse(model), images, args.platforms)
-    program, runs_here = exported.call, "cpu" in args.platforms
-    file, content = export_folder.STABLEHLO, bytes(exported.serialize())
-    if runs_here:
+    fused = jaxvision.fuse(model)
+    if args.format == "stablehlo":
+        exported = to_stablehlo(fused, images, args.platforms)
+        file, content, program = export_folder.STABLEHLO, bytes(exported.serialize()), exported.call
+    else:
+        file, content = export_folder.ONNX, onnx.to_onnx(fused, images)
+        program = onnx.onnx_runtime(content)
+    if args.format == "onnx" or "cpu" in args.platforms:
         found = distance(program, model, images)
         if not found <= TOLERANCE[args.dtype]:  # also where it is NaN
             command_line.fail(f"the exported logits differ from the model's by {found:.1e} of the largest: not written")
@@ -73,13 +83,17 @@ def run(args: argparse.Namespace) -> int:
         "output": {"name": "logits", "shape": [images.shape[0], model.num_classes], "dtype": "float32"},
         "class_names": names,
         "computed_in": args.dtype,
-        "platforms": args.platforms,
-        "compatibility": export_folder.WINDOW,
         "made_with": {"jaxvision": jaxvision.__version__, "jax": jax.__version__, "jaxlib": jaxlib.__version__},
         "made_on": datetime.date.today().isoformat(),
     }  # fmt: skip
     made = description["made_with"]
-    notes = f"Made with jax {made['jax']} and jaxlib {made['jaxlib']}. {export_folder.WINDOW}."
+    notes = f"Made with jax {made['jax']} and jaxlib {made['jaxlib']}."
+    if args.format == "stablehlo":
+        description |= {"platforms": args.platforms, "compatibility": export_folder.WINDOW}
+        notes += f" It runs on {', '.join(args.platforms)}. {export_folder.WINDOW}."
+    else:
+        description |= {"opset": onnx.OPSET}
+        notes += f" Opset {onnx.OPSET}: ONNX Runtime 1.18 or newer."
     readme = export_folder.readme(
         f"{model.spec.name}, {loaded.identity}", file, images, pixels=pixels, resizing=settings.resizing,
         num_classes=model.num_classes, notes=notes,
@@ -108,12 +122,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--uint8", action="store_true", help="take pixels from 0 to 255, and normalise inside")
     parser.add_argument("--nchw", action="store_true", help="take images as (N, C, H, W)")
     parser.add_argument(
-        "--platforms", metavar="A,B", type=lambda text: text.split(","), default=["cpu", "cuda", "tpu"],
+        "--platforms", metavar="A,B", type=lambda text: text.split(","),
         help="of StableHLO: where it can run, of cpu, cuda, rocm, tpu (cpu,cuda,tpu)",
     )  # fmt: skip
     args = command_line.parse(parser, argv, model_required=False)
     if args.batch is not None and args.batch < 1:
         parser.error("--batch must be at least 1")
+    if args.platforms is not None and args.format != "stablehlo":
+        parser.error("--platforms is for --format stablehlo: an ONNX file runs wherever its reader does")
+    args.platforms = args.platforms or ["cpu", "cuda", "tpu"]
     return command_line.run(run, args)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxvision.errors import UserError, require
 from jaxvision.inference.compile import FusedModel
-from jaxvision.ops.backend import lower_for
+from jaxvision.ops.backend import as_xla_computes
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 BATCH = "batch"  # the name of the symbolic number of images
@@ -103,7 +103,7 @@ def to_stablehlo(
     if not platforms or not set(platforms) <= set(PLATFORMS):
         raise UserError(f"platforms {', '.join(platforms) or 'none'}: expected some of {', '.join(PLATFORMS)}")
     shape = export.symbolic_shape(", ".join(map(str, images.shape)))
-    with lower_for("tpu"):  # for which there are the portable implementations only
+    with as_xla_computes():
         function = jax.jit(inference_function(model, images))
         return export.export(function, platforms=tuple(platforms))(jax.ShapeDtypeStruct(shape, images.dtype))
 
@@ -117,7 +117,7 @@ def distance(program: Callable[[np.ndarray], Any], model: FusedModel, images: Im
       images: what the program takes.
     """
     pixels = images.random(images.batch or 2)
-    with jax.default_device(jax.devices("cpu")[0]), lower_for("cpu"):
+    with jax.default_device(jax.devices("cpu")[0]), as_xla_computes():
         expected = np.asarray(jax.jit(inference_function(model, images))(pixels))
         found = np.asarray(program(pixels))
     # A classifier that was not trained yet may be zero.

@@ -76,6 +76,22 @@ def test_stablehlo_runs_without_this_library(weights, pixels, tmp_path, capsys, 
     assert re.search(r"model.stablehlo \(2\d MiB\), export.json, README.md", capsys.readouterr().out)
 
 
+@pytest.mark.program
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_onnx_runs_without_this_library_and_jax(weights, pixels, tmp_path, layout):
+    file, model = weights
+    folder, settings = tmp_path / "out", jaxvision.preprocess(model)
+    extra = ["--nchw", "--uint8"] if layout == "NCHW" else []
+    args = ["--weights", file, "--format", "onnx", "--dir", folder, "--image-size", SIZE, *extra]
+    assert run("resnet10t", *args) == 0
+    images = pixels.transpose(0, 3, 1, 2) if extra else np.asarray(settings.normalise(pixels))
+    expected = model(settings.normalise(pixels))
+    for logits in logits_of_readme(folder, images, ("jaxvision", "tools", "jax", "torch")):
+        assert relative_error(logits, expected[: len(logits)]) < 1e-4
+    described = json.loads((folder / "export.json").read_text())
+    assert described["input"]["layout"] == layout and described["opset"] == 21
+
+
 def test_nothing_is_written_where_the_logits_differ(weights, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("jaxvision.fuse", lambda model: model.replace(params=_scaled(model.params)))
     args = ["resnet10t", "--weights", weights[0], "--format", "stablehlo", "--dir", tmp_path / "out"]
@@ -98,4 +114,6 @@ def test_mistakes_are_named_before_the_work_begins(weights, tmp_path, capsys, mo
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert run(*args, tmp_path / "out") == 2
     assert "this needs flatbuffers: pip install -e '.[export]'" in capsys.readouterr().err
+    assert run(*args[:3], "--format", "onnx", "--dir", tmp_path / "out") == 2
+    assert "needs jax2onnx and onnx and onnxruntime: pip install -e '.[export]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
