@@ -35,13 +35,10 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> tuple[Raw, int]:
-        """Encoded image (bytes-like) or a uint8 (H, W, 3) array, and the label."""
+        """Encoded image (bytes-like) or a uint8 (H, W, 3) array, and the label; raises where its checksums differ."""
 
     def where(self, index: int) -> str:
         """Where example ``index`` is stored, for messages."""
-
-    def verify(self, index: int) -> str | None:
-        """What is wrong with the stored bytes (checksums), or None."""
 
 
 def check_label(label: int, num_classes: int) -> None:
@@ -69,9 +66,6 @@ class Subset:
 
     def where(self, index: int) -> str:
         return self.source.where(int(self.ids[index]))
-
-    def verify(self, index: int) -> str | None:
-        return self.source.verify(int(self.ids[index]))
 
 
 def only_fold(source: Source, k: int, n: int) -> Subset:
@@ -117,9 +111,6 @@ class Relabelled:
     def where(self, index: int) -> str:
         return self.source.where(index)
 
-    def verify(self, index: int) -> str | None:
-        return self.source.verify(index)
-
 
 class ArraySource:
     """Images in memory: uint8 (N, H, W) or (N, H, W, 1 or 3), labels (N,)."""
@@ -157,9 +148,6 @@ class ArraySource:
     def where(self, index: int) -> str:
         return f"{self.name}, image {index}"
 
-    def verify(self, index: int) -> str | None:
-        return None
-
 
 class SyntheticSource:
     """Noise images with a class-dependent tint, made on demand: for benchmarks and dry runs."""
@@ -180,9 +168,6 @@ class SyntheticSource:
 
     def where(self, index: int) -> str:
         return f"synthetic image {index}"
-
-    def verify(self, index: int) -> str | None:
-        return None
 
 
 class FolderSource:
@@ -245,9 +230,6 @@ class FolderSource:
     def where(self, index: int) -> str:
         return self.paths[index]
 
-    def verify(self, index: int) -> str | None:
-        return None
-
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
     return [entry for entry in os.scandir(folder) if is_visible(entry.name)]
@@ -292,7 +274,7 @@ def _synthetic(config: DataConfig, split: str, image_size: int, seed: int) -> So
 
 
 def _digits(config: DataConfig, split: str, image_size: int, seed: int) -> Source:
-    return digits.source(split)
+    return digits.source(split, verify=config.verify_records)
 
 
 # Any other name is that of a data set prepared by tfds.
@@ -320,7 +302,7 @@ def open_source(config: DataConfig, split: str, *, image_size: int, seed: int) -
     if config.name in SOURCES:
         source = SOURCES[config.name](config, split, image_size, seed)
     else:
-        source = tfds_source(config.name, _path(config), split, others=SOURCES)
+        source = tfds_source(config.name, _path(config), split, verify=config.verify_records, others=SOURCES)
     if config.class_map:
         classes = read_class_map(config.class_map)
         return Relabelled(source, classes, where=f"config.data.class_map = {config.class_map!r}")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.data.tfrecord import DataError, check_record, parse_example, record_offsets
+from jaxvision.data.tfrecord import DataError, parse_example, read_record, record_offsets
 from jaxvision.errors import UserError, did_you_mean
 from jaxvision.resources import install_command
 
@@ -120,10 +120,11 @@ def _open_all(files: Sequence[Path]) -> list[int]:
 
 
 class TFRecordSource(_ShardedSource):
-    """TFRecord shards as tfds wrote them."""
+    """TFRecord shards as tfds wrote them; ``verify``: whether a record's checksums are compared when it is read."""
 
-    def __init__(self, prepared: _Prepared) -> None:
+    def __init__(self, prepared: _Prepared, *, verify: bool) -> None:
         super().__init__(prepared)
+        self.verify = verify
         self.offsets = [record_offsets(file) for file in prepared.files]
         self.check_counts([len(offsets) - 1 for offsets in self.offsets])
         # Open for the life of the process: os.pread on a shared descriptor needs no lock.
@@ -136,20 +137,16 @@ class TFRecordSource(_ShardedSource):
 
     def read(self, index: int) -> tuple[memoryview, int]:
         shard, _, offset, length = self._record(index)
-        data = os.pread(self._fds[shard], length, offset)
+        data = read_record(self._fds[shard], offset, length, verify=self.verify)
         return parse_example(data, self.prepared.image_key, self.prepared.label_key)
 
     def where(self, index: int) -> str:
         shard, record, offset, _ = self._record(index)
         return f"{self.prepared.files[shard]}, record {record}, byte {offset}"
 
-    def verify(self, index: int) -> str | None:
-        shard, _, offset, length = self._record(index)
-        return check_record(self.prepared.files[shard], self._fds[shard], offset, length)
-
 
 class ArrayRecordSource(_ShardedSource):
-    """array_record shards as tfds wrote them; the format checks its own checksums."""
+    """array_record shards as tfds wrote them; the format's reader always compares checksums."""
 
     def __init__(self, prepared: _Prepared) -> None:
         super().__init__(prepared)
@@ -179,21 +176,21 @@ class ArrayRecordSource(_ShardedSource):
         shard, record = self.locate(index)
         return f"{self.prepared.files[shard]}, record {record}"
 
-    def verify(self, index: int) -> str | None:
-        try:
-            self.read(index)
-        except Exception as error:
-            return str(error)
-        return None
-
 
 def tfds_source(
-    name: str, data_dir: Path, split: str, *, others: Iterable[str] = ()
+    name: str, data_dir: Path, split: str, *, verify: bool = True, others: Iterable[str] = ()
 ) -> TFRecordSource | ArrayRecordSource:
     """A data set prepared by tfds: ``name`` is ``dataset``, ``dataset/config`` or either with ``:version``.
 
+    Args:
+      name: as tfds writes it.
+      data_dir: tfds's.
+      split: name of a split, or a slice of one.
+      verify: whether the checksums of each TFRecord that is read are compared.
+      others: names that may be meant instead, for the message.
+
     Raises:
-      UserError: there is none; the message may suggest one of ``others``, too.
+      UserError: there is no such data set or split.
     """
     base, _, version = name.partition(":")
     root = data_dir / base
@@ -202,7 +199,9 @@ def tfds_source(
         raise UserError(missing_data_message(base, data_dir, others))
     folder = max(versions, key=lambda p: [int(part) if part.isdigit() else 0 for part in p.name.split(".")])
     prepared = _Prepared(folder, split)
-    return ArrayRecordSource(prepared) if prepared.file_format == "array_record" else TFRecordSource(prepared)
+    if prepared.file_format == "array_record":
+        return ArrayRecordSource(prepared)
+    return TFRecordSource(prepared, verify=verify)
 
 
 def missing_data_message(name: str, data_dir: Path, others: Iterable[str] = ()) -> str:

@@ -105,21 +105,28 @@ def masked_crc(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def check_record(path: Path, fd: int, offset: int, length: int) -> str | None:
-    """What is wrong with a record's checksums, or None.
+def read_record(fd: int, offset: int, length: int, *, verify: bool) -> bytes:
+    """The data of a record.
 
     Args:
-      path: the file, for messages.
-      fd: its descriptor.
-      offset, length: of the record's data, in bytes.
+      fd: descriptor of the file.
+      offset, length: of the data, in bytes.
+      verify: whether the two checksums are compared.
+
+    Raises:
+      DataError: a checksum differs, or the file has become shorter.
     """
     raw = os.pread(fd, length + OVERHEAD, offset - 12)
-    stored_length, length_crc = _HEADER.unpack(raw[:12])
-    if stored_length != length or masked_crc(raw[:8]) != length_crc:
-        return "checksum of the record length differs"
-    if masked_crc(raw[12:-4]) != struct.unpack("<I", raw[-4:])[0]:
-        return "checksum of the record data differs"
-    return None
+    if len(raw) != length + OVERHEAD:
+        raise DataError(f"the file ends {length + OVERHEAD - len(raw)} bytes before the record does")
+    data = raw[12:-4]
+    if verify:
+        stored_length, length_crc = _HEADER.unpack(raw[:12])
+        if stored_length != length or masked_crc(raw[:8]) != length_crc:
+            raise DataError("checksum of the record length differs")
+        if masked_crc(data) != int.from_bytes(raw[-4:], "little"):
+            raise DataError("checksum of the record data differs")
+    return data
 
 
 def parse_example(data: bytes, image_key: str, label_key: str) -> tuple[memoryview, int]:
