@@ -104,6 +104,9 @@ class DataConfig:
         'an unreadable example: "fail": ends the run; "skip": is replaced by the next readable one and reported',
         choices=("fail", "skip"),
     )
+    verify_records: bool = option(
+        True, "compare the checksums of each TFRecord that is read; array_record files are always compared"
+    )
     synthetic_examples: int = option(1024, "size of the synthetic data set", low=1, high=LARGEST_INT)
     synthetic_classes: int = option(10, "classes of the synthetic data set", low=1, high=100_000)
 

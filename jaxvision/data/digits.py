@@ -24,16 +24,17 @@ CLASS_NAMES = [str(i) for i in range(10)]
 _TEST = 360
 
 
-def source(split: str) -> TFRecordSource:
+def source(split: str, *, verify: bool = True) -> TFRecordSource:
     """The packaged digits.
 
     Args:
       split: "train" or "test"; a tfds slice such as ``train[:80%]`` works too.
+      verify: whether the checksums of each record that is read are compared.
 
     Raises:
       UserError: there is no such split.
     """
-    return tfds_source(NAME, DATA_DIR, split)
+    return tfds_source(NAME, DATA_DIR, split, verify=verify)
 
 
 def arrays() -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +22,7 @@ from jaxvision.data.decode import check_size
 from jaxvision.data.image_files import IMAGE_SUFFIXES, is_visible, read_image_file
 from jaxvision.data.tfds import tfds_source
 from jaxvision.data.tfrecord import DataError
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, listed
 
 Raw = bytes | memoryview | np.ndarray
 
@@ -35,7 +36,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> tuple[Raw, int]:
-        """Encoded image (bytes-like) or a uint8 (H, W, 3) array, and the label."""
+        """Encoded image (bytes-like) or a uint8 (H, W, 3) array, and the label; raises where its checksums differ."""
 
     def where(self, index: int) -> str:
         """Where example ``index`` is stored, for messages."""
@@ -126,12 +127,12 @@ class ArraySource:
                 check_size(images.shape[2], images.shape[1])
             except ValueError as error:
                 problems.append(f"images of {error}")
-        if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
-            problems.append(
-                f"labels must be {images.shape[:1]} non-negative integers, got {labels.dtype} {labels.shape}"
-            )
-        elif labels.max(initial=0) >= MOST_CLASSES:
-            problems.append(f"labels must be below {MOST_CLASSES}, the largest is {labels.max()}")
+        if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+            problems.append(f"labels must be {images.shape[:1]} integers, got {labels.dtype} {labels.shape}")
+        elif not len(labels):
+            problems.append("no images")
+        elif labels.min() < 0 or labels.max() >= MOST_CLASSES:
+            problems.append(f"labels must be from 0 to {MOST_CLASSES - 1}, got {labels.min()} to {labels.max()}")
         if problems:
             raise DataError(f"{name}: " + "; ".join(problems))
         images = images[..., None] if images.ndim == 3 else images
@@ -246,24 +247,31 @@ def npz_source(path: Path, split: str) -> ArraySource:
     if not path.is_file():
         raise UserError(f"no file {path}: --config.data.dir must name an .npz file when data.name is 'npz'")
     keras = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test"), "val": ("x_test", "y_test")}
+    pairs = [(f"{split}_images", f"{split}_labels"), keras.get(split, ("", ""))]
     try:
-        # numpy leaves a file open that is none of its own.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            pairs = [(f"{split}_images", f"{split}_labels"), *([keras[split]] if split in keras else [])]
-            names = next((pair for pair in pairs if set(pair) <= set(arrays.files)), None)
-            if names is None:
-                expected = " or ".join(" and ".join(pair) for pair in pairs)
-                raise UserError(f"{path} needs {expected}; it holds: {', '.join(arrays.files)}")
-            images, labels = (arrays[name] for name in names)
-    except UserError:
-        raise
-    except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file, and for a .npy file
-        raise DataError(f"{path} is not a readable .npz file: {error}") from error
-    source = ArraySource(images, labels.ravel(), name=f"{path}:{names[0]}")
+        with zipfile.ZipFile(path) as archive:
+            there = [name.removesuffix(".npy") for name in archive.namelist()]
+            chosen = next((pair for pair in pairs if set(pair) <= set(there)), ())
+            arrays = [_member(archive, name) for name in chosen]
+    except Exception as error:  # of damaged bytes zipfile, zlib and numpy raise a dozen kinds
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path} is not a readable .npz file, as numpy.savez writes it: {reason}") from error
+    if not chosen:
+        raise UserError(f"{path} needs {split}_images and {split}_labels; it holds: {listed(there, 20)}")
+    source = ArraySource(arrays[0], arrays[1].ravel(), name=f"{path}:{chosen[0]}")
     if absent := source.num_classes - len(np.unique(source.labels)):
         counted = f"{absent} of the {source.num_classes} classes, counted up to the largest label"
-        warnings.warn(f"{path}: {counted} of {names[1]}, have no image", stacklevel=2)
+        warnings.warn(f"{path}: {counted} of {chosen[1]}, have no image", stacklevel=2)
     return source
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        # zipfile compares the checksum where the bytes end, so not where a damaged header asks for fewer.
+        if file.read(1):
+            raise ValueError(f"{name} has more bytes than its header says")
+    return array
 
 
 def _folder(config: DataConfig, split: str, image_size: int, seed: int) -> Source:
@@ -281,7 +289,7 @@ def _synthetic(config: DataConfig, split: str, image_size: int, seed: int) -> So
 
 
 def _digits(config: DataConfig, split: str, image_size: int, seed: int) -> Source:
-    return digits.source(split)
+    return digits.source(split, verify=config.verify_records)
 
 
 # Any other name is that of a data set prepared by tfds.
@@ -309,7 +317,7 @@ def open_source(config: DataConfig, split: str, *, image_size: int, seed: int) -
     if config.name in SOURCES:
         source = SOURCES[config.name](config, split, image_size, seed)
     else:
-        source = tfds_source(config.name, _path(config), split, others=SOURCES, verify=config.verify_records)
+        source = tfds_source(config.name, _path(config), split, verify=config.verify_records, others=SOURCES)
     if config.class_map:
         classes = read_class_map(config.class_map)
         return Relabelled(source, classes, where=f"config.data.class_map = {config.class_map!r}")

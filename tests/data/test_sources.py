@@ -74,7 +74,6 @@ def test_prepared_imagenet_reads_without_tensorflow(prepared):
     source = sources.tfds_source("imagenet2012", prepared, "train")
     expected = {np.asarray(Image.open(io.BytesIO(jpeg(10 * c + i)))).tobytes() for c in range(3) for i in range(5)}
     assert {decode.decode(source.read(i)[0]).tobytes() for i in range(15)} == expected
-    assert not any(problems(source, range(15)))
     validation = sources.tfds_source("imagenet2012", prepared, "validation")
     assert [validation.read(i)[1] for i in range(2)] != [0, 0]  # tfds's own labels
     assert len(sources.tfds_source("imagenet2012", prepared, "train[:40%]")) == 6
