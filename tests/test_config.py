@@ -268,16 +268,10 @@ def test_decay_all_but():
                        "a:1d.weight:2d": [1.0]}  # fmt: skip
 
 
-@pytest.mark.parametrize("split", ["train[:0]", "train[300:200]", "train[99%:3%]"])
+@pytest.mark.parametrize("split", ["train[:0]", "train[300:200]", "train[200%:300%]"])
 def test_splits_without_examples(split):
     with pytest.raises(UserError, match=r"selects none of the 1437 examples of train in "):
         digits.source(split)
-
-
-@pytest.mark.parametrize("part", ["abc", "200%:300%", ":101%", "-1:", ":" + "9" * 5000])
-def test_slices_that_are_none(part):
-    with pytest.raises(UserError, match=r'must be as "train\[:99%\]", "train\[99%:\]" or'):
-        digits.source(f"train[{part}]")
 
 
 def test_names_of_data_sets(tmp_path):

@@ -122,9 +122,12 @@ def test_the_version_is_that_of_the_distribution(monkeypatch):
     assert importlib.reload(jaxvision).__version__ == stated
 
 
-def test_the_package_is_the_training_program():
+def test_the_package_is_its_command_and_takes_a_config_at_once():
     ended = subprocess.run([sys.executable, "-m", "jaxvision"], capture_output=True, text=True, check=False)
-    assert ended.returncode == 2 and ended.stderr.startswith("error: --config is missing")
+    assert ended.returncode == 0 and ended.stdout.startswith("usage: jaxvision COMMAND")
+    command = [sys.executable, "-m", "jaxvision", "--config", "nosuch"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and ended.stderr.startswith("error: no config file nosuch.")
 
 
 def test_core_dependencies_are_what_the_package_imports():

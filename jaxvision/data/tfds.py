@@ -16,7 +16,6 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,8 +26,6 @@ from jaxvision.files import read_regular
 from jaxvision.options import LARGEST_INT
 from jaxvision.resources import install_command
 
-_INFO, _FEATURES = "dataset_info.json", "features.json"
-_MOST_TEXT = 1 << 26  # bytes of a description
 INSTALL = install_command("prepare")  # of what tfds needs to prepare a data set
 _FORMATS = ("tfrecord", "array_record")
 _MOST_BYTES = 2**26  # of a description
@@ -241,14 +238,7 @@ class ArrayRecordSource(_ShardedSource):
 def tfds_source(
     name: str, data_dir: Path, split: str, *, verify: bool = True, others: Iterable[str] = ()
 ) -> TFRecordSource | ArrayRecordSource:
-    """A data set prepared by tfds.
-
-    Args:
-      name: ``dataset``, ``dataset/config``, or either with ``:version``.
-      data_dir: holds it, and others.
-      split: as ``train`` or ``train[:99%]``.
-      others: names that the message about a missing one may suggest, too.
-      verify: compare each TFRecord that is read with its checksums; array_record always does.
+    """A data set prepared by tfds: ``name`` is ``dataset``, ``dataset/config`` or either with ``:version``.
 
     Args:
       name: as tfds writes it.

@@ -8,7 +8,6 @@ import pytest
 
 from jaxvision.data import decode, digits, sources
 from jaxvision.data.tfds import TFRecordSource
-from jaxvision.data.verify import problems
 
 FOLDER = digits.DATA_DIR / digits.NAME / digits.VERSION
 

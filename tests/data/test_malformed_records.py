@@ -6,7 +6,6 @@ import struct
 import time
 import warnings
 
-import hypothesis
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory

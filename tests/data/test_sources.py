@@ -15,7 +15,6 @@ from jaxvision.data import decode, loader, sources, tfrecord
 from jaxvision.data.config import DataConfig
 from jaxvision.data.plan import Plan
 from jaxvision.data.tfds import ArrayRecordSource
-from jaxvision.data.verify import problems
 
 
 def jpeg(seed, size=(64, 48)):
@@ -156,7 +155,7 @@ def test_missing_and_truncated_shards_are_found_at_start(prepared, tmp_path):
     with pytest.raises(tfrecord.DataError, match=r"records, dataset_info.json says"):
         sources.tfds_source("imagenet2012", root, "train")
     shards[0].unlink()
-    with pytest.raises(tfrecord.DataError, match=rf"1 of 2 files of train are missing, first .*{shards[0].name}"):
+    with pytest.raises(tfrecord.DataError, match=rf"1 of 2 train files are missing, first .*{shards[0].name}"):
         sources.tfds_source("imagenet2012", root, "train")
 
 
