@@ -320,7 +320,7 @@ def end_with(parent: int) -> None:
 def main() -> int:
     """Answers commands until stdin ends."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("side", choices=["jaxvision", "timm", "rates"])
+    parser.add_argument("side", choices=["jaxvision", "timm", "onnx", "rates"])
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--mode", choices=["infer", "train"], default="infer")
     parser.add_argument("--variant", default="plain")
@@ -339,7 +339,9 @@ def main() -> int:
         from jaxvision.ops.process import keep_memory
 
         keep_memory()
-    side = {"jaxvision": Jax, "timm": Timm, "rates": Rates}[args.side](args)
+    from tools.bench.onnx_runtime import OnnxRuntime
+
+    side = {"jaxvision": Jax, "timm": Timm, "onnx": OnnxRuntime, "rates": Rates}[args.side](args)
     for line in sys.stdin:
         command = json.loads(line)
         operation = command.pop("op")

@@ -25,7 +25,7 @@ FIELDS = {
 }  # fmt: skip
 # What a run may do besides: gradients accumulated, images that grow in parts of the run.
 MORE = {
-    "accumulate": 2, "progressive.image_size": (24, 32), "progressive.magnitude": (5.0, 9.0),
+    "accumulate": 2, "progressive.image_size": (32, 40), "progressive.magnitude": (5.0, 9.0),
     "progressive.mix": (0.0, 0.2),
 }  # fmt: skip
 DEVICES = 4  # of each process where there are two
