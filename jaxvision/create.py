@@ -15,7 +15,8 @@ from jaxvision import models as _families  # noqa: F401  (fills the registry)
 from jaxvision.errors import UserError
 from jaxvision.model import Model
 from jaxvision.models.registry import build_module, model_spec
-from jaxvision.models.variables import init_variables, with_new_classifier
+from jaxvision.models.variables import check_key, init_variables, with_new_classifier
+from jaxvision.timm_names import ARGUMENTS
 from jaxvision.weights import loading, published
 from jaxvision.weights.hub import HubAccess
 
@@ -24,19 +25,6 @@ Weights = str | Path | Mapping[str, Any]
 
 
 P = ParamSpec("P")
-# Arguments of timm's create_model that are written in another way here.
-TIMM_ARGUMENTS = {
-    "img_size": "image_size=...",
-    "checkpoint_path": "weights=FILE",
-    "features_only": "model.features(images), with indices=... for timm's out_indices",
-    "out_indices": "model.features(images, indices=...)",
-    "global_pool": "model.forward_features(images), and pool what it returns",
-    "pretrained_cfg": 'the tag in the name, "resnet50.a1_in1k"',
-    "pretrained_cfg_overlay": "dataclasses.replace(model.spec, ...)",
-    "drop": "drop_rate=...",
-    "drop_path": "drop_path_rate=...",
-    "device": "jax.device_put(model, device)",
-}
 
 
 def _hint_at_timms_arguments(function: Callable[P, Model]) -> Callable[P, Model]:
@@ -44,7 +32,7 @@ def _hint_at_timms_arguments(function: Callable[P, Model]) -> Callable[P, Model]
 
     @functools.wraps(function)
     def hinting(*args: P.args, **kwargs: P.kwargs) -> Model:
-        if problems := [f"{name}: write {TIMM_ARGUMENTS[name]}" for name in kwargs if name in TIMM_ARGUMENTS]:
+        if problems := [f"{name}: write {ARGUMENTS[name]}" for name in kwargs if name in ARGUMENTS]:
             raise UserError("arguments of timm that create_model does not have: " + "; ".join(problems))
         return function(*args, **kwargs)
 
@@ -54,8 +42,8 @@ def _hint_at_timms_arguments(function: Callable[P, Model]) -> Callable[P, Model]
 @_hint_at_timms_arguments
 def create_model(
     name: str,
-    *,
     pretrained: bool | None = None,
+    *,
     weights: Weights | None = None,
     key: jax.Array | None = None,
     num_classes: int | None = None,
@@ -110,6 +98,8 @@ def create_model(
       model = jaxvision.create_model("convnext_tiny.fb_in1k", pretrained=True)
       logits = model(jaxvision.preprocess(model)("cat.jpg"))
     """
+    if isinstance(pretrained, str):
+        raise UserError(f'pretrained = {pretrained!r}: write the tag in the name, "{name}.TAG", and pretrained=True')
     access = HubAccess(revision=revision, cache_dir=cache_dir, token=token)
     by_name = published.is_source(name)
     if not by_name:
@@ -122,8 +112,8 @@ def create_model(
             "create_model needs weights: pass pretrained=True for published ones, weights=FILE for others, or "
             "key=jax.random.key(seed) for random ones"
         )
-    if isinstance(key, int):
-        raise UserError(f"key = {key}: pass jax.random.key({key})")
+    if key is not None:
+        check_key(key)
     if in_chans is not None and in_chans < 1:
         raise UserError(f"in_chans = {in_chans}: pass the number of channels of the images, 3 for RGB")
     found: published.Published | None = None
@@ -198,6 +188,9 @@ def load_weights(
         missing, damaged or holds pickled code (a ``.pth`` is opened with ``weights_only=True``); weights that cannot be
         fetched, or are of another model.
     """
+    if not isinstance(model, Model):
+        kind = type(model).__name__
+        raise UserError(f"expected a Model, as jaxvision.create_model returns, and then the weights, got a {kind}")
     if model.fused:
         raise UserError("a fused model takes no weights: load them first, then call jaxvision.fuse")
     spec, access = model.spec, HubAccess(revision=revision, cache_dir=cache_dir, token=token)

@@ -6,6 +6,8 @@ import difflib
 import importlib.util
 from collections.abc import Iterable, Sequence
 
+from jaxvision.resources import install_command
+
 
 class UserError(ValueError):
     """An error that the user can fix; the command line prints its message alone, without a traceback."""
@@ -26,8 +28,9 @@ class DivergedError(UserError):
 
 
 def near_words(word: str, known: Iterable[str]) -> list[str]:
-    """The known word nearest to ``word``, or none where none is near."""
-    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    """The known word nearest to ``word``, whatever the case of its letters, or none where none is near."""
+    spelled = {name.lower(): name for name in known}
+    return [spelled[near] for near in difflib.get_close_matches(word.lower(), list(spelled), n=1, cutoff=0.6)]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -55,4 +58,4 @@ def require(extra: str, *packages: str) -> None:
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"this needs {' and '.join(missing)}: pip install -e '.[{extra}]'")
+        raise UserError(f"this needs {' and '.join(missing)}: {install_command(extra)}")

@@ -97,3 +97,13 @@ def _kind(path: Path) -> str:
         "a link to nothing": lambda: not path.exists(),
     }
     return next((name for name, test in kinds.items() if test()), "of another kind")
+
+
+def workdir_hint(folder: Path) -> str | None:
+    """What to write instead of a training run's workdir where a model is wanted; None where it is no workdir."""
+    if not (folder.expanduser() / "checkpoints").is_dir():
+        return None
+    return (
+        f"it is the workdir of a training run: `jaxvision publish {folder} --out DIR` makes of it a folder for "
+        '"local-dir:DIR", and tools take --weights'
+    )

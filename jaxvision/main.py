@@ -13,18 +13,18 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxvision import config as config_lib
-from jaxvision import options, terminal
+from jaxvision import options, resources, terminal
 from jaxvision.config import Config
 from jaxvision.errors import UserError, did_you_mean, near_words
 from jaxvision.recipes import SQUARE_ROOT, rate_factor
 
 _WIDTH = 100  # of lines that no terminal shows
 FLAGS = {
-    "--config FILE[:VARIANT]": "a file of configs/, for example configs/resnet_rs50.py or "
-    "configs/resnet_rs50.py:digits; or the folder of a run, whose own config is taken",
+    "--config NAME[:VARIANT]": "a recipe, for example resnet_rs50 or resnet_rs50:digits; or a config file, for "
+    "example configs/resnet_rs50.py; or the folder of a run, whose own config is taken",
     "--workdir DIR": "where checkpoints, metrics and plots go; default runs/<config name>, or the folder of that run",
     "--config.FIELD=VALUE": "overrides a field: --config.epochs=30",
-    "--help": "after --config FILE: every field with that recipe's value, the allowed values and the meaning",
+    "--help": "after --config NAME: every field with that recipe's value, the allowed values and the meaning",
 }
 ENDS = (
     "Starting the same command again resumes. Exit status: 0 done, 2 a mistake in the command or the data, 3 out of "
@@ -34,7 +34,9 @@ ENDS = (
 
 def usage(width: int) -> str:
     """What the command takes, in lines of ``width`` characters."""
-    call = "usage: python -m jaxvision.main --config FILE[:VARIANT] [--workdir DIR] [--config.FIELD=VALUE ...] [--help]"
+    # jaxvision.commands puts its command there.
+    program = sys.argv[0] if sys.argv[0].startswith("jaxvision ") else "python -m jaxvision.main"
+    call = f"usage: {program} --config NAME[:VARIANT] [--workdir DIR] [--config.FIELD=VALUE ...] [--help]"
     flags = [terminal.fitted(f"  {flag:<25}{meaning}", width, hang=25) for flag, meaning in FLAGS.items()]
     return "\n".join([terminal.fitted(call, width, hang=7), "", *flags, "", terminal.fitted(ENDS, width, hang=0)])
 
@@ -75,17 +77,26 @@ def parse(argv: Sequence[str]) -> tuple[Config, Path]:
 
 def _similar_config(file: str) -> str:
     """What may have been meant by a config file that does not exist; without similar ones the names of all."""
-    known, stem = [path.stem for path in sorted(Path("configs").glob("*.py"))], Path(file).stem
+    known, stem = list(resources.recipes()), Path(file).stem
     near = [name for name in known if stem and name.startswith(stem)] or near_words(stem, known)
     if near:
-        return f" Did you mean {' or '.join(str(Path('configs', name + '.py')) for name in near)}?"
-    return f" The recipes in configs/ are {', '.join(known)}." if known else ""
+        return f" Did you mean {' or '.join(near)}?"
+    return f" The recipes are {', '.join(known)}."
 
 
 def _config_file(path: str) -> str:
-    """A config file as it was named, or that of the run whose folder was."""
+    """The config file of a run's folder, of a recipe's name, or as it was named; with the variant after a colon.
+
+    ``configs/NAME.py`` names a recipe also where the current folder has no such file.
+    """
     saved = Path(path) / "config.json"
-    return str(saved) if saved.is_file() else path
+    if saved.is_file():
+        return str(saved)
+    file, colon, variant = path.partition(":")
+    recipe = resources.recipes().get(Path(file).stem)
+    if recipe is None or Path(file).is_file() or file not in (recipe.stem, f"configs/{recipe.name}"):
+        return path
+    return f"{recipe}{colon}{variant}"
 
 
 def _overridden(path: str, overrides: Mapping[str, str]) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,9 +16,18 @@ from jaxvision.inference import fuse as folding
 from jaxvision.inference.compile import Compiled
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.images import check_images
-from jaxvision.models.registry import ModelSpec, size_pair
+from jaxvision.models.registry import ModelSpec, check_classes, size_pair
 from jaxvision.models.summary import summarise
-from jaxvision.models.variables import Variables, classifier_names, init_variables, unpooled_shape, with_new_classifier
+from jaxvision.models.variables import (
+    Variables,
+    check_key,
+    classifier_names,
+    init_variables,
+    shapes,
+    unpooled_shape,
+    with_new_classifier,
+)
+from jaxvision.timm_names import ATTRIBUTES
 from jaxvision.weights import state_dict as _weights
 
 
@@ -64,11 +74,7 @@ class Model(flax.struct.PyTreeNode, eq=False):
           indices: which maps of :attr:`feature_info`, or how many of the last ones; by default all. The network is
             computed as far as these need.
         """
-        count = len(self.module.map_names)
-        indices = range(count - indices, count) if isinstance(indices, int) else indices
-        if wrong := [i for i in indices or () if not -count <= i < count]:
-            raise UserError(f"indices {wrong}: {self.spec.name} has the maps 0 to {count - 1}, see model.feature_info")
-        return self._apply("features", images, None if indices is None else tuple(indices))
+        return self._apply("features", images, None if indices is None else self._checked(indices))
 
     @property
     def feature_info(self) -> list[FeatureInfo]:
@@ -82,14 +88,15 @@ class Model(flax.struct.PyTreeNode, eq=False):
         """What the network pools: the last map (N, H', W', C') or, of a ViT, all tokens (N, T, C')."""
         return self._apply("unpooled", images)
 
-    def forward_head(self, features: jax.Array, *, pre_logits: bool = False) -> jax.Array:
+    def forward_head(self, features: jax.Array, pre_logits: bool = False) -> jax.Array:
         """Logits (N, num_classes) of what :meth:`forward_features` returned; the classifier's input with pre_logits."""
         shape = unpooled_shape(self.module, self.in_chans)
-        if (features.ndim, features.shape[-1:]) != (len(shape), shape[-1:]):
+        given = getattr(features, "shape", type(features).__name__)
+        if len(given) != len(shape) or given[-1] != shape[-1]:
             axes = "N, H', W'" if len(shape) == 4 else "N, T"
             raise UserError(
                 f"forward_head takes what model.forward_features(images) returned, ({axes}, {shape[-1]}), got "
-                f"{tuple(features.shape)}; for logits of images call model(images)"
+                f"{given}; for logits of images call model(images)"
             )
         output = "unpooled_to_embed" if pre_logits else "unpooled_to_logits"
         return _evaluate(self.module, output, None, self.params, self.batch_stats, features)
@@ -117,6 +124,7 @@ class Model(flax.struct.PyTreeNode, eq=False):
         if self.fused:
             raise UserError("a fused model cannot be trained: train the model before jaxvision.fuse")
         check_images(images, self.in_chans)
+        check_key(key)
         return _train(self, images, key)
 
     @property
@@ -145,8 +153,8 @@ class Model(flax.struct.PyTreeNode, eq=False):
 
     def with_classifier(self, num_classes: int, *, key: jax.Array) -> Model:
         """The model with a freshly initialised classifier for ``num_classes`` classes."""
-        if num_classes < 1:
-            raise UserError(f"num_classes = {num_classes}: pass a number of at least 1")
+        check_key(key)
+        check_classes(num_classes)
         module = self.module.clone(num_classes=num_classes)
         new = with_new_classifier(module, init_variables(module, key, self.in_chans)["params"], self.in_chans)
         head = classifier_names(self.module, self.in_chans)
@@ -162,15 +170,21 @@ class Model(flax.struct.PyTreeNode, eq=False):
 
         Args:
           images: shape (N, H, W, C); by default one image of the model's size.
+
+        Raises:
+          UserError: the network takes no such images.
         """
-        size = self.image_size or (self.spec.input_size,) * 2
-        return summarise(self.module, self.variables, images or (1, *size, self.in_chans), repr(self))
+        shape = images or (1, *(self.image_size or (self.spec.input_size,) * 2), self.in_chans)
+        if not isinstance(shape, tuple | list):
+            raise UserError(f"summary takes the shape of images, (1, 224, 224, {self.in_chans}), got {shape!r}")
+        check_images(jax.ShapeDtypeStruct(tuple(shape), jnp.float32), self.in_chans)
+        return summarise(self.module, self.variables, tuple(shape), repr(self))
 
     if not TYPE_CHECKING:  # type checkers would take any name for an attribute
 
         def __getattr__(self, name: str) -> Any:
             # Called for names that are not there only.
-            hint = f": {TIMM_ATTRIBUTES[name]}" if name in TIMM_ATTRIBUTES else ""
+            hint = f": {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
             raise AttributeError(f"a Model has no attribute {name!r}{hint}")
 
     def with_image_size(self, size: int | tuple[int, int]) -> Model:
@@ -179,9 +193,15 @@ class Model(flax.struct.PyTreeNode, eq=False):
         Networks that take any size are returned unchanged. The position embedding of a ViT is resampled. The windows of
         a Swin grow with the image and their bias tables are resampled; with ``create_model(..., image_size=...)`` the
         windows keep their size instead.
+
+        Raises:
+          UserError: the network cannot have this size.
         """
         if self.image_size is None:
             return self
+        shapes(
+            self.module.clone(image_size=size_pair(size)), self.in_chans, "unpooled"
+        )  # it states which sizes it takes
         module, params = self.module.with_image_size(self.params, size_pair(size))
         return self.replace(module=module, params=params)
 
@@ -189,6 +209,21 @@ class Model(flax.struct.PyTreeNode, eq=False):
         """The shapes that a method returns for one image of the model's size, or of 224 pixels."""
         images = jax.ShapeDtypeStruct((1, *(self.image_size or (224, 224)), self.in_chans), jnp.float32)
         return jax.eval_shape(lambda model, images: method(model, images), self, images)
+
+    def _checked(self, indices: int | Sequence[int]) -> tuple[int, ...]:
+        """Indices of maps, of these or of so many of the last ones."""
+        count = len(self.module.map_names)
+        try:
+            wanted = tuple(range(-indices, 0) if isinstance(indices, int) else map(operator.index, indices))
+        except TypeError:
+            wanted = ()
+        wrong = [i for i in wanted if not -count <= i < count]
+        if wrong or not wanted:
+            raise UserError(
+                f"indices {wrong or indices}: {self.spec.name} has the maps 0 to {count - 1}, see model.feature_info; "
+                "pass some of them, (0, -1), or how many of the last"
+            )
+        return wanted
 
     def _apply(self, output: str, images: jax.Array, indices: tuple[int, ...] | None = None) -> Any:
         check_images(images, self.in_chans)
@@ -207,27 +242,6 @@ class FeatureInfo(NamedTuple):
     module: str
     num_chs: int
     reduction: int
-
-
-# What to write here for what timm's models have.
-TIMM_ATTRIBUTES = {
-    "default_cfg": "model.spec has the published settings",
-    "pretrained_cfg": "model.spec has the published settings",
-    "state_dict": "write jaxvision.to_torch(model), or model.params and model.batch_stats",
-    "load_state_dict": "write model = jaxvision.load_weights(model, state_dict)",
-    "parameters": "write model.params, nested dicts of arrays",
-    "named_parameters": "write model.params, nested dicts of arrays",
-    "eval": "calls compute in evaluation mode; model.train(images, key=key) in training mode",
-    "forward": "write model(images)",
-    "forward_intermediates": "write model.features(images, indices=...)",
-    "get_classifier": "write model.params; model.with_classifier(num_classes, key=key) replaces it",
-    "set_input_size": "write model = model.with_image_size(size)",
-    "to": "write jax.device_put(model, device)",
-    "cuda": "write jax.device_put(model, device)",
-    "half": "write create_model(..., dtype=jnp.float16)",
-    "bfloat16": "write create_model(..., dtype=jnp.bfloat16)",
-    "set_grad_checkpointing": "write create_model(..., remat=True)",
-}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -293,12 +307,19 @@ def value_and_grad(loss: Callable[..., Any], *, has_aux: bool = False) -> Callab
 
     @functools.wraps(loss)
     def differentiated(model: Model, *args: Any, **kwargs: Any) -> Any:
+        _check_model(model)
+
         def of_params(params: Variables) -> Any:
             return loss(model.replace(params=params), *args, **kwargs)
 
         return jax.value_and_grad(of_params, has_aux=has_aux)(model.params)
 
     return differentiated
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, Model):
+        raise UserError(f"expected a Model, as jaxvision.create_model returns, got a {type(model).__name__}")
 
 
 def fuse(model: Model) -> Model:
@@ -308,6 +329,7 @@ def fuse(model: Model) -> Model:
     ReLU becomes one kernel, and no weight is cast on a call. The result cannot be trained,
     exported or loaded into.
     """
+    _check_model(model)
     if model.fused:
         return model
     variables = folding.fuse(model.module, model.variables, model.in_chans)
@@ -345,6 +367,7 @@ def to_torch(model: Model) -> dict[str, Any]:
     Raises:
       UserError: a fused model.
     """
+    _check_model(model)
     if model.fused:
         raise UserError("a fused model has no normalisation to export: export the model before jaxvision.fuse")
     return _weights.to_torch(model.variables)
@@ -365,6 +388,7 @@ def to_nnx(model: Model) -> Any:
     from flax.nnx import bridge
     from flax.nnx.bridge.variables import linen_vars_to_nnx_attrs
 
+    _check_model(model)
     wrapped = bridge.ToNNX(model.module)
     for name, value in linen_vars_to_nnx_attrs(model.variables).items():
         setattr(wrapped, name, value)

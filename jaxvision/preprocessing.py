@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from jaxvision.model import Model
 from jaxvision.models.registry import ModelSpec
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
-"""A file, a file's bytes, a Pillow image of any mode, or RGB pixels, uint8 (H, W, 3)."""
+"""A file, a file's bytes, a Pillow image of any mode, or RGB pixels, uint8 (H, W, 3), as an array of any library."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +51,20 @@ class Preprocessing:
             size=self.size, crop_pct=self.crop_pct, interpolation=self.interpolation, crop_mode=self.crop_mode
         )
 
-    def __call__(self, pictures: Picture | Sequence[Picture]) -> jax.Array:
+    def __call__(self, pictures: Picture | Iterable[Picture]) -> jax.Array:
         """A network's input, float32 (N, size, size, 3), of one picture or several of any sizes and kinds.
 
         Raises:
           UserError: every picture that cannot be read, in one message.
         """
-        several = [pictures] if isinstance(pictures, Picture) and getattr(pictures, "ndim", 3) != 4 else pictures
+        if hasattr(pictures, "__array__") and not isinstance(pictures, Image.Image):
+            pictures = np.asarray(pictures)  # of JAX or torch, too
+        if isinstance(pictures, Picture) and getattr(pictures, "ndim", 3) != 4:
+            pictures = [pictures]
+        if not isinstance(pictures, Iterable) or hasattr(pictures, "read"):
+            kind = type(pictures).__name__
+            raise UserError(f"expected a path, bytes, a Pillow image, pixels, or several of these, got {kind}")
+        several = list(pictures)
         batch = np.empty((len(several), self.size, self.size, 3), np.uint8)
         problems = []
         for i, picture in enumerate(several):
@@ -101,16 +108,20 @@ class Preprocessing:
         """uint8 images (N, size, size, 3) to the network's input of the same shape, in ``dtype``."""
         return make_normalise(mean=self.mean, std=self.std, dtype=dtype)(images)
 
-    def __str__(self) -> str:
+    @property
+    def resizing(self) -> str:
+        """How a picture becomes an image of the network's size, in words."""
         resized, crop = int(self.size / self.crop_pct), f"(crop {self.crop_pct:g})"
         filter_name = f"({self.interpolation}{', Pillow' if self.interpolation in PIL_FILTERS else ''})"
-        steps = {
+        return {
             "center": f"short side to {resized} px {filter_name}, centre crop {self.size} px {crop}",
             "squash": f"both sides (squash) to {resized} px {filter_name}, centre crop {self.size} px {crop}",
             "crop_first": f"centre crop of the short side {crop}, resized to {self.size} px {filter_name}",
         }[self.crop_mode]
+
+    def __str__(self) -> str:
         mean, std = (" ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-        return f"{steps}, mean {mean}, std {std}"
+        return f"{self.resizing}, mean {mean}, std {std}"
 
 
 def preprocessing(

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import cli
+import hypothesis
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -14,6 +15,9 @@ FLAGS = f" --xla_force_host_platform_device_count=8 {cli.QUICK}"
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):  # a worker inherits them; the cache's key holds them
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + FLAGS
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Without a deadline, for loaded machines; the same examples in every run.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 # Larger than this, the cache of compiled programs starts anew: it also holds the programs of former sources.
 CACHE_BYTES = 2 << 30

@@ -268,10 +268,16 @@ def test_decay_all_but():
                        "a:1d.weight:2d": [1.0]}  # fmt: skip
 
 
-@pytest.mark.parametrize("split", ["train[:0]", "train[300:200]", "train[200%:300%]"])
+@pytest.mark.parametrize("split", ["train[:0]", "train[300:200]", "train[99%:3%]"])
 def test_splits_without_examples(split):
     with pytest.raises(UserError, match=r"selects none of the 1437 examples of train in "):
         digits.source(split)
+
+
+@pytest.mark.parametrize("part", ["abc", "200%:300%", ":101%", "-1:", ":" + "9" * 5000])
+def test_slices_that_are_none(part):
+    with pytest.raises(UserError, match=r'must be as "train\[:99%\]", "train\[99%:\]" or'):
+        digits.source(f"train[{part}]")
 
 
 def test_names_of_data_sets(tmp_path):
@@ -343,7 +349,7 @@ def test_help_shows_overrides_and_names_mistakes(capsys):
 
 def test_help_alone_is_short_and_says_how_to_see_the_fields(capsys):
     text = help_of(capsys, "--help")
-    assert len(text.splitlines()) < 20 and "after --config FILE: every field" in text
+    assert len(text.splitlines()) < 20 and "after --config NAME: every field" in text
 
 
 def test_docs_are_fresh():

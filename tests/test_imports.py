@@ -12,8 +12,9 @@ import pytest
 
 # A module imports from its own folder and from layers above it in this list. A new module at the top has to be placed.
 LAYERS = (
+    {"resources"},
     {"errors"},
-    {"files", "options", "terminal"},
+    {"files", "options", "terminal", "timm_names"},
     {"ops"},
     {"models"},
     {"weights", "inference"},
@@ -23,6 +24,8 @@ LAYERS = (
     {"train"},
     {"main"},
     {"__init__"},
+    {"commands"},
+    {"__main__"},
 )
 # package -> the only files that may import it, directly.
 HEAVY = {
@@ -32,6 +35,9 @@ HEAVY = {
     "torch": ("weights/state_dict.py",),
     "timm": (),
     "huggingface_hub": ("weights/hub.py",),
+    "jax2onnx": ("inference/onnx.py",),
+    "onnx": ("inference/onnx.py",),
+    "onnxruntime": ("inference/onnx.py",),
 }
 
 

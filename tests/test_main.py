@@ -81,15 +81,28 @@ def test_several_problems_come_together(capsys):
 
 
 def test_config_files(capsys, tmp_path):
-    for near in ("configs/resnet_rs5.py", "resnet_rs50", "configs/resnetrs50.py"):
-        assert "Did you mean configs/resnet_rs50.py?" in failure(capsys, "--config", near)
+    for near in ("configs/resnet_rs5.py", "resnet_rs5", "configs/resnetrs50.py"):
+        assert "Did you mean resnet_rs50?" in failure(capsys, "--config", near)
     message = failure(capsys, "--config", "configs/nosuch.py")
-    assert "Did you mean" not in message and "The recipes in configs/ are convnext_finetune, convnext_t, " in message
-    assert "configs/resnet50_a1.py or configs/resnet50_a2.py or" in failure(capsys, "--config", "configs/resnet50.py")
+    assert "Did you mean" not in message and "The recipes are convnext_finetune, convnext_t, " in message
+    assert "Did you mean resnet50_a1 or resnet50_a2 or" in failure(capsys, "--config", "configs/resnet50.py")
     assert 'Did you mean "digits"' in failure(capsys, "--config", "configs/resnet_rs50.py:digit")
     assert "--config is missing" in failure(capsys, "--workdir", "x")
     (tmp_path / "broken.py").write_text("def get_config():\n    return nonsense\n")
     assert "nonsense" in failure(capsys, "--config", str(tmp_path / "broken.py"))
+
+
+def test_a_recipe_is_named_without_its_folder_and_from_any_folder(tmp_path, monkeypatch):
+    expected = parse(["--config", cli.CONFIG])
+    assert parse(["--config", "resnet_rs50:digits"]) == expected
+    monkeypatch.chdir(tmp_path)
+    for name in ("resnet_rs50:digits", "configs/resnet_rs50.py:digits"):
+        assert parse(["--config", name]) == expected
+    # A file of the user's own comes first.
+    Path("configs").mkdir()
+    own = "from jaxvision.config import base_config\n\ndef get_config():\n    c = base_config()\n    c.epochs = 30.0\n"
+    Path("configs/resnet_rs50.py").write_text(own + "    c.model.name = 'resnet10t'\n    return c\n")
+    assert parse(["--config", "configs/resnet_rs50.py"])[0].epochs == 30.0
 
 
 def test_overrides_and_default_workdir():
@@ -106,7 +119,7 @@ def test_overrides_and_default_workdir():
 
 def test_data_problems_name_the_remedy(capsys, tmp_path):
     base = ["--config", cli.CONFIG, "--workdir", str(tmp_path / "w"), f"--config.data.dir={tmp_path}"]
-    assert "tools/prepare_imagenet.py" in failure(capsys, *base, "--config.data.name=imagenet2012")
+    assert "jaxvision prepare-imagenet" in failure(capsys, *base, "--config.data.name=imagenet2012")
     assert "train/<class>" in failure(capsys, *base, "--config.data.name=folder")
     assert "not divisible by the 8 devices" in failure(capsys, *base, "--config.batch_size=12")
     assert "train first" in failure(capsys, *base, "--config.mode=eval", "--config.data.name=synthetic")

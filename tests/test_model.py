@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -98,8 +99,32 @@ def test_a_model_is_described_in_one_line():
 def test_a_seed_is_no_key_and_no_class_is_no_classifier():
     with pytest.raises(UserError, match=r"key = 0: pass jax.random.key\(0\)"):
         jaxvision.create_model("resnet10t", key=0)
+    for wrong in (0, np.int64(0), None, jax.random.split(jax.random.key(0))):
+        for call in (make().with_classifier, lambda count, key: make().train(IMAGES, key=key)):
+            with pytest.raises(UserError, match=r"key = .*: pass jax.random.key\("):
+                call(3, key=wrong)
+    assert make().with_classifier(3, key=jax.random.PRNGKey(0)).num_classes == 3
+    for wrong in (0, -1, "10"):
+        with pytest.raises(UserError, match=f"num_classes = {wrong!r}: pass a number of at least 1"):
+            make().with_classifier(wrong, key=jax.random.key(0))
     with pytest.raises(UserError, match=r"num_classes = 0: .*for pooled features call model.embed"):
         jaxvision.create_model("resnet10t", num_classes=0, key=jax.random.key(0))
+
+
+def test_sizes_and_types_that_do_not_fit_are_refused_at_once():
+    for wrong in ("224", (1, 2, 3), 32.0):
+        with pytest.raises(UserError, match=r"image_size = .*: pass pixels of a side, 224, or \(height, width\)"):
+            jaxvision.create_model("vit_tiny_patch16_224", image_size=wrong, key=jax.random.key(0))
+    for wrong in (250, 8, 0):
+        with pytest.raises(UserError, match=f"at least 16x16 pixels and multiples of 16, got {wrong}x{wrong}"):
+            make("vit_tiny_patch16_224").with_image_size(wrong)
+    for wrong in (jnp.int32, "bfloat"):
+        with pytest.raises(UserError, match=r"dtype = .*: pass a floating-point type"):
+            make(dtype=wrong)
+    calls = (jaxvision.to_torch, jaxvision.fuse, jaxvision.compile, jaxvision.to_nnx, jaxvision.value_and_grad(loss))
+    for call in (*calls, lambda model: jaxvision.load_weights(model, {})):
+        with pytest.raises(UserError, match=r"a Model, as jaxvision.create_model returns, .*got a dict"):
+            call({})
 
 
 def test_a_fused_model_and_wrong_images_are_refused_in_training_too():
@@ -108,6 +133,21 @@ def test_a_fused_model_and_wrong_images_are_refused_in_training_too():
         jaxvision.fuse(model).train(IMAGES, key=jax.random.key(0))
     with pytest.raises(UserError, match="torch's NCHW"):
         model.train(IMAGES.transpose(0, 3, 1, 2), key=jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(1, 64, 64, 3), r"got a torch.Tensor: write model\(numpy.asarray\(images\)\)"),
+        ("cat.jpg", r"got a str: write model\(jaxvision.preprocess\(model\)\(images\)\)"),
+        ([np.zeros((64, 64, 3), np.float32)], "got a list: write"),
+        (np.zeros((0, 64, 64, 3), np.float32), "at least one image, got none"),
+    ],
+)
+def test_images_are_an_array(images, message):
+    for call in (make(), make().features, make().embed, jaxvision.compile(make())):
+        with pytest.raises(UserError, match=message):
+            call(images)
 
 
 def test_a_sharded_batch_trains_as_a_whole_one():

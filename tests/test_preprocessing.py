@@ -1,8 +1,10 @@
 """Preprocessing is timm's, pixel for pixel; the class names are ImageNet's."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from reference import timm
 
@@ -60,6 +62,11 @@ def test_pictures_of_every_kind_are_timms_too(tmp_path):
     np.testing.assert_allclose(batch, np.stack(expected), atol=2e-6)
     np.testing.assert_array_equal(preprocess(photo), batch[:1])
     np.testing.assert_array_equal(preprocess(np.stack([np.asarray(photo)] * 2)), batch[:2])
+    for pixels in (jnp.asarray(photo), torch.from_numpy(np.array(photo))):
+        np.testing.assert_array_equal(preprocess(pixels), batch[:1])
+        np.testing.assert_array_equal(preprocess([pixels, pixels]), batch[:2])
+        np.testing.assert_array_equal(preprocess(pixels[None]), batch[:1])
+    np.testing.assert_array_equal(preprocess(p for p in pictures), batch)
     assert model(batch).shape == (7, 1000)
 
 
@@ -73,6 +80,10 @@ def test_pictures_that_cannot_be_read_are_named_all_at_once(tmp_path):
     )
     with pytest.raises(UserError, match=expected):
         preprocess([*wrong, np.zeros((8, 8, 3), np.uint8)])
+    with (tmp_path / "text.jpg").open("rb") as file:
+        for wrong in (None, 5, file):
+            with pytest.raises(UserError, match="expected a path, bytes, a Pillow image, pixels, or several of these"):
+                preprocess(wrong)
 
 
 def test_the_size_is_that_of_the_model():

@@ -26,7 +26,7 @@ def test_unpooled_features_and_the_head_are_timms(name):
     ours = model.forward_features(x)
     channels_first = unpooled.ndim == 4 and not name.startswith("swin")
     assert relative_error(ours, (unpooled.permute(0, 2, 3, 1) if channels_first else unpooled).numpy()) < 1e-4
-    assert relative_error(model.forward_head(ours, pre_logits=True), pooled.numpy()) < 1e-4
+    assert relative_error(model.forward_head(ours, True), pooled.numpy()) < 1e-4
     assert relative_error(model.forward_head(ours), logits.numpy()) < 1e-4
     assert relative_error(model.forward_head(ours), model(x)) < 1e-6
 
@@ -35,7 +35,7 @@ def test_unpooled_features_and_the_head_are_timms(name):
 def test_the_head_takes_no_images_and_a_compiled_model_has_none(name, expected):
     model = jaxvision.create_model(name, num_classes=5, image_size=32, key=jax.random.key(0))
     images = random_images((32, 32), 0)
-    wrongs = [images, images.transpose(0, 3, 1, 2), images[0], model.embed(images)]
+    wrongs = [images, images.transpose(0, 3, 1, 2), images[0], model.embed(images), model.features(images)]
     if name.startswith("vit"):
         wrongs.append(model.features(images)[-1])  # a map has no class token
     for wrong in wrongs:
@@ -72,6 +72,9 @@ def test_maps_are_timms_and_described(name):
     np.testing.assert_allclose(first, maps[0], rtol=1e-5, atol=1e-5)
     with pytest.raises(UserError, match=rf"indices \[{len(maps)}\]: .* has the maps 0 to {len(maps) - 1}"):
         model.features(x, indices=(0, len(maps)))
+    for wrong in (len(maps) + 1, 0, -1, (), "all", 1.5, (1.5,)):
+        with pytest.raises(UserError, match=rf"has the maps 0 to {len(maps) - 1}, .*how many of the last"):
+            model.features(x, indices=wrong)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0", "convnext_tiny", "vit_base_patch16_224",
@@ -102,6 +105,17 @@ def test_the_summary_counts_what_is_published(name):
     assert f"1x{model.num_classes}" in lines[-3]
 
 
+def test_the_summary_of_what_is_no_shape_of_images_is_refused():
+    model = jaxvision.create_model("resnet10t", key=jax.random.key(0))
+    for wrong, message in (
+        (224, r"summary takes the shape of images, \(1, 224, 224, 3\)"),
+        ((1, 3, 8, 8), "torch's NCHW"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model.summary(wrong)
+    assert "2x4x4x64" in model.summary([2, 16, 16, 3])
+
+
 def test_timms_names_are_answered_with_ours():
     key = jax.random.key(0)
     with pytest.raises(UserError, match=r"img_size: write image_size=\.\.\.; features_only: write model.features"):
@@ -113,6 +127,13 @@ def test_timms_names_are_answered_with_ours():
         model.default_cfg  # noqa: B018
     with pytest.raises(AttributeError, match=r"a Model has no attribute 'foo'$"):
         model.foo  # noqa: B018
+    with pytest.raises(AttributeError, match=r"'create_transform': write jaxvision.preprocess\(model\)"):
+        jaxvision.create_transform  # noqa: B018
+    with pytest.raises(AttributeError, match=r"module 'jaxvision' has no attribute 'foo'$"):
+        jaxvision.foo  # noqa: B018
+    assert jaxvision.create_model("resnet10t", False, key=key).num_classes == 1000
+    with pytest.raises(UserError, match=r'write the tag in the name, "resnet10t.TAG", and pretrained=True'):
+        jaxvision.create_model("resnet10t", pretrained="c3_in1k")
     assert model.reset_classifier(3, key=key).num_classes == 3 and model.num_classes == 1000
     assert not hasattr(model, "state_dict") and jax.tree.map(lambda x: x, model).spec is model.spec
 

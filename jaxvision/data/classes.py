@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxvision.errors import UserError, did_you_mean, listed
 
+MOST_CLASSES = 2**20  # more are a damaged label: a name and a row of the classifier are made for each
 IMAGENET = "imagenet"  # instead of a file: ImageNet's 1000 WordNet ids
 
 

@@ -96,10 +96,16 @@ class DataConfig:
     )
     threads: int = option(0, "decoding threads; 0: one per core", low=0, high=1024)
     ahead: int = option(2, "batches prepared ahead", low=1, high=1024)
+    verify_records: bool = option(
+        True, "compare each record of a TFRecord file with its checksums when it is read; array_record always does"
+    )
     on_corrupt: str = option(
         "fail",
         'an unreadable example: "fail": ends the run; "skip": is replaced by the next readable one and reported',
         choices=("fail", "skip"),
+    )
+    verify_records: bool = option(
+        True, "compare the checksums of each TFRecord that is read; array_record files are always compared"
     )
     synthetic_examples: int = option(1024, "size of the synthetic data set", low=1, high=LARGEST_INT)
     synthetic_classes: int = option(10, "classes of the synthetic data set", low=1, high=100_000)

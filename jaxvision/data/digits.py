@@ -1,7 +1,7 @@
 """The handwritten digits of scikit-learn, packaged as a prepared tfds data set: no download, no TensorFlow to read it.
 
 1437 training and 360 test images of 8x8 pixels, PNG in TFRecord, under ``jaxvision/data/prepared``. This writes the
-same data set again (it needs ``pip install -e '.[prepare]' scikit-learn``):
+same data set again (it needs the extra prepare, and scikit-learn):
 
   python -m jaxvision.data.digits DIR
 """
@@ -24,16 +24,17 @@ CLASS_NAMES = [str(i) for i in range(10)]
 _TEST = 360
 
 
-def source(split: str) -> TFRecordSource:
+def source(split: str, *, verify: bool = True) -> TFRecordSource:
     """The packaged digits.
 
     Args:
       split: "train" or "test"; a tfds slice such as ``train[:80%]`` works too.
+      verify: whether the checksums of each record that is read are compared.
 
     Raises:
       UserError: there is no such split.
     """
-    return tfds_source(NAME, DATA_DIR, split)
+    return tfds_source(NAME, DATA_DIR, split, verify=verify)
 
 
 def arrays() -> dict[str, tuple[np.ndarray, np.ndarray]]:

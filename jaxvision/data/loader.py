@@ -136,7 +136,7 @@ class Loader:
                 message = f"example {chosen} ({self.source.where(chosen)}): {error}"
                 if self.on_corrupt == "fail":
                     raise DataError(
-                        f"{message}. Fix or remove the file; tools/verify_data.py lists all. In training, "
+                        f"{message}. Fix or remove the file; `jaxvision verify-data` lists all. In training, "
                         "--config.data.on_corrupt=skip replaces such examples."
                     ) from error
                 with self._lock:

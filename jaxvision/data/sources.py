@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,13 +16,13 @@ from typing import Protocol
 import numpy as np
 
 from jaxvision.data import digits
-from jaxvision.data.classes import class_differences, class_table, read_class_map
+from jaxvision.data.classes import MOST_CLASSES, class_differences, class_table, read_class_map
 from jaxvision.data.config import DataConfig
 from jaxvision.data.decode import check_size
 from jaxvision.data.image_files import IMAGE_SUFFIXES, is_visible, read_image_file
 from jaxvision.data.tfds import tfds_source
 from jaxvision.data.tfrecord import DataError
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, listed
 
 Raw = bytes | memoryview | np.ndarray
 
@@ -35,13 +36,10 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> tuple[Raw, int]:
-        """Encoded image (bytes-like) or a uint8 (H, W, 3) array, and the label."""
+        """Encoded image (bytes-like) or a uint8 (H, W, 3) array, and the label; raises where its checksums differ."""
 
     def where(self, index: int) -> str:
         """Where example ``index`` is stored, for messages."""
-
-    def verify(self, index: int) -> str | None:
-        """What is wrong with the stored bytes (checksums), or None."""
 
 
 def check_label(label: int, num_classes: int) -> None:
@@ -69,9 +67,6 @@ class Subset:
 
     def where(self, index: int) -> str:
         return self.source.where(int(self.ids[index]))
-
-    def verify(self, index: int) -> str | None:
-        return self.source.verify(int(self.ids[index]))
 
 
 def only_fold(source: Source, k: int, n: int) -> Subset:
@@ -117,9 +112,6 @@ class Relabelled:
     def where(self, index: int) -> str:
         return self.source.where(index)
 
-    def verify(self, index: int) -> str | None:
-        return self.source.verify(index)
-
 
 class ArraySource:
     """Images in memory: uint8 (N, H, W) or (N, H, W, 1 or 3), labels (N,)."""
@@ -135,10 +127,12 @@ class ArraySource:
                 check_size(images.shape[2], images.shape[1])
             except ValueError as error:
                 problems.append(f"images of {error}")
-        if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
-            problems.append(
-                f"labels must be {images.shape[:1]} non-negative integers, got {labels.dtype} {labels.shape}"
-            )
+        if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+            problems.append(f"labels must be {images.shape[:1]} integers, got {labels.dtype} {labels.shape}")
+        elif not len(labels):
+            problems.append("no images")
+        elif labels.min() < 0 or labels.max() >= MOST_CLASSES:
+            problems.append(f"labels must be from 0 to {MOST_CLASSES - 1}, got {labels.min()} to {labels.max()}")
         if problems:
             raise DataError(f"{name}: " + "; ".join(problems))
         images = images[..., None] if images.ndim == 3 else images
@@ -156,9 +150,6 @@ class ArraySource:
 
     def where(self, index: int) -> str:
         return f"{self.name}, image {index}"
-
-    def verify(self, index: int) -> str | None:
-        return None
 
 
 class SyntheticSource:
@@ -180,9 +171,6 @@ class SyntheticSource:
 
     def where(self, index: int) -> str:
         return f"synthetic image {index}"
-
-    def verify(self, index: int) -> str | None:
-        return None
 
 
 class FolderSource:
@@ -245,9 +233,6 @@ class FolderSource:
     def where(self, index: int) -> str:
         return self.paths[index]
 
-    def verify(self, index: int) -> str | None:
-        return None
-
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
     return [entry for entry in os.scandir(folder) if is_visible(entry.name)]
@@ -262,19 +247,31 @@ def npz_source(path: Path, split: str) -> ArraySource:
     if not path.is_file():
         raise UserError(f"no file {path}: --config.data.dir must name an .npz file when data.name is 'npz'")
     keras = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test"), "val": ("x_test", "y_test")}
+    pairs = [(f"{split}_images", f"{split}_labels"), keras.get(split, ("", ""))]
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for images, labels in [(f"{split}_images", f"{split}_labels"), keras.get(split, ("", ""))]:
-                if images in arrays and labels in arrays:
-                    source = ArraySource(arrays[images], arrays[labels].ravel(), name=f"{path}:{images}")
-                    if absent := source.num_classes - len(np.unique(source.labels)):
-                        counted = f"{absent} of the {source.num_classes} classes, counted up to the largest label"
-                        warnings.warn(f"{path}: {counted} of {labels}, have no image", stacklevel=2)
-                    return source
-            found = ", ".join(arrays.files)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not a readable .npz file: {error}") from error
-    raise UserError(f"{path} needs {split}_images and {split}_labels; it holds: {found}")
+        with zipfile.ZipFile(path) as archive:
+            there = [name.removesuffix(".npy") for name in archive.namelist()]
+            chosen = next((pair for pair in pairs if set(pair) <= set(there)), ())
+            arrays = [_member(archive, name) for name in chosen]
+    except Exception as error:  # of damaged bytes zipfile, zlib and numpy raise a dozen kinds
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path} is not a readable .npz file, as numpy.savez writes it: {reason}") from error
+    if not chosen:
+        raise UserError(f"{path} needs {split}_images and {split}_labels; it holds: {listed(there, 20)}")
+    source = ArraySource(arrays[0], arrays[1].ravel(), name=f"{path}:{chosen[0]}")
+    if absent := source.num_classes - len(np.unique(source.labels)):
+        counted = f"{absent} of the {source.num_classes} classes, counted up to the largest label"
+        warnings.warn(f"{path}: {counted} of {chosen[1]}, have no image", stacklevel=2)
+    return source
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        # zipfile compares the checksum where the bytes end, so not where a damaged header asks for fewer.
+        if file.read(1):
+            raise ValueError(f"{name} has more bytes than its header says")
+    return array
 
 
 def _folder(config: DataConfig, split: str, image_size: int, seed: int) -> Source:
@@ -292,7 +289,7 @@ def _synthetic(config: DataConfig, split: str, image_size: int, seed: int) -> So
 
 
 def _digits(config: DataConfig, split: str, image_size: int, seed: int) -> Source:
-    return digits.source(split)
+    return digits.source(split, verify=config.verify_records)
 
 
 # Any other name is that of a data set prepared by tfds.
@@ -320,7 +317,7 @@ def open_source(config: DataConfig, split: str, *, image_size: int, seed: int) -
     if config.name in SOURCES:
         source = SOURCES[config.name](config, split, image_size, seed)
     else:
-        source = tfds_source(config.name, _path(config), split, others=SOURCES)
+        source = tfds_source(config.name, _path(config), split, verify=config.verify_records, others=SOURCES)
     if config.class_map:
         classes = read_class_map(config.class_map)
         return Relabelled(source, classes, where=f"config.data.class_map = {config.class_map!r}")

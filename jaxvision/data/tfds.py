@@ -6,76 +6,128 @@ to prepare a data set, never to train.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import resource
 import threading
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxvision.data.tfrecord import DataError, check_record, parse_example, record_offsets
-from jaxvision.errors import UserError, did_you_mean
+from jaxvision.data.classes import MOST_CLASSES
+from jaxvision.data.tfrecord import DataError, parse_example, read_record, record_offsets
+from jaxvision.errors import UserError, counted, did_you_mean
+from jaxvision.files import read_regular
+from jaxvision.options import LARGEST_INT
+from jaxvision.resources import install_command
 
-INSTALL = "pip install -e '.[prepare]'"  # of what tfds needs to prepare a data set
+_INFO, _FEATURES = "dataset_info.json", "features.json"
+_MOST_TEXT = 1 << 26  # bytes of a description
+INSTALL = install_command("prepare")  # of what tfds needs to prepare a data set
+_FORMATS = ("tfrecord", "array_record")
+_MOST_BYTES = 2**26  # of a description
 
 
 class _Prepared:
-    """What tfds wrote about the records: splits, shard files, features and class names."""
+    """What tfds wrote about the records: splits, shard files, features and class names.
+
+    Raises:
+      UserError: there is no such split, or a slice of one that selects nothing.
+      DataError: one of its files is missing or damaged.
+    """
 
     def __init__(self, folder: Path, split: str) -> None:
-        info = json.loads((folder / "dataset_info.json").read_text())
-        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
-        image = [key for key, f in features.items() if f["pythonClassName"].endswith(".Image")]
-        label = [key for key, f in features.items() if f["pythonClassName"].endswith(".ClassLabel")]
-        if len(image) != 1 or len(label) != 1:
-            raise UserError(f"{folder} is no classification data set: image features {image}, class labels {label}")
-        self.image_key, self.label_key = image[0], label[0]
-        self.num_classes = int(features[self.label_key]["classLabel"]["numClasses"])
-        names = folder / f"{self.label_key}.labels.txt"
-        self.class_names = names.read_text().split("\n")[: self.num_classes] if names.exists() else []
-        self.class_names = self.class_names or [str(i) for i in range(self.num_classes)]
+        with _written_by_tfds(folder / "features.json") as file:
+            features = json.loads(_text(file))["featuresDict"]["features"]
+            image = [key for key, f in features.items() if f["pythonClassName"].endswith(".Image")]
+            label = [key for key, f in features.items() if f["pythonClassName"].endswith(".ClassLabel")]
+            if len(image) != 1 or len(label) != 1:
+                raise UserError(f"{folder} is no classification data set: image features {image}, class labels {label}")
+            self.image_key, self.label_key = image[0], label[0]
+            self.num_classes = int(features[self.label_key]["classLabel"]["numClasses"])
+            if not 1 <= self.num_classes <= MOST_CLASSES:
+                raise ValueError(f"{self.num_classes} classes; at most {MOST_CLASSES} are possible")
+        with _written_by_tfds(folder / f"{self.label_key}.labels.txt") as file:
+            self.class_names = [str(i) for i in range(self.num_classes)]
+            if file.exists():
+                self.class_names = _text(file).removesuffix("\n").split("\n")
+            if len(self.class_names) != self.num_classes:
+                raise ValueError(f"{counted(len(self.class_names), 'name')} for {self.num_classes} classes")
 
-        name = split
-        if match := re.fullmatch(r"(\w+)\[(\d*)(%?):(\d*)(%?)\]", split):
-            name = match[1]
-        splits = {s["name"]: s for s in info["splits"]}
-        if name not in splits:
-            raise UserError(f"{folder} has no split {name!r}.{did_you_mean(name, splits)} It has: {', '.join(splits)}")
-        self.file_format = info.get("fileFormat", "tfrecord")
-        self.shard_lengths = [int(n) for n in splits[name]["shardLengths"]]
-        total = sum(self.shard_lengths)
-
-        def bound(number: str, percent: str, default: int) -> int:
-            if not number:
-                return default
-            return min(round(int(number) * total / 100) if percent else int(number), total)
-
-        self.start = bound(match[2], match[3], 0) if match else 0
-        self.stop = bound(match[4], match[5], total) if match else total
-        if self.start >= self.stop:
-            raise UserError(f"split {split!r} selects none of the {total} examples of {name} in {folder}")
-        template = splits[name].get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-        count = len(self.shard_lengths)
-        self.files = [
-            folder
-            / template.format(
-                DATASET=info["name"],
-                SPLIT=name,
-                FILEFORMAT=self.file_format,
-                SHARD_X_OF_Y=f"{i:05d}-of-{count:05d}",
-            )
-            for i in range(count)
-        ]
-        missing = [file for file in self.files if not file.is_file()]
+        with _written_by_tfds(folder / "dataset_info.json") as file:
+            info = json.loads(_text(file))
+            splits = {s["name"]: s for s in info["splits"]}
+            name = split.partition("[")[0]
+            if name not in splits:
+                there = ", ".join(splits)
+                raise UserError(f"{folder} has no split {name!r}.{did_you_mean(name, splits)} It has: {there}")
+            self.file_format = info.get("fileFormat", "tfrecord")
+            if self.file_format not in _FORMATS:
+                raise UserError(f"{folder} has the format {self.file_format!r}; {' and '.join(_FORMATS)} can be read")
+            self.shard_lengths = [int(n) for n in splits[name].get("shardLengths", ())]
+            if not all(0 <= n <= LARGEST_INT for n in self.shard_lengths):
+                raise ValueError(f"a file of {min(self.shard_lengths)} to {max(self.shard_lengths)} records")
+            template = splits[name].get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+            count = len(self.shard_lengths)
+            self.files = [
+                folder
+                / template.format(
+                    DATASET=info["name"],
+                    SPLIT=name,
+                    FILEFORMAT=self.file_format,
+                    SHARD_X_OF_Y=f"{i:05d}-of-{count:05d}",
+                )
+                for i in range(count)
+            ]
+            missing = [shard for shard in self.files if not shard.is_file()]
         if missing:
             raise DataError(
                 f"{len(missing)} of {count} {name} files are missing, first {missing[0]}. "
                 f"Copy them, or prepare the data set again."
             )
+        self.start, self.stop = _slice(split, sum(self.shard_lengths), folder)
+
+
+@contextlib.contextmanager
+def _written_by_tfds(file: Path) -> Iterator[Path]:
+    """Makes one clear error of whatever goes wrong with a file that tfds wrote."""
+    try:
+        yield file
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        what = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else f"is damaged: {error}"
+        what = f"is damaged: it has no {error}" if isinstance(error, LookupError) else what
+        raise DataError(f"{file} {what}. Copy it again, or prepare the data set again.") from error
+
+
+def _text(file: Path) -> str:
+    return read_regular(file, most=_MOST_BYTES).decode()
+
+
+def _slice(split: str, total: int, folder: Path) -> tuple[int, int]:
+    """The first example of a split such as ``train[:99%]``, and the one after its last; ``total`` is all it has."""
+    name, bracket, rest = split.partition("[")
+    if not bracket:
+        first, last = 0, total
+    else:
+        match = re.fullmatch(r"(?:([0-9]{1,12})(%?))?:(?:([0-9]{1,12})(%?))?\]", rest)
+        if match is None:
+            raise UserError(f'{split!r} is no slice of {name}: write "{name}[A:B]" with numbers or percentages')
+        first, last = (
+            default if number is None else round(int(number) * total / 100) if percent else int(number)
+            for number, percent, default in ((match[1], match[2], 0), (match[3], match[4], total))
+        )
+    if not first < last <= total:
+        which = "selects none" if first >= min(last, total) else "is more than all"
+        raise UserError(f"split {split!r} {which} of the {total} examples of {name} in {folder}")
+    return first, last
 
 
 class _ShardedSource:
@@ -108,9 +160,13 @@ def _open_all(files: Sequence[Path]) -> list[int]:
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
         )
+    opened = []
     try:
-        return [os.open(file, os.O_RDONLY) for file in files]
+        for file in files:
+            opened.append(os.open(file, os.O_RDONLY))
+        return opened
     except OSError as error:
+        _close_all(opened)
         if error.errno != errno.EMFILE:
             raise
         raise UserError(
@@ -118,15 +174,22 @@ def _open_all(files: Sequence[Path]) -> list[int]:
         ) from error
 
 
-class TFRecordSource(_ShardedSource):
-    """TFRecord shards as tfds wrote them."""
+def _close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
-    def __init__(self, prepared: _Prepared) -> None:
+
+class TFRecordSource(_ShardedSource):
+    """TFRecord shards as tfds wrote them; ``verify``: whether a record's checksums are compared when it is read."""
+
+    def __init__(self, prepared: _Prepared, *, verify: bool) -> None:
         super().__init__(prepared)
+        self.verify = verify
         self.offsets = [record_offsets(file) for file in prepared.files]
         self.check_counts([len(offsets) - 1 for offsets in self.offsets])
-        # Open for the life of the process: os.pread on a shared descriptor needs no lock.
+        # Open as long as the source is there: os.pread on a shared descriptor needs no lock.
         self._fds = _open_all(prepared.files)
+        weakref.finalize(self, _close_all, self._fds).atexit = False  # threads may still read then
 
     def _record(self, index: int) -> tuple[int, int, int, int]:
         shard, record = self.locate(index)
@@ -135,20 +198,16 @@ class TFRecordSource(_ShardedSource):
 
     def read(self, index: int) -> tuple[memoryview, int]:
         shard, _, offset, length = self._record(index)
-        data = os.pread(self._fds[shard], length, offset)
+        data = read_record(self._fds[shard], offset, length, verify=self.verify)
         return parse_example(data, self.prepared.image_key, self.prepared.label_key)
 
     def where(self, index: int) -> str:
         shard, record, offset, _ = self._record(index)
         return f"{self.prepared.files[shard]}, record {record}, byte {offset}"
 
-    def verify(self, index: int) -> str | None:
-        shard, _, offset, length = self._record(index)
-        return check_record(self.prepared.files[shard], self._fds[shard], offset, length)
-
 
 class ArrayRecordSource(_ShardedSource):
-    """array_record shards as tfds wrote them; the format checks its own checksums."""
+    """array_record shards as tfds wrote them; the format's reader always compares checksums."""
 
     def __init__(self, prepared: _Prepared) -> None:
         super().__init__(prepared)
@@ -178,30 +237,44 @@ class ArrayRecordSource(_ShardedSource):
         shard, record = self.locate(index)
         return f"{self.prepared.files[shard]}, record {record}"
 
-    def verify(self, index: int) -> str | None:
-        try:
-            self.read(index)
-        except Exception as error:
-            return str(error)
-        return None
-
 
 def tfds_source(
-    name: str, data_dir: Path, split: str, *, others: Iterable[str] = ()
+    name: str, data_dir: Path, split: str, *, verify: bool = True, others: Iterable[str] = ()
 ) -> TFRecordSource | ArrayRecordSource:
-    """A data set prepared by tfds: ``name`` is ``dataset``, ``dataset/config`` or either with ``:version``.
+    """A data set prepared by tfds.
+
+    Args:
+      name: ``dataset``, ``dataset/config``, or either with ``:version``.
+      data_dir: holds it, and others.
+      split: as ``train`` or ``train[:99%]``.
+      others: names that the message about a missing one may suggest, too.
+      verify: compare each TFRecord that is read with its checksums; array_record always does.
+
+    Args:
+      name: as tfds writes it.
+      data_dir: tfds's.
+      split: name of a split, or a slice of one.
+      verify: whether the checksums of each TFRecord that is read are compared.
+      others: names that may be meant instead, for the message.
 
     Raises:
-      UserError: there is none; the message may suggest one of ``others``, too.
+      UserError: there is no such data set or split, or its files are missing, damaged or not readable.
     """
     base, _, version = name.partition(":")
     root = data_dir / base
-    versions = [p for p in root.glob(version or "*.*.*") if (p / "dataset_info.json").is_file()]
+    if version and not re.fullmatch(r"([0-9]+|\*)(\.([0-9]+|\*)){2}", version):
+        raise UserError(f"{name!r} names no version of {base}: write {base}:1.0.0, or a star for a number")
+    versions = [p for p in root.glob(version or "*.*.*") if re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", p.name)]
     if not versions:
         raise UserError(missing_data_message(base, data_dir, others))
-    folder = max(versions, key=lambda p: [int(part) if part.isdigit() else 0 for part in p.name.split(".")])
-    prepared = _Prepared(folder, split)
-    return ArrayRecordSource(prepared) if prepared.file_format == "array_record" else TFRecordSource(prepared)
+    whole = [p for p in versions if (p / "dataset_info.json").exists()]
+    prepared = _Prepared(max(whole or versions, key=lambda p: [int(part) for part in p.name.split(".")]), split)
+    try:
+        if prepared.file_format == "array_record":
+            return ArrayRecordSource(prepared)
+        return TFRecordSource(prepared, verify=verify)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def missing_data_message(name: str, data_dir: Path, others: Iterable[str] = ()) -> str:
@@ -210,7 +283,7 @@ def missing_data_message(name: str, data_dir: Path, others: Iterable[str] = ()) 
         how = (
             "Download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org (free account), then run\n"
             f"  {INSTALL}\n"
-            "  python tools/prepare_imagenet.py --train ILSVRC2012_img_train.tar "
+            "  jaxvision prepare-imagenet --train ILSVRC2012_img_train.tar "
             f"--val ILSVRC2012_img_val.tar --out {data_dir}"
         )
     else:

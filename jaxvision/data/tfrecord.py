@@ -70,7 +70,7 @@ def _unpack_index(content: bytes, size: int) -> np.ndarray:
     if len(data) % 8 or not data or struct.pack("<I", masked_crc(data)) != crc:
         raise ValueError("its checksum differs")
     offsets = np.frombuffer(data, "<i8").astype(np.int64)
-    if offsets[0] != 12 or offsets[-1] != size + 12 or (np.diff(offsets) < OVERHEAD).any():
+    if offsets[0] != 12 or offsets[-1] != size + 12 or offsets.min() < 12 or (np.diff(offsets) < OVERHEAD).any():
         raise ValueError("its offsets are not those of such a file")
     return offsets
 
@@ -105,21 +105,28 @@ def masked_crc(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def check_record(path: Path, fd: int, offset: int, length: int) -> str | None:
-    """What is wrong with a record's checksums, or None.
+def read_record(fd: int, offset: int, length: int, *, verify: bool) -> bytes:
+    """The data of a record.
 
     Args:
-      path: the file, for messages.
-      fd: its descriptor.
-      offset, length: of the record's data, in bytes.
+      fd: descriptor of the file.
+      offset, length: of the data, in bytes.
+      verify: whether the two checksums are compared.
+
+    Raises:
+      DataError: a checksum differs, or the file has become shorter.
     """
     raw = os.pread(fd, length + OVERHEAD, offset - 12)
-    stored_length, length_crc = _HEADER.unpack(raw[:12])
-    if stored_length != length or masked_crc(raw[:8]) != length_crc:
-        return "checksum of the record length differs"
-    if masked_crc(raw[12:-4]) != struct.unpack("<I", raw[-4:])[0]:
-        return "checksum of the record data differs"
-    return None
+    if len(raw) != length + OVERHEAD:
+        raise DataError(f"the file ends {length + OVERHEAD - len(raw)} bytes before the record does")
+    data = raw[12:-4]
+    if verify:
+        stored_length, length_crc = _HEADER.unpack(raw[:12])
+        if stored_length != length or masked_crc(raw[:8]) != length_crc:
+            raise DataError("checksum of the record length differs")
+        if masked_crc(data) != int.from_bytes(raw[-4:], "little"):
+            raise DataError("checksum of the record data differs")
+    return data
 
 
 def parse_example(data: bytes, image_key: str, label_key: str) -> tuple[memoryview, int]:
@@ -136,7 +143,7 @@ def parse_example(data: bytes, image_key: str, label_key: str) -> tuple[memoryvi
     view = memoryview(data)
     for features in _fields(view, 1):
         for entry in _fields(features, 1):
-            key = bytes(_field(entry, 1)).decode(errors="replace")
+            key = bytes(next(_fields(entry, 1), b"")).decode(errors="replace")  # an empty one is not written
             if key == image_key:
                 image = _field(_field(_field(entry, 2), 1), 1)
             elif key == label_key:
@@ -183,12 +190,16 @@ def _fields(view: memoryview, wanted: int) -> Iterator[memoryview]:
             at += 8 if kind == 1 else 4
         else:
             raise DataError(_MALFORMED)
+    if at > size:
+        raise DataError(_MALFORMED)
 
 
 def _first_int(int64_list: memoryview) -> int:
     """First value of an ``Int64List``, packed or not."""
     tag, at = _varint(int64_list, 0)
-    if tag & 7 == 2:
-        _, at = _varint(int64_list, at)
+    if tag == 1 << 3 | 2:
+        int64_list, at = _field(int64_list, 1), 0
+    elif tag != 1 << 3:
+        raise DataError(_MALFORMED)
     value, _ = _varint(int64_list, at)
     return value - (1 << 64) if value >> 63 else value

@@ -92,7 +92,7 @@ class Compiled(Generic[M]):
 
     def _program(self, images: jax.Array | jax.ShapeDtypeStruct) -> tuple[tuple[list[jax.Array], ...], Callable]:
         """The jitted program for images of this shape, and its arguments before the images: the prepared weights."""
-        key = images.shape, images.dtype
+        key = getattr(images, "shape", None), getattr(images, "dtype", None)  # None of what is no array
         if key not in self._programs:
             check_images(images, self.model.in_chans)
             apply, variables = functools.partial(self.model.module.apply, train=False), self.model.variables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType
 
 from jaxvision.errors import UserError
@@ -14,6 +15,13 @@ def check_images(images: jax.Array | jax.ShapeDtypeStruct, channels: int) -> Non
 
     Axes of a mesh have to be of the type Auto: with Explicit ones JAX refuses reshapes deep inside a network.
     """
+    if not isinstance(getattr(images, "dtype", None), np.dtype):  # a path, a list, or an array of another library
+        kind = type(images)
+        hint = "numpy.asarray(images)" if hasattr(images, "__array__") else "jaxvision.preprocess(model)(images)"
+        raise UserError(
+            f"expected images as an array of shape (N, H, W, {channels}), got a {kind.__module__}.{kind.__qualname__}: "
+            f"write model({hint})".replace("builtins.", "")
+        )
     problems = []
     if images.ndim != 4 or images.shape[-1] != channels:
         hint = ""
@@ -22,6 +30,8 @@ def check_images(images: jax.Array | jax.ShapeDtypeStruct, channels: int) -> Non
         elif images.ndim == 3 and images.shape[-1] == channels:
             hint = " It looks like a single image: add the batch axis with images[None]."
         problems.append(f"expected images of shape (N, H, W, {channels}), got {tuple(images.shape)}.{hint}")
+    elif images.shape[0] == 0:
+        problems.append(f"expected at least one image, got none: shape {tuple(images.shape)}.")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         problems.append(
             f"expected normalised float images, got {images.dtype}: write model(jaxvision.preprocess(model)(images)), "

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
+from jaxvision import resources
 from jaxvision.errors import UserError, did_you_mean
+from jaxvision.files import workdir_hint
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.stochastic_depth import DROP_PATH_RULES
 from jaxvision.ops.dtypes import DType
@@ -113,11 +116,13 @@ def _refuse_path(name: str) -> None:
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        raise UserError(f'unknown model {name!r}: it is a folder, write "local-dir:{name}"')
+        hint = workdir_hint(Path(name)) or f'it is a folder, write "local-dir:{name}"'
+        raise UserError(f"unknown model {name!r}: {hint}")
     if path.is_file():
         raise UserError(f'unknown model {name!r}: it is a file, write the name of its model, and weights="{name}"')
-    recipe = Path("configs") / f"{path.stem}.py"
-    if recipe.is_file():
+    own = Path("configs") / f"{path.stem}.py"
+    if path.stem in resources.recipes() or own.is_file():
+        recipe = own if own.is_file() else path.stem
         raise UserError(f"unknown model {name!r}: it is a recipe, which is trained with --config {recipe}")
     prefix, colon, rest = name.partition(":")
     if colon and len(prefix) > 1:  # one letter is a drive of Windows
@@ -168,9 +173,16 @@ def build_module(
     )
     changes: dict[str, Any] = {}
     problems = []
-    if module.num_classes < 1:
-        hint = "; for pooled features call model.embed(images)" if module.num_classes == 0 else ""
-        problems.append(f"num_classes = {num_classes}: pass a number of at least 1{hint}")
+    try:
+        check_classes(module.num_classes)
+    except UserError as error:
+        problems.append(str(error))
+    try:
+        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        problems.append(f"dtype = {dtype}: pass a floating-point type, such as jnp.float32 or jnp.bfloat16")
     for field, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
         if not 0 <= rate < 1:
             problems.append(f"{field} = {rate}: pass a probability of at least 0 and below 1")
@@ -197,10 +209,27 @@ def build_module(
     return module.clone(**changes)
 
 
+def check_classes(count: Any) -> None:
+    """Checks a number of classes.
+
+    Raises:
+      UserError: it is none, or no number at all.
+    """
+    if not isinstance(count, int | np.integer) or count < 1:
+        hint = "; for pooled features call model.embed(images)" if count == 0 else ""
+        raise UserError(f"num_classes = {count!r}: pass a number of at least 1{hint}")
+
+
 def size_pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of an image size that may be one number for both."""
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
+    """(height, width) of an image size that may be one number for both.
+
+    Raises:
+      UserError: it is neither.
+    """
+    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(sides) != 2 or not all(isinstance(side, int | np.integer) for side in sides):
+        raise UserError(f"image_size = {size!r}: pass pixels of a side, 224, or (height, width)")
+    return int(sides[0]), int(sides[1])
 
 
 def list_models(

@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxvision.errors import UserError
 from jaxvision.models import initializers
 from jaxvision.models.classifier import Classifier
 
@@ -33,6 +35,19 @@ def unpooled_shape(module: Classifier, in_chans: int) -> tuple[int, ...]:
     image = jax.ShapeDtypeStruct((1, *(module.image_size or (64, 64)), in_chans), jnp.float32)
     run = functools.partial(module.init_with_output, train=False, output="unpooled")
     return jax.eval_shape(run, jax.random.key(0), image)[0].shape
+
+
+def check_key(key: Any) -> None:
+    """Checks that this is one key of ``jax.random``, typed or not.
+
+    Raises:
+      UserError: it is something else, such as a seed.
+    """
+    kind = getattr(key, "dtype", None)
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(kind, jax.dtypes.prng_key)
+    if not (key.ndim == 0 if typed else kind == jnp.uint32 and key.ndim == 1):
+        given = f"{kind}{list(key.shape)}" if typed else key
+        raise UserError(f"key = {given}: pass jax.random.key({key if isinstance(key, int | np.integer) else 'seed'})")
 
 
 def init_variables(module: Classifier, key: jax.Array, in_chans: int = 3) -> Variables:

@@ -13,7 +13,8 @@
     backend        chooses the implementation; the only place that asks for the backend
 
 Each operation has one implementation that runs everywhere. The packages ``cpu`` and ``gpu`` hold faster ones with equal
-results. They are optional: only :mod:`jaxvision.ops.backend` imports them by name.
+results, ``onnx`` those that can be converted to ONNX. They are optional: only :mod:`jaxvision.ops.backend` imports them
+by name.
 """
 
 from jaxvision.ops.backend import load_implementations

@@ -1,7 +1,7 @@
 """Which implementation of an operation runs: the one place that asks for the backend.
 
 An operation is a function with one implementation that runs on every backend, by XLA. ``jaxvision.ops.cpu`` and
-``jaxvision.ops.gpu`` register faster ones::
+``jaxvision.ops.gpu`` register faster ones, ``jaxvision.ops.onnx`` those that can be converted to ONNX::
 
     @operation
     def max_pool_3x3(x): ...                # every backend
@@ -9,7 +9,7 @@ An operation is a function with one implementation that runs on every backend, b
     @max_pool_3x3.register("cpu")           # in jaxvision/ops/cpu/pooling.py
     def max_pool_of_slices(x): ...
 
-Both packages are optional: without them the operations run as XLA computes them.
+These packages are optional: without them the operations run as XLA computes them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TARGET: contextvars.ContextVar[str | None] = contextvars.ContextVar("target", d
 
 @contextlib.contextmanager
 def lower_for(backend: str) -> Iterator[None]:
-    """Traces what is inside for ``backend`` ("cpu", "gpu" or "tpu"), whatever device runs it.
+    """Traces what is inside for ``backend`` ("cpu", "gpu", "tpu" or "onnx"), whatever device runs it.
 
     For tests, and to compile for a device that this machine lacks. "tpu" has no implementations besides XLA's.
     Functions that JAX has already traced keep the implementations they were traced with.
@@ -45,8 +45,13 @@ def lower_for(backend: str) -> Iterator[None]:
 
 
 def as_xla_computes() -> AbstractContextManager[None]:
-    """Traces what is inside by the implementations that run on every backend, to look at the arithmetic."""
+    """Traces what is inside by the implementations that run on every backend, to export or to examine it."""
     return lower_for("tpu")
+
+
+def as_onnx_converts() -> AbstractContextManager[None]:
+    """Traces what is inside by the implementations that can be converted to ONNX."""
+    return lower_for("onnx")
 
 
 def target() -> str:
@@ -92,7 +97,7 @@ def operation(portable: Callable[P, R]) -> Operation[P, R]:
 
 def load_implementations() -> None:
     """Imports the packages that register implementations, those that are there."""
-    for package in ("jaxvision.ops.cpu", "jaxvision.ops.gpu"):
+    for package in ("jaxvision.ops.cpu", "jaxvision.ops.gpu", "jaxvision.ops.onnx"):
         try:
             importlib.import_module(package)
         except ModuleNotFoundError as error:

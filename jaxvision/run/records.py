@@ -34,6 +34,7 @@ from jaxvision.files import check_regular, replace_file
 Record = dict[str, Any]
 
 NAME = "metrics.jsonl"
+_LARGEST_VALUE = float(np.finfo(np.float32).max)
 
 
 class RunLog:
@@ -189,10 +190,17 @@ def _parse(line: bytes) -> tuple[Record, str | None] | None:
     try:
         record = json.loads(line)
         signature = record.pop("crc32", None)
-        whole = isinstance(record["step"], int) and isinstance(record["kind"], str)
+        step, kind = record["step"], record["kind"]
+        "".join(record).encode()  # fails where a name has half of a surrogate pair
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    values = [value for name, value in record.items() if name not in ("step", "kind")]
+    whole = type(step) is int and 0 <= step < 2**63 and kind in ("train", "eval") and all(map(_is_value, values))
     return (record, signature) if whole else None
+
+
+def _is_value(value: object) -> bool:
+    return value is None or (type(value) in (int, float) and abs(value) <= _LARGEST_VALUE)
 
 
 def _crc(record: Record) -> str:

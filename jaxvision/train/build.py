@@ -184,7 +184,7 @@ def build_network(config: Config, source: sources.Source) -> Network:
     if built_for is not None and built_for != (evaluated, evaluated):
         raise UserError(
             f"{m.name} is built for {m.image_size} px and config.eval.image_size is {evaluated}: set it to 0; "
-            "tools/validate.py evaluates a run's weights at another size"
+            "`jaxvision validate` evaluates a run's weights at another size"
         )
     return Network(module, model_spec(m.name), num_classes, dtype)
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxvision.errors import UserError
+from jaxvision.errors import UserError, did_you_mean
+from jaxvision.models.registry import list_models
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -136,7 +137,9 @@ def _problem(error: Exception, repository: str, where: str) -> str:
     if isinstance(error, errors.GatedRepoError):
         return f"{repository} is gated: accept its terms at {page}, then set HF_TOKEN or run `hf auth login`"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"the hub has no repository {repository}, or it is private: check the name, or set HF_TOKEN"
+        near = did_you_mean(repository, [f"timm/{name}" for name in list_models(pretrained=True)])
+        near = "" if f'"{repository}"' in near else near
+        return f"the hub has no repository {repository}, or it is private: check the name, or set HF_TOKEN.{near}"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{where}: there is no such revision; {page}/commits/main lists them"
     status = _status(error)

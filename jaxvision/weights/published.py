@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxvision.errors import UserError
+from jaxvision.files import workdir_hint
 from jaxvision.models.registry import ModelSpec, build_module, model_spec, with_settings
 from jaxvision.weights.hub import HubAccess, fetch
 
@@ -146,11 +147,8 @@ def _local_config(folder: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"{FOLDER}{folder}: no such folder")
     config = folder / CONFIG
-    if (folder / "checkpoints").is_dir():
-        raise UserError(
-            f"{folder} is the workdir of a training run: `python tools/publish.py {folder} --out DIR` makes of it a "
-            f"folder for {FOLDER}DIR"
-        )
+    if hint := workdir_hint(folder):
+        raise UserError(f"{FOLDER}{folder}: {hint}")
     if not config.is_file():
         raise UserError(f"{folder} has no {CONFIG}: expected a folder as jaxvision.save_pretrained or timm writes it")
     return config

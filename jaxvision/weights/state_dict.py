@@ -249,7 +249,7 @@ def _open_torch(path: Path) -> Mapping[str, Any]:
     except ImportError as error:
         raise UserError(
             f"opening {path} needs torch (pip install torch); or convert it to .safetensors where torch is installed: "
-            "python tools/import_torch.py NAME --weights FILE --out FILE.safetensors"
+            "jaxvision import NAME --weights FILE --out FILE.safetensors"
         ) from error
     _check_expansion(path)
     try:

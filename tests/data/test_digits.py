@@ -8,6 +8,7 @@ import pytest
 
 from jaxvision.data import decode, digits, sources
 from jaxvision.data.tfds import TFRecordSource
+from jaxvision.data.verify import problems
 
 FOLDER = digits.DATA_DIR / digits.NAME / digits.VERSION
 
@@ -25,7 +26,6 @@ def test_the_split_is_fixed_and_every_image_is_scikit_learns():
         images, labels = digits.arrays()[split]
         expected = sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
         assert sorted(examples(source)) == expected
-        assert all(source.verify(i) is None for i in range(count))
     with pytest.raises(ValueError, match=r"no split 'validation'.* It has: t.*, t"):
         digits.source("validation")
 
@@ -58,7 +58,7 @@ def test_reading_needs_no_tensorflow_no_scikit_learn_and_no_place_to_write(tmp_p
     code = (
         "import sys\n"
         "for name in ('tensorflow', 'tensorflow_datasets', 'sklearn', 'scipy.sparse', 'importlib_resources',\n"
-        "             'array_record', 'google_crc32c'):\n"
+        "             'array_record'):\n"
         "    sys.modules[name] = None\n"
         "from jaxvision.data import digits\n"
         "print(sum(digits.source('train').read(i)[1] for i in range(1437)))"

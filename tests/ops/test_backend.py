@@ -57,7 +57,7 @@ def test_implementations_take_the_same_arguments():
     assert len(operations()) >= 10
     for one in operations():
         wanted = inspect.signature(one.portable)
-        for name in ("cpu", "gpu", "tpu"):
+        for name in ("cpu", "gpu", "tpu", "onnx"):
             assert inspect.signature(one.dispatch(name)) == wanted, f"{one.__name__} on {name}"
 
 

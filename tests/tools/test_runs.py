@@ -82,6 +82,8 @@ def test_validate_needs_the_folder_alone(finished, capsys):
     assert "resnet10t (step 30, EMA" in out
     assert run(validate, "--weights", finished, "--raw") == 0
     assert f"top-1 {expected['top1']:.3f} %" in capsys.readouterr().out
+    assert run(validate, finished) == 0  # in the model's place
+    assert f"top-1 {expected['ema_top1']:.3f} %" in capsys.readouterr().out
 
 
 def test_validate_matches_classes_by_name(finished, flowers, tmp_path, capsys):
@@ -94,12 +96,19 @@ def test_validate_matches_classes_by_name(finished, flowers, tmp_path, capsys):
     (tmp_path / "val" / "yellow").symlink_to(flowers / "val" / "green")
     assert run(validate, "--weights", finished, *data) == 2
     assert "1 of 3 classes of the data are not in the model: yellow" in capsys.readouterr().err
+    (tmp_path / "val" / "yellow").unlink()
+    assert run(validate, "--weights", finished, "--data-dir", tmp_path) == 0  # of the run's kind
+    assert "12 images of folder validation" in capsys.readouterr().out
+    assert run(validate, "--weights", finished, "--split", "train") == 0  # the run's folder
+    assert "48 images of folder train" in capsys.readouterr().out
 
 
 def test_predict_needs_the_folder_alone(finished, flowers, capsys):
     assert run(predict, flowers / "val" / "green", "--weights", finished, "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == 6 and all(row["top"][0][:2] == [1, "green"] for row in rows)
+    assert run(predict, flowers / "val" / "green", "--model", finished, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == rows
 
 
 def test_evaluation_takes_the_runs_config_and_no_optimizer(finished, flowers, tmp_path):

@@ -194,6 +194,12 @@ def test_exactly_one_model_is_named(args, capsys):
     assert "name one model: MODEL or --model MODEL" in capsys.readouterr().err
 
 
+def test_data_in_the_models_place_as_in_timm_is_told_its_option(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(validate, tmp_path, "--model", "resnet18")
+    assert f"{tmp_path} is a folder: of data it is --data-dir {tmp_path}" in capsys.readouterr().err
+
+
 def test_weights_have_to_say_which_model_they_are_of(photos, data, capsys):
     assert run(validate, "--weights", photos[0] / "w.pth", *data) == 2
     assert "w.pth does not say which model it is of: name it, --model NAME" in capsys.readouterr().err
@@ -253,6 +259,9 @@ def test_validate_looks_for_the_data_before_it_fetches_weights(monkeypatch, tmp_
     monkeypatch.setattr(load_model.published, "find", lambda *args: pytest.fail("fetched"))
     assert run(validate, "resnet18", "--data-name", "folder", "--data-dir", tmp_path) == 2
     assert "val" in capsys.readouterr().err
+    (tmp_path / "val").mkdir()
+    assert run(validate, "resnet18", "--data-dir", tmp_path) == 2
+    assert f"{tmp_path} holds val: if these hold class folders, add --data-name folder" in capsys.readouterr().err
 
 
 def test_predict_refuses_pipes_and_what_does_not_end(tmp_path, monkeypatch):

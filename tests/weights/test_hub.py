@@ -233,7 +233,9 @@ def changed(hub, **fields):
 @pytest.mark.parametrize(
     ("fault", "name", "message"),
     [
-        (private, NAME, "has no repository timm/resnet10t.c3_in1k, or it is private: check the name, or set HF_TOKEN"),
+        (private, NAME, r"no repository timm/resnet10t.c3_in1k, or it is private: check the name, or set HF_TOKEN\.$"),
+        (None, "hf-hub:timm/resnet10t.c3_in1q", r"has no .*HF_TOKEN\. Did you mean \"timm/resnet10t.c3_in1k\"\?"),
+        (None, "hf-hub:resnet10t.c3_in1k", r"has no .*HF_TOKEN\. Did you mean \"timm/resnet10t.c3_in1k\"\?"),
         (gated, NAME, "is gated: accept its terms at http://127.0.0.1:.*/timm/resnet10t.c3_in1k"),
         (busy, NAME, r"allows no more downloads for now \(429"),
         (None, "hf-hub:me/nothing", "has no repository me/nothing, or it is private"),

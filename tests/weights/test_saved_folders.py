@@ -101,7 +101,7 @@ def test_folders_that_are_none(tmp_path):
     with pytest.raises(UserError, match="cannot be read as JSON"):
         jaxvision.create_model(f"local-dir:{tmp_path}")
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(UserError, match=r"is the workdir of a training run: `python tools/publish.py .* --out DIR`"):
+    with pytest.raises(UserError, match=r"is the workdir of a training run: `jaxvision publish .* --out DIR`"):
         jaxvision.create_model(f"local-dir:{tmp_path}")
 
 

@@ -15,6 +15,7 @@ from unittest import mock
 
 import numpy as np
 
+from jaxvision.errors import UserError
 from tools.chaos.attack import Attack, Failure, damage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +59,62 @@ def _damaged_image(images: list[bytes], rng: random.Random, folder: Path) -> str
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise Failure(f"decoded to {image.dtype} {image.shape}")
     return "decoded"
+
+
+def _data_set(folder: Path) -> tuple[Path, list[tuple[bytes, int]]]:
+    from jaxvision.data import digits
+
+    found = next(path.parent for path in digits.DATA_DIR.rglob("dataset_info.json"))
+    copy = Path(shutil.copytree(found, folder / digits.NAME / "1.0.0"))
+    return copy, _examples(copy, folder)
+
+
+def _examples(copy: Path, folder: Path) -> list[tuple[bytes, int] | None]:
+    """The test images with their labels, as training reads them; None for one that is refused."""
+    from jaxvision.data.tfds import tfds_source
+
+    found: list[tuple[bytes, int] | None] = []
+    with _cache(folder):
+        source = tfds_source(copy.parent.name, copy.parent.parent, "test")
+        for index in range(len(source)):
+            try:
+                image, label = source.read(index)
+                found.append((bytes(image), label))
+            except UserError:
+                found.append(None)
+    return found
+
+
+def _damaged_data_set(prepared: tuple[Path, list[tuple[bytes, int]]], rng: random.Random, folder: Path) -> str:
+    source, expected = prepared
+    copy = Path(shutil.copytree(source, folder / source.parent.name / source.name))
+    file = rng.choice(sorted(path for path in copy.iterdir() if "train" not in path.name))
+    file.write_bytes(damage(file.read_bytes(), rng))
+    found = _examples(copy, folder)
+    if file.suffix == ".txt":
+        return "other names of classes"
+    if wrong := [index for index, pair in enumerate(found) if pair not in (None, expected[index])]:
+        raise Failure(f"damage of {file.name} gives other examples unnoticed: {wrong[:9]}")
+    return "some examples refused" if None in found else "unharmed"
+
+
+def _arrays(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (20, 8, 8, 3), np.uint8), rng.integers(0, 4, 20)
+    np.savez_compressed(folder / "data.npz", train_images=images, train_labels=labels)
+    return folder / "data.npz"
+
+
+def _damaged_arrays(source: Path, rng: random.Random, folder: Path) -> str:
+    from jaxvision.data.sources import npz_source
+
+    expected = npz_source(source, "train")
+    copy = folder / source.name
+    copy.write_bytes(damage(source.read_bytes(), rng))
+    found = npz_source(copy, "train")
+    if not (np.array_equal(found.images, expected.images) and np.array_equal(found.labels, expected.labels)):
+        raise Failure("other images or labels unnoticed")
+    return "unharmed"
 
 
 def _index(folder: Path) -> tuple[Path, list[int]]:
@@ -152,6 +209,9 @@ def _damaged_weights(files: list[Path], rng: random.Random, folder: Path) -> str
 
 ATTACKS = (
     Attack("example", "bytes of a record: parsed or refused", _example, _damaged_example),
+    Attack("data set", "bytes of a prepared data set's files: the right examples or none", _data_set,
+           _damaged_data_set),
+    Attack("npz", "bytes of an .npz file: the right examples or none", _arrays, _damaged_arrays),
     Attack("offset index", "bytes of the cached index of a file of records: made again", _index, _damaged_index),
     Attack("image", "bytes of an image in seven formats: decoded or refused", _images, _damaged_image),
     Attack("weights", "bytes of a safetensors or torch file: loaded or refused", _weights, _damaged_weights),

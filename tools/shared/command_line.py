@@ -15,18 +15,30 @@ from typing import Any, NoReturn
 MODEL_HELP = 'timm\'s name; a weight tag selects its settings: "convnext_tiny.fb_in1k"'
 
 
-_COMMANDS = ("  python ", "  make ", "  pip ")
+_COMMANDS = ("  python ", "  make ", "  pip ", "  jaxvision ")
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose help is the tool's own docstring, fitted to a terminal."""
+    doc = as_called(doc or "")
     if not sys.stdout.isatty():
         return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     width = min(shutil.get_terminal_size().columns, 120)
     return argparse.ArgumentParser(
-        description=filled(doc or "", width),
+        description=filled(doc, width),
         formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=width),
     )
+
+
+def as_called(doc: str) -> str:
+    """A docstring with its commands as the user types them: ``jaxvision predict``, where the tool was called so."""
+    if not sys.argv[0].startswith("jaxvision "):
+        return doc
+    from jaxvision.commands import COMMANDS
+
+    for name, (module, _) in COMMANDS.items():
+        doc = doc.replace(f"python {module.replace('.', '/')}.py", f"jaxvision {name}")
+    return doc
 
 
 def filled(doc: str, width: int) -> str:
@@ -69,15 +81,23 @@ WEIGHTS_HELP = (
 )
 
 
-def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
-    """--weights and how to evaluate them."""
+def add_weights_arguments(parser: argparse.ArgumentParser, *, fuse: bool | None = None) -> None:
+    """--weights and how to evaluate them.
+
+    Args:
+      parser: gets them.
+      fuse: whether to fold batch normalisation; None: --fuse says so.
+    """
     parser.add_argument("--weights", "--checkpoint", metavar="WEIGHTS", help=WEIGHTS_HELP)
     parser.add_argument("--raw", action="store_true", help="of a training run: the raw weights, not their EMA")
     parser.add_argument("--test-size", action="store_true", help="at timm's larger test setting of these weights")
     add_image_size(parser, None, "of a side, instead of the weights' own")
     parser.add_argument("--crop-pct", type=float, help="share of the short side kept, instead of the weights' own")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the computation")
-    parser.add_argument("--fuse", action="store_true", help="fold batch normalisation into the convolutions")
+    if fuse is None:
+        parser.add_argument("--fuse", action="store_true", help="fold batch normalisation into the convolutions")
+    else:
+        parser.set_defaults(fuse=fuse)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, split: str, *, run: bool) -> None:
@@ -118,7 +138,8 @@ def parse(
     args = parser.parse_args(argv)
     if hasattr(args, "model_option"):
         if args.model is not None and args.model_option is not None:
-            parser.error("name one model: MODEL or --model MODEL")
+            hint = f"; {args.model} is a folder: of data it is --data-dir {args.model}"
+            parser.error(f"name one model: MODEL or --model MODEL{hint if Path(args.model).is_dir() else ''}")
         args.model = args.model or args.model_option
         if args.model is None and (model_required or args.weights is None):
             parser.error(

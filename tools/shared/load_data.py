@@ -11,6 +11,7 @@ from jaxvision.config import from_saved, resolve
 from jaxvision.data import sources
 from jaxvision.data.config import DataConfig
 from jaxvision.data.sources import Source
+from jaxvision.errors import UserError
 from jaxvision.run.console import notes
 from jaxvision.run.weights import SavedRun
 from jaxvision.train import inputs
@@ -22,7 +23,8 @@ def open_source(args: argparse.Namespace, run: SavedRun | None = None) -> Source
     Args:
       args: of :func:`tools.shared.command_line.add_data_arguments`; what they leave open is filled in.
       run: what it was evaluated on is opened where the arguments leave everything open, or only say where the data is
-        now; otherwise the name of its data set is the default.
+        now; where they name another split or order of classes, it is one of the same data set. Another data set's name
+        leaves the run out.
 
     Raises:
       UserError: it is missing or damaged, or has no such split.
@@ -35,7 +37,13 @@ def open_source(args: argparse.Namespace, run: SavedRun | None = None) -> Source
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=place))
             args.split = f"fold {config.data.fold}" if config.data.fold else config.data.eval_split
             return inputs.open_eval(config)
-        args.data_dir = args.data_dir or config.data.dir
+        args.data_dir, args.split = args.data_dir or config.data.dir or None, args.split or config.data.eval_split
+    elif args.data_name is None and args.data_dir and not (args.data_dir / DataConfig.name).is_dir():
+        found = [split for split in ("train", "val", "validation") if (args.data_dir / split).is_dir()]
+        if found:
+            raise UserError(
+                f"{args.data_dir} holds {', '.join(found)}: if these hold class folders, add --data-name folder"
+            )
     given = {"name": args.data_name, "dir": args.data_dir and str(args.data_dir), "class_map": args.class_map}
     data = DataConfig(**{field: value for field, value in given.items() if value is not None})
     args.data_name, args.split = data.name, args.split or args.default_split

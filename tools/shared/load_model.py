@@ -64,7 +64,7 @@ def of_run(args: argparse.Namespace) -> bool:
 
 
 def check_names(args: argparse.Namespace) -> None:
-    """Checks the names of model and weights, without reading or downloading anything.
+    """Checks the names of model and weights, without reading or downloading anything; a run may stand for its model.
 
     A run in the place of the model becomes ``args.weights``.
 
