@@ -97,7 +97,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def command(tool: str) -> str:
-    """How another tool is called from the folder that this one was called from."""
+    """How another tool is called from the folder that this one was called from, and in the same way."""
+    if sys.argv[0] == "jaxvision finetune":  # see jaxvision/commands.py
+        return f"jaxvision {tool}"
     file = Path(__file__).resolve().with_name(f"{tool}.py")
     here = Path.cwd()
     return f"python {shlex.quote(str(file.relative_to(here) if file.is_relative_to(here) else file))}"

@@ -153,6 +153,14 @@ def test_mistakes_are_one_message_and_leave_nothing(args, message, tmp_path, mon
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
+def test_other_commands_are_named_as_this_one_was_called(monkeypatch, tmp_path):
+    assert finetune.command("predict") == "python tools/predict.py"
+    monkeypatch.chdir(tmp_path)
+    assert finetune.command("predict") == f"python {cli.ROOT / 'tools' / 'predict.py'}"
+    monkeypatch.setattr("sys.argv", ["jaxvision finetune", "flowers"])
+    assert finetune.command("predict") == "jaxvision predict"
+
+
 def test_words_that_are_no_fields_are_refused(capsys):
     for args, message in [
         (["a", "--model", "resnet50", "--epoch-s", "3"], "unknown arguments: --epoch-s 3"),
