@@ -359,8 +359,8 @@ ERRORS = (
     Planted(
         "fine-tuning evaluation images that are not checked",
         "jaxvision/train/finetune.py",
-        "for source in (folder.train, folder.evaluation):",
-        "for source in (folder.train,):",
+        "for source in (images.train, images.evaluation):",
+        "for source in (images.train,):",
         "tests/train/test_finetune_settings.py::test_images_that_cannot_be_read_end_it_before_training",
     ),
     Planted(

@@ -15,14 +15,15 @@ import functools
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools.shared import command_line
 
 if TYPE_CHECKING:
-    from jaxvision.train.finetune import Folder
+    from jaxvision.config import Config
+    from jaxvision.train.finetune import Images
 
 RECIPE = Path(__file__).resolve().parent.parent / "configs" / "finetune.py"
 
@@ -32,8 +33,7 @@ def run(args: argparse.Namespace) -> int:
     import jaxvision
     from jaxvision import main as main_lib
     from jaxvision.ops import process
-    from jaxvision.run.console import notes
-    from jaxvision.train import augment_sheet, finetune, inputs
+    from jaxvision.train import augment_sheet, finetune
     from tools.shared.load_model import check_names
 
     check_names(args)
@@ -47,31 +47,36 @@ def run(args: argparse.Namespace) -> int:
         command_line.fail(f"nobody publishes weights of {model}: name some, --weights FILE or RUN")
     folder = Path(args.data).expanduser().absolute()  # the run is evaluated from other folders, too
     workdir = Path(args.workdir or Path("runs") / f"{folder.name}_{model}")
-    given = main_lib.split_flags(args.fields)
     own = {"model.weights": args.weights, "batch_size": args.batch_size, "epochs": args.epochs}
     own |= {"model.image_size": args.image_size, "optimizer.learning_rate": args.learning_rate}
-    flags = [f"--config.{name}={value}" for name, value in own.items() if value is not None]
-    recipe = ["--config", f"{RECIPE}:{model},folder={folder}", "--workdir", str(workdir), *args.fields, *flags]
+    own = {name: value for name, value in own.items() if value is not None}
+    recipe = ["--config", f"{RECIPE}:{model},folder={folder}", "--workdir", str(workdir), *args.fields]
+    recipe += [f"--config.{name}={value}" for name, value in own.items()]
+    given = {name.removeprefix("config.") for name in main_lib.split_flags(recipe)}
+
+    def chosen(fields: dict[str, Any]) -> list[str]:
+        return [f"--config.{name}={value}" for name, value in fields.items() if name not in given]
+
     config, _ = main_lib.parse(recipe)  # what is wrong is said before anything is read
     process.prepare(deterministic=config.deterministic)
-
-    with notes(functools.partial(command_line.say, error_stream=True)):
-        images = finetune.open_folder(folder, config.data.class_map)
-    defaults = main_lib.load_config(recipe[1], [])
-    own |= {name.removeprefix("config."): value for name, value in given.items()}
-    chosen = finetune.choose_fields(
-        spec,
-        images,
-        finetune.this_device(),
-        image_size=config.model.image_size,
-        batch=config.batch_size if own["batch_size"] else None,
-        epochs=config.epochs if own["epochs"] else None,
-        recipe_batch=defaults.batch_size,
-        recipe_rate=defaults.optimizer.learning_rate,
-    )
-    recipe += [f"--config.{name}={value}" for name, value in chosen.items() if own.get(name) is None]
+    recipe += chosen(finetune.folder_fields(folder))
     config, _ = main_lib.parse(recipe)
-    describe(images, args.data)
+    images = finetune.open_images(config)
+    defaults = main_lib.load_config(recipe[1], [])
+    recipe += chosen(
+        finetune.choose_fields(
+            spec,
+            images,
+            finetune.this_device(),
+            image_size=config.model.image_size,
+            batch=config.batch_size if "batch_size" in given else None,
+            epochs=config.epochs if "epochs" in given else None,
+            recipe_batch=defaults.batch_size,
+            recipe_rate=defaults.optimizer.learning_rate,
+        )
+    )
+    config, _ = main_lib.parse(recipe)
+    describe(images, config, args.data)
     command_line.say(
         f"batch {config.batch_size}, {config.epochs:g} epochs, learning rate {config.optimizer.learning_rate:g}, "
         f"{config.model.image_size} px; others: --batch-size, --epochs, --learning-rate, --image-size"
@@ -80,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         if config.data.on_corrupt == "fail":
             finetune.check_images(images, functools.partial(command_line.track, "checking the images"))
         sheet = workdir / finetune.SHEET
-        drawn = augment_sheet.write_sheet(config, inputs.open_train(config), sheet, name=model)
+        drawn = augment_sheet.write_sheet(config, images.train, sheet, name=model)
         command_line.say(f"wrote {sheet}: {drawn}, as the network will see them")
     status = main_lib.main(recipe)
     if status == 0:
@@ -92,18 +97,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def command(tool: str) -> str:
-    """How another tool is called from the folder that this one was called from."""
+    """How another tool is called from the folder that this one was called from, and in the same way."""
+    if sys.argv[0] == "jaxvision finetune":  # see jaxvision/commands.py
+        return f"jaxvision {tool}"
     file = Path(__file__).resolve().with_name(f"{tool}.py")
     here = Path.cwd()
     return f"python {shlex.quote(str(file.relative_to(here) if file.is_relative_to(here) else file))}"
 
 
-def describe(images: Folder, folder: str) -> None:
+def describe(images: Images, config: Config, folder: str) -> None:
     """Prints what was found in the folder."""
+    from jaxvision.data.folders import FOLD
     from jaxvision.errors import counted, listed
 
-    names, layout = images.train.class_names, images.layout
-    kept = "a fifth of each class" if layout.fold else layout.eval_split
+    names, fold = images.train.class_names, config.data.fold
+    kept = {"": config.data.eval_split, FOLD: "a fifth of each class"}.get(fold, f"part {fold} of each class")
     counts = f"{counted(len(images.train), 'training image')}, {len(images.evaluation)} to evaluate on ({kept})"
     command_line.say(f"{folder}: {counts}; {len(names)} classes: {listed(names, 10)}")
     if images.few:
@@ -127,6 +135,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unknown arguments: {' '.join(wrong)}; fields of the config are --config.FIELD=VALUE")
     if any(text.startswith("--config.distributed.") for text in args.fields):
         parser.error("this tool is for one process; several start python -m jaxvision.main with configs/finetune.py")
+    if any(text.startswith(("--config.data.name=", "--config.data.dir=")) for text in args.fields):
+        parser.error("the images are those of FOLDER: leave out --config.data.name and --config.data.dir")
     if (args.data is None) == (args.data_option is None):
         parser.error("name one folder of images: FOLDER or --data FOLDER")
     args.data = args.data or args.data_option

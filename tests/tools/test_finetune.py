@@ -103,8 +103,9 @@ def test_its_run_is_validated_and_predicts_by_itself(tuned, colors, tmp_path, ca
     assert "10 images of folder fold 1/5" in capsys.readouterr().out
     assert run(validate, workdir, "--data", moved, "--split", ".") == 0
     assert "50 images of folder ." in capsys.readouterr().out
-    for words in (["--weights", workdir], ["--model", workdir]):
-        assert run(predict, moved / "green", *words, "--json") == 0
+    green = moved / "green"
+    for words in ([green, "--weights", workdir], [green, "--model", workdir], [workdir, green]):
+        assert run(predict, *words, "--json") == 0
         rows = json.loads(capsys.readouterr().out)
         assert len(rows) == 20 and all(row["top"][0][1] == "green" for row in rows)
 
@@ -138,6 +139,7 @@ def test_a_run_is_fine_tuned_further_at_its_own_size(tuned, tmp_path, capsys):
             ["photos", "--model", "resnet50", "--image-size", "8"],
             "image_size = 8: must be between 32 and 4096",
         ),
+        (["photos", "--model", "resnet50", "-b8", "--config.batch_size=16"], "--config.batch_size is given twice"),
         (["photos", "--model", "resnet50"], "images of one class only, 'cat'"),
     ],
 )
@@ -151,10 +153,19 @@ def test_mistakes_are_one_message_and_leave_nothing(args, message, tmp_path, mon
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
+def test_other_commands_are_named_as_this_one_was_called(monkeypatch, tmp_path):
+    assert finetune.command("predict") == "python tools/predict.py"
+    monkeypatch.chdir(tmp_path)
+    assert finetune.command("predict") == f"python {cli.ROOT / 'tools' / 'predict.py'}"
+    monkeypatch.setattr("sys.argv", ["jaxvision finetune", "flowers"])
+    assert finetune.command("predict") == "jaxvision predict"
+
+
 def test_words_that_are_no_fields_are_refused(capsys):
     for args, message in [
         (["a", "--model", "resnet50", "--epoch-s", "3"], "unknown arguments: --epoch-s 3"),
         (["a", "--model", "resnet50", "--config.distributed.processes=2"], "is for one process"),
+        (["a", "--model", "resnet50", "--config.data.name=digits"], "the images are those of FOLDER"),
         (["a", "--data", "b", "--model", "resnet50"], "name one folder"),
         (["--model", "resnet50"], "name one folder"),
     ]:
