@@ -371,7 +371,7 @@ DOCS = """\
 Every field of a run, with its default. A config file sets `c.optimizer.learning_rate = 0.1`, a command
 `--config.optimizer.learning_rate=0.1`. To see what a recipe sets:
 
-    python -m jaxvision.main --config configs/resnet_rs50.py:digits --help
+    jaxvision train --config resnet_rs50:digits --help
 
 All numbers must be finite. This page is written by `make docs` from the code that uses the fields.
 """
