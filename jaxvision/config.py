@@ -310,13 +310,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def from_saved(saved: Mapping[str, Any]) -> ConfigDict:
     """The config that a run saved, to be changed and resolved; fields that it lacks have their defaults.
 
+    So have those of ``distributed``: another process would wait for those that took part in the run.
+
     Raises:
       UserError: it has fields that this version does not know.
     """
     config, values = base_config(), flatten(saved)
     if problems := unknown_fields(values):
         raise UserError("this is no config of a run of this version:\n" + "\n".join(problems))
-    config.update_from_flattened_dict(values)
+    config.update_from_flattened_dict({k: v for k, v in values.items() if not k.startswith("distributed.")})
     return config
 
 
