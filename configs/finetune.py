@@ -14,7 +14,8 @@ augmentation. Each block is a layer, as in timm; for ConvNeXts `--config.optimiz
 12 layers. The papers' own fine-tuning of ConvNeXt and DeiT-III is in configs/convnext_finetune.py and
 configs/deit3_finetune.py.
 
-Run so far: `:resnet10t,digits` for a few steps in CI, and EfficientNet-Lite0 on the photos of docs/finetuning.md.
+Run so far: `:resnet10t,digits` for a few steps in CI, and EfficientNet-Lite0 on the photos of
+docs/tutorials/finetune.md.
 """
 
 from jaxvision.config import REQUIRED, base_config

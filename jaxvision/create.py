@@ -83,8 +83,9 @@ def create_model(
       bn_momentum: the batch's share in the running statistics of batch normalisation, torch's convention; by default
         the model's own.
       remat: recompute activations in the backward pass, to save memory.
-      revision, cache_dir, token: of downloads, see :class:`jaxvision.weights.hub.HubAccess`. A revision without
-        weights of the hub is refused.
+      revision: of downloads, see :class:`jaxvision.weights.hub.HubAccess`; without weights of the hub it is refused.
+      cache_dir: of downloads.
+      token: of downloads.
 
     Returns:
       A :class:`Model`.
@@ -181,7 +182,9 @@ def load_weights(
       model: not fused.
       source: a ``.safetensors`` or ``.pth`` file; a mapping from names to arrays or torch tensors; or weights by name,
         such as "resnet50.a1_in1k", "hf-hub:OWNER/NAME" or "local-dir:PATH", which bring their ``Model.spec`` with them.
-      revision, cache_dir, token: of downloads, see :class:`jaxvision.weights.hub.HubAccess`.
+      revision: of downloads, see :class:`jaxvision.weights.hub.HubAccess`.
+      cache_dir: of downloads.
+      token: of downloads.
 
     Raises:
       UserError: every missing or unknown key, wrong shape and value that is not finite, in one message; a file that is

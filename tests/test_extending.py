@@ -10,21 +10,10 @@ import cli
 import numpy as np
 import pytest
 from PIL import Image
+from tutorial import BLOCK, write
 
 PAGE = (cli.ROOT / "docs" / "extending.md").read_text()
 SECTIONS = {part.partition("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
-BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-
-
-def applied(diff, text):
-    """The text after a diff without line numbers, whose parts are separated by ``@@``."""
-    for part in diff.split("@@\n"):
-        lines = [line if line.strip() else " \n" for line in part.splitlines(keepends=True)]
-        old = "".join(line[1:] for line in lines if line[0] in " -")
-        new = "".join(line[1:] for line in lines if line[0] in " +")
-        assert text.count(old) == 1, f"{text.count(old)} places for\n{old}"
-        text = text.replace(old, new)
-    return text
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +23,8 @@ def extended(tmp_path_factory):
     for folder in ("jaxvision", "configs"):
         shutil.copytree(cli.ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for kind, title, text in BLOCK.findall(PAGE):
-        if not title:
-            continue
-        path = root / title
-        assert path.exists() == (kind == "diff"), title
-        path.write_text(applied(text, path.read_text()) if kind == "diff" else text)
+        if title:
+            write(root, kind, title, text)
     return root
 
 

@@ -5,10 +5,12 @@ So nothing is stored twice, and a link that works in the repository works on the
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = ("README.md", "docs/*.md", "docs/images/*", "docs/tutorials/**/*", "benchmarks/*.md", "benchmarks/results/*")
@@ -20,3 +22,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         name = path.relative_to(ROOT).as_posix()
         files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
     return files
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Removes what docstrings write for Sphinx: ":func:" before a name, and the "~" that hides its module."""
+    return re.sub(r":(?:func|class|mod):<code>~?", "<code>", html)
