@@ -1,4 +1,4 @@
-# make install | train | predict | check | test | planted | lint | docs | parity | parity-steps | bench | bench-input |
+# make install | train | predict | check | test | planted | lint | docs | site | parity | parity-steps | bench | bench-input |
 #      bench-augment | gpu | gpu-program.
 # Everything is installed into .venv; a second call installs nothing.
 PYTHON ?= python3
@@ -9,9 +9,10 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 GPU := $(shell { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; } && echo cuda)
 ARGS ?=
 
-.PHONY: install install-test train predict check test planted lint format docs parity parity-steps bench bench-input bench-augment gpu gpu-program clean
+.PHONY: install install-docs install-test train predict check test planted lint format docs site parity parity-steps bench bench-input bench-augment gpu gpu-program clean
 
 install: $(VENV)/.installed$(GPU)
+install-docs: $(VENV)/.installed-docs
 install-test: $(VENV)/.installed-test
 
 $(PY):
@@ -25,7 +26,11 @@ $(VENV)/.installed$(GPU): $(PY) pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt -e '.$(if $(GPU),[cuda])'
 	@touch $@
 
-# With what the tests need: the extra test (which includes prepare and sweep), and torch and timm to compare with.
+$(VENV)/.installed-docs: $(VENV)/.installed$(GPU)
+	$(PIP) -c constraints.txt -e '.[docs]'
+	@touch $@
+
+# With what the tests need: the extra test (which includes all and docs), and torch and timm to compare with.
 # torch first and alone: together with others pip would take a newer build with gigabytes of CUDA packages.
 $(VENV)/.installed-test: $(VENV)/.installed$(GPU)
 	$(PIP) -c constraints.txt torch==2.13.0
@@ -62,10 +67,15 @@ format: install-test
 	$(PY) -m ruff format .
 
 # The table of config fields, from the code that uses them, and that of the recipes' sources; tests fail when they are
-# stale.
-docs: install
+# stale. Then the site.
+docs: install-docs
 	$(PY) -m jaxvision.config > docs/config.md
 	$(PY) tools/parity/recipes/make_page.py > docs/recipe_sources.md
+	$(MAKE) site
+
+# The documentation as a site, in build/site; a link that leads nowhere is an error.
+site: install-docs
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --clean -f docs/site/mkdocs.yml $(ARGS)
 
 # Every model compared with timm's: logits, features, gradients, export. About 30 s a model; ARGS="convnext_* --native"
 # selects some, ARGS="--jobs 2" takes two at a time (6 GB each).

@@ -310,13 +310,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def from_saved(saved: Mapping[str, Any]) -> ConfigDict:
     """The config that a run saved, to be changed and resolved; fields that it lacks have their defaults.
 
+    So have those of ``distributed``: another process would wait for those that took part in the run.
+
     Raises:
       UserError: it has fields that this version does not know.
     """
     config, values = base_config(), flatten(saved)
     if problems := unknown_fields(values):
         raise UserError("this is no config of a run of this version:\n" + "\n".join(problems))
-    config.update_from_flattened_dict(values)
+    config.update_from_flattened_dict({k: v for k, v in values.items() if not k.startswith("distributed.")})
     return config
 
 
@@ -371,7 +373,7 @@ DOCS = """\
 Every field of a run, with its default. A config file sets `c.optimizer.learning_rate = 0.1`, a command
 `--config.optimizer.learning_rate=0.1`. To see what a recipe sets:
 
-    python -m jaxvision.main --config configs/resnet_rs50.py:digits --help
+    jaxvision train --config resnet_rs50:digits --help
 
 All numbers must be finite. This page is written by `make docs` from the code that uses the fields.
 """

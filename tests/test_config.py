@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import config as config_lib
 from jaxvision import options
-from jaxvision.config import FIELDS, Config, base_config, resolve
+from jaxvision.config import FIELDS, Config, DistributedConfig, base_config, resolve
 from jaxvision.data import digits, sources
 from jaxvision.data.config import DataConfig
 from jaxvision.errors import UserError
@@ -223,6 +223,9 @@ def test_the_config_of_a_run_is_a_config_file(tmp_path):
     saved.parent.mkdir()
     saved.write_text(config.to_json())
     assert parse(["--config", str(saved)]) == (config, saved.parent)
+    two = DistributedConfig(coordinator="localhost:1", processes=2)
+    saved.write_text(dataclasses.replace(config, distributed=two).to_json())
+    assert parse(["--config", str(saved)])[0] == config  # and does not wait for the other process
     other, workdir = parse(["--config", str(saved), "--workdir", "w", "--config.seed=3"])
     assert other == dataclasses.replace(config, seed=3) and workdir == Path("w")
     older = json.loads(config.to_json())

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 import jaxvision
+from jaxvision import resources
+from jaxvision.commands import COMMANDS
 from tools.bench.table import summary_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +53,22 @@ def test_what_a_page_links_and_names_exists(page):
     named -= set(re.findall(r'```python title="([^"]+)"', text))  # a file that the reader is to write
     missing += [name for name in named if not (ROOT / name).exists()]
     assert not missing and not outside, f"missing: {missing}; outside the repository: {outside}"
+
+
+def test_commands_recipes_and_flags_of_the_pages_exist():
+    sources = "".join(path.read_text() for path in (*ROOT.glob("tools/**/*.py"), ROOT / "jaxvision" / "main.py"))
+    seen = set()
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for name, rest in re.findall(r"(?:^ *|`)jaxvision ([a-z][a-z-]*) ([^`#\n]*)", text, re.MULTILINE):
+            assert name in COMMANDS, f"{page.name}: jaxvision {name}"
+            recipe = re.search(r"--config (\w+)(?![\w/.])", rest)
+            assert not recipe or recipe[1] in resources.recipes(), f"{page.name}: {rest}"
+            flags = re.findall(r"(?<![\w-])--[\w-]+(?![\w.])", rest)
+            unknown = [flag for flag in flags if f'"{flag}"' not in sources and flag != "--help"]
+            assert not unknown, f"{page.name}: {rest}"
+            seen.add(name)
+    assert len(seen) > 8
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -13,7 +13,7 @@ from tools.parity.recipes import compare, differences
 HEAD = """# What the recipes' sources state
 
 Each recipe's values, read in its source and compared with what jaxvision does. This page is written by `make docs` from
-[tests/recipes](../tests/recipes) and [tools/parity/recipes](../tools/parity/recipes), which also has the formulas.
+`tests/recipes` and `tools/parity/recipes`, which also has the formulas.
 
 - The values of the sources were computed from their own formulas, written down independently of jaxvision, or by the
   sources themselves where they run here (timm, torch, torchvision, TensorFlow's operations):
