@@ -67,7 +67,7 @@ def test_help_fits_the_terminal(monkeypatch, columns):
     lines = [line for line in shots[-1].splitlines() if not line.startswith(("* decay_rules", "  rate_rules"))]
     assert max(map(len, lines)) <= columns and len(lines) > 100
     # No word was cut by the terminal's own breaks.
-    assert {"recipe's", "configs/resnet_rs50.py:digits;", "augmentation"} <= set(shots[-1].split())
+    assert {"recipe's", "resnet_rs50:digits;", "augmentation"} <= set(shots[-1].split())
 
 
 def test_the_help_of_a_pipe_is_the_same_for_every_terminal(monkeypatch, capsys):

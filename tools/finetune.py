@@ -57,10 +57,13 @@ def run(args: argparse.Namespace) -> int:
     def chosen(fields: dict[str, Any]) -> list[str]:
         return [f"--config.{name}={value}" for name, value in fields.items() if name not in given]
 
-    config, _ = main_lib.parse(recipe)  # what is wrong is said before anything is read
+    # The recipe's warm-up may be longer than the run; its own is chosen below, with the batch.
+    no_warmup = chosen({"schedule.warmup_epochs": 0})
+    config, _ = main_lib.parse([*recipe, *no_warmup])  # what is wrong is said before anything is read
+    finetune.check_workdir(workdir, config)
     process.prepare(deterministic=config.deterministic)
     recipe += chosen(finetune.folder_fields(folder))
-    config, _ = main_lib.parse(recipe)
+    config, _ = main_lib.parse([*recipe, *no_warmup])
     images = finetune.open_images(config)
     defaults = main_lib.load_config(recipe[1], [])
     recipe += chosen(

@@ -33,7 +33,8 @@ def rows(patterns: Sequence[str], *, pretrained: bool) -> list[dict[str, Any]]:
     names = jaxvision.list_models(patterns or "*", pretrained=pretrained)
     if not names:
         kind = "published weights match" if pretrained else "model matches"
-        raise UserError(f"no {kind} {', '.join(patterns)}; jaxvision models lists all {len(jaxvision.list_models())}")
+        hint = f'"*{patterns[0]}*" finds a part of a name; `jaxvision models` lists all'
+        raise UserError(f"no {kind} {', '.join(patterns)}: {hint} {len(jaxvision.list_models())}")
     specs = [(name, jaxvision.model_spec(name)) for name in names]
     return [
         {

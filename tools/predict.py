@@ -33,13 +33,14 @@ def find_images(names: Sequence[str]) -> list[str]:
     Raises:
       UserError: one does not exist, or a folder has no images.
     """
-    from jaxvision.data.image_files import IMAGE_SUFFIXES
+    from jaxvision.data.image_files import IMAGE_SUFFIXES, is_visible
 
     found: list[str] = []
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            files = (p for p in path.rglob("*") if is_visible(p.name) and p.is_file())
+            inside = sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
                 command_line.fail(f"no images below {path}: looked for {', '.join(IMAGE_SUFFIXES)}")
             found += map(str, inside)

@@ -84,8 +84,10 @@ def without_fold(source: Source, k: int, n: int) -> Subset:
 
 def _shuffled(source: Source, n: int) -> np.ndarray:
     if len(source) < 2 * n:
-        raise UserError(f"{len(source)} examples are too few for {n} folds")
+        raise UserError(f"{len(source)} examples are too few for {n} parts (data.fold): at least {2 * n} are needed")
     order = np.random.default_rng(0).permutation(len(source))
+    while isinstance(source, Relabelled):  # the same parts, whatever the order of the classes
+        source = source.source
     labels = source.labels if isinstance(source, FolderSource | ArraySource) else None
     return order if labels is None else order[np.argsort(labels[order], kind="stable")]
 

@@ -23,6 +23,9 @@ WINDOW = (
 )
 
 
+_INCOMPLETE = ".export-"
+
+
 def check_target(folder: Path, *, overwrite: bool) -> None:
     """Checks that an export can be written to a folder, before the work begins.
 
@@ -34,7 +37,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
       UserError: it holds other files, an export that must not be replaced, or is no folder.
     """
     check_folder(folder)
-    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.exists() else set()
     others = sorted(found - FILES) or (sorted(found) if DESCRIPTION not in found else [])
     if others:
         raise UserError(f"{folder} holds other files ({listed(others, 5)}): choose an empty or new folder")
@@ -57,7 +60,9 @@ def write(folder: Path, files: Mapping[str, bytes], *, overwrite: bool) -> None:
     check_target(folder, overwrite=overwrite)
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    incomplete = folder / f".{secrets.token_hex(4)}"
+    for abandoned in folder.glob(f"{_INCOMPLETE}*"):  # of an export that was killed
+        shutil.rmtree(abandoned, ignore_errors=True)
+    incomplete = folder / f"{_INCOMPLETE}{secrets.token_hex(4)}"
     try:
         for name, content in files.items():
             replace_file(incomplete / name, lambda file, content=content: file.write_bytes(content))

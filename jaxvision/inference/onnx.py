@@ -49,7 +49,7 @@ def to_onnx(model: FusedModel, images: ImageInput) -> bytes:
     if model.module.dtype != jnp.float32:
         raise UserError("ONNX Runtime has few kernels of bfloat16 for a CPU: export the model in float32")
     shape = export.symbolic_shape(", ".join(map(str, images.shape)))
-    with as_onnx_converts(), _quiet():
+    with as_onnx_converts(), _quiet(), _functions_kept():
         try:
             converted = jax2onnx.to_onnx(
                 inference_function(model, images), [jax.ShapeDtypeStruct(shape, images.dtype)], opset=OPSET,
@@ -83,6 +83,19 @@ def _operation(traceback: TracebackType | None) -> str:
             found = f"the operation {equation.primitive.name} of {shapes}"
         traceback = traceback.tb_next
     return found
+
+
+@contextlib.contextmanager
+def _functions_kept() -> Iterator[None]:
+    """Gives JAX its functions back: jax2onnx 0.13 leaves one of its own in the place of ``jnp.cumsum``."""
+    before = [(module, dict(vars(module))) for module in (jax, jnp, jax.lax, jax.nn, jax.random)]
+    try:
+        yield
+    finally:
+        for module, functions in before:
+            for name, function in functions.items():
+                if getattr(module, name) is not function:
+                    setattr(module, name, function)
 
 
 @contextlib.contextmanager

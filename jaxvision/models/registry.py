@@ -125,6 +125,8 @@ def _refuse_path(name: str) -> None:
         recipe = own if own.is_file() else path.stem
         raise UserError(f"unknown model {name!r}: it is a recipe, which is trained with --config {recipe}")
     prefix, colon, rest = name.partition(":")
+    if colon and prefix in ("hf-hub", "local-dir"):
+        raise UserError(f'{name!r} names weights, a model\'s name is expected: write it, and weights="{name}"')
     if colon and len(prefix) > 1:  # one letter is a drive of Windows
         raise UserError(f'unknown prefix "{prefix}:" of {name!r}: expected "hf-hub:{rest}", or "local-dir:{rest}"')
     if "/" in name:

@@ -251,7 +251,9 @@ class Checkpointer:
             with contextlib.suppress(Exception):
                 self._manager.close()
                 break
-        self._manager = ocp.CheckpointManager(self.directory, options=self._options)
+        with contextlib.suppress(Exception):  # otherwise the next save fails and says why
+            self._repair_scores()
+            self._manager = ocp.CheckpointManager(self.directory, options=self._options)
 
     def _repair_scores(self) -> None:
         """Empties damaged score files: Orbax reads them first of all, and fails to start where one is damaged."""

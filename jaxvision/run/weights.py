@@ -32,12 +32,14 @@ class SavedRun:
       config: of the run, nested dicts.
       step: of the checkpoint.
       class_names: in the classifier's order; None where the run did not keep them.
+      examples: how many it was trained and evaluated on; None where the run did not keep that.
     """
 
     state: State
     config: dict[str, Any]
     step: int
     class_names: tuple[str, ...] | None
+    examples: tuple[int, int] | None
 
 
 def weights_source(text: str, spec: ModelSpec, *, ema: bool = True) -> Path | State:
@@ -105,7 +107,8 @@ def read_run(workdir: Path, *, ema: bool, step: int | None = None) -> SavedRun:
         for prefix in prefixes:
             if name.startswith(prefix):
                 state[name.removeprefix(prefix)] = torch_layout(value)
-    return SavedRun(state, meta["config"], found, trained_class_names(workdir.expanduser(), meta))
+    names, examples = trained_class_names(workdir.expanduser(), meta), meta.get("examples")
+    return SavedRun(state, meta["config"], found, names, None if examples is None else tuple(examples))
 
 
 def not_finite(flat: Mapping[str, np.ndarray]) -> str:

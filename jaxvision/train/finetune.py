@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -74,6 +75,23 @@ def folder_fields(folder: Path) -> dict[str, str]:
     """
     layout = find_layout(folder)
     return {"data.train_split": layout.train_split, "data.eval_split": layout.eval_split, "data.fold": layout.fold}
+
+
+def check_workdir(workdir: Path, config: Config) -> None:
+    """Checks that a workdir may become, or go on with, the run of a config.
+
+    Raises:
+      UserError: it has a run that started from other weights, or from which this one is to start.
+    """
+    saved = workdir / "config.json"
+    if not saved.is_file() or not (workdir / "checkpoints").is_dir():
+        return
+    before = json.loads(saved.read_text())["model"]["weights"]
+    if config.model.weights != before:
+        raise UserError(
+            f"{workdir} has a run from the weights {before or 'of its start'}, which the same command would resume; to "
+            f"start from {config.model.weights}, choose another --workdir"
+        )
 
 
 def open_images(config: Config) -> Images:

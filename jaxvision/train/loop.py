@@ -34,7 +34,7 @@ from jaxvision.train.metrics import EVAL_COLUMNS, TRAIN_COLUMNS, TRAIN_METRICS, 
 from jaxvision.train.progressive import stages
 from jaxvision.train.replicas import group_notes
 from jaxvision.train.state import flatten, unflatten
-from jaxvision.train.workdir import check_same_classes, keep_description, open_workdir
+from jaxvision.train.workdir import check_same_classes, check_same_examples, keep_description, open_workdir
 
 LAG = 2  # steps the host may be ahead of the report it checks
 PROFILED = (10, 20)  # first and last traced step after the start
@@ -82,6 +82,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int], held: co
         if bad := not_finite(flat):
             raise UserError(f"the weights of the checkpoint of step {start} are not finite: {bad}. Delete its folder.")
         check_same_classes(workdir, meta.get("class_names"), train_source.class_names)
+        check_same_examples(workdir, meta, config, (len(train_source), len(eval_source)))
         if flat["bad_in_row"] >= config.max_bad_steps:
             flat["bad_in_row"] = np.zeros_like(flat["bad_in_row"])  # that run was given up: this is another attempt
         state, evaluated = sharding.replicate(mesh, unflatten(state, flat)), meta.get("evaluated", True)
@@ -114,6 +115,7 @@ def _run(config: Config, workdir: Path, mesh: Mesh, at: dict[str, int], held: co
         meta = {
             "config": json.loads(config.to_json()),
             "class_names": list(train_source.class_names),
+            "examples": [len(train_source), len(eval_source)],
             "evaluated": score is not None or not length.evaluates(step),
         }
         flat = sharding.fetch(flatten(state))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxvision.config import Config
 from jaxvision.data.classes import class_differences
@@ -63,6 +64,28 @@ def check_same_classes(workdir: Path, trained: Sequence[str] | None, class_names
     if trained is not None and tuple(trained) != tuple(class_names):
         found = class_differences("of the run", trained, "of the data", class_names)
         raise UserError(f"{workdir} has a run with other classes than this data ({found}): choose another --workdir")
+
+
+def check_same_examples(workdir: Path, meta: Mapping[str, Any], config: Config, examples: tuple[int, int]) -> None:
+    """Refuses to resume where the data grew or shrank: the order of examples and the parts of a fold follow its size.
+
+    Args:
+      workdir: of the run.
+      meta: of the checkpoint, with the numbers of examples and the config of the run.
+      config: of the command; where its ``data`` differs, the user has other data in mind and is told of the change.
+      examples: to train and to evaluate on now.
+
+    Raises:
+      UserError: the message has both numbers.
+    """
+    before = meta.get("examples")
+    same_data = meta.get("config", {}).get("data") == json.loads(config.to_json())["data"]
+    if before is not None and same_data and tuple(before) != examples:
+        raise UserError(
+            f"{workdir} has a run on {before[0]} training and {before[1]} evaluation images, the data {examples[0]} "
+            f"and {examples[1]} now: their order, and which are set aside, would be others. Choose another --workdir; "
+            f"--config.model.weights={workdir} starts from this run's weights"
+        )
 
 
 def run_class_differences(weights: str, class_names: Sequence[str]) -> str | None:

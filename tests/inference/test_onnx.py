@@ -71,3 +71,15 @@ def test_bfloat16_is_refused():
     model = jaxvision.create_model("resnet10t", dtype=jnp.bfloat16, key=jax.random.key(0))
     with pytest.raises(UserError, match="float32"):
         to_onnx(model, ImageInput(size=(64, 64)))
+
+
+def test_jax_is_as_before_a_conversion():
+    modules = (jax, jnp, jax.lax, jax.nn, jax.random)
+    before = [dict(vars(module)) for module in modules]
+    model = jaxvision.create_model("resnet10t", key=jax.random.key(0), num_classes=3)
+    for _ in range(2):
+        to_onnx(jaxvision.fuse(model), ImageInput(size=(32, 32)))
+    for module, functions in zip(modules, before, strict=True):
+        changed = [name for name, function in functions.items() if getattr(module, name) is not function]
+        assert not changed, module
+    np.testing.assert_array_equal(jnp.cumsum(jnp.arange(4.0), 0), [0, 1, 3, 6])

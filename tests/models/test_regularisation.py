@@ -104,7 +104,7 @@ def test_folds_part_the_training_set():
         rest = sources.without_fold(source, k, 5)
         assert not set(rest.ids) & set(part.ids) and len(rest) + len(part) == 23 and rest.num_classes == 3
         assert rest.read(0)[1] == source.read(int(rest.ids[0]))[1] and rest.where(0) == source.where(int(rest.ids[0]))
-    with pytest.raises(UserError, match="too few for 12 folds"):
+    with pytest.raises(UserError, match="too few for 12 parts"):
         sources.only_fold(source, 1, 12)
 
 

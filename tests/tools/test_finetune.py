@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import jaxvision
+from jaxvision import main
 from tools import finetune, predict, validate
 
 NAMES = ["blue", "green", "red"]
@@ -99,8 +100,8 @@ def test_its_run_is_validated_and_predicts_by_itself(tuned, colors, tmp_path, ca
     assert expected in capsys.readouterr().out
     for i in range(10):
         (moved / "red" / f"{i}.png").unlink()
-    assert run(validate, workdir, "--data", moved) == 0
-    assert "10 images of folder fold 1/5" in capsys.readouterr().out
+    assert run(validate, workdir, "--data", moved) == 2  # the part set aside would have images of the training
+    assert "a part of its data, 12 examples; of " in capsys.readouterr().err
     assert run(validate, workdir, "--data", moved, "--split", ".") == 0
     assert "50 images of folder ." in capsys.readouterr().out
     green = moved / "green"
@@ -108,6 +109,30 @@ def test_its_run_is_validated_and_predicts_by_itself(tuned, colors, tmp_path, ca
         assert run(predict, *words, "--json") == 0
         rows = json.loads(capsys.readouterr().out)
         assert len(rows) == 20 and all(row["top"][0][1] == "green" for row in rows)
+
+
+@pytest.mark.program
+def test_a_run_is_not_resumed_on_grown_data_or_from_other_weights(tuned, colors, tmp_path):
+    workdir, photos = shutil.copytree(tuned[0], tmp_path / "run"), shutil.copytree(colors[0], tmp_path / "photos")
+    added = colors[0] / "red" / "more.png"
+    shutil.copy(photos / "red" / "0.png", added)
+    command = ["--config", str(tuned[0]), "--workdir", str(workdir), "--config.epochs=10"]
+    try:
+        status, output = cli.run(command, quick=True)
+    finally:
+        added.unlink()
+    output = " ".join(output.split())
+    assert status == 2 and "has a run on 48 training and 12 evaluation images, the data 48 and 13 now" in output
+    words = (photos, "--model", "resnet10t", "--weights", tuned[0], "--workdir", workdir)
+    status, output = cli.run_tool("finetune.py", *map(str, words))
+    assert status == 2 and "to start from" in output and "choose another --workdir" in " ".join(output.split())
+
+
+def test_a_short_run_has_a_shorter_warm_up(colors, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(main, "main", lambda recipe: seen.append(main.parse(recipe)[0]) or 0)
+    assert finetune.main([*command(colors, tmp_path / "new"), "--epochs=1"]) == 0
+    assert seen[0].epochs == 1 and seen[0].schedule.warmup_epochs == 0.1
 
 
 @pytest.mark.program

@@ -100,7 +100,7 @@ def test_a_run_is_validated_as_it_evaluated_itself(photos, monkeypatch, tmp_path
         "data": {"dct_method": "fast"},
     }
     state = {name: value.numpy() for name, value in torch.load(photos[0] / "w.pth", weights_only=True).items()}
-    monkeypatch.setattr(load_model, "run_of", lambda *args, **kwargs: SavedRun(state, config, 5, None))
+    monkeypatch.setattr(load_model, "run_of", lambda *args, **kwargs: SavedRun(state, config, 5, None, None))
     parsed = argparse.Namespace(model="resnet18", weights=tmp_path, image_size=None, crop_pct=None, test_size=False,
                                 raw=False, dtype="float32", fuse=False)  # fmt: skip
     settings = load_model.load(parsed).settings

@@ -204,9 +204,16 @@ def track(text: str, results: Iterable[Any]) -> Iterable[Any]:
 
 
 def run(action: Callable[[Any], int], arguments: Any) -> int:
-    """Exit status of a tool's work: its own, or that of a ``UserError``, which is printed as one message."""
+    """Exit status of a tool's work: its own, or that of an error of the user's or the disk's, told in one message."""
     try:
         return action(arguments)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        from jaxvision import terminal
+
+        terminal.print_error(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)
+        return 2
     except ValueError as error:
         from jaxvision import terminal
         from jaxvision.errors import UserError

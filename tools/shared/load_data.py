@@ -16,6 +16,8 @@ from jaxvision.run.console import notes
 from jaxvision.run.weights import SavedRun
 from jaxvision.train import inputs
 
+WITHOUT_FOLDER = ("digits", "synthetic")
+
 
 def open_source(args: argparse.Namespace, run: SavedRun | None = None) -> Source:
     """The split ``args.split`` of the data set that --data-name and --data-dir name, as in a training run.
@@ -32,11 +34,23 @@ def open_source(args: argparse.Namespace, run: SavedRun | None = None) -> Source
     config = None if run is None else resolve(from_saved(run.config))
     if config is not None and args.data_name is None:
         args.data_name = config.data.name
+        if args.data_dir and args.data_name in WITHOUT_FOLDER:
+            raise UserError(
+                f"the run's data is {args.data_name}, which is in no folder: what is {args.data_dir}? Add --data-name, "
+                "such as --data-name folder"
+            )
         if args.class_map is None and args.split is None:
             place = str(args.data_dir or config.data.dir)
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=place))
+            source = inputs.open_eval(config)
+            if config.data.fold and run.examples is not None and len(source) != run.examples[1]:
+                raise UserError(
+                    f"the run was evaluated on a part of its data, {run.examples[1]} examples; of {place} it has "
+                    f"{len(source)}: these are other data. --split {config.data.train_split} takes all of them; where "
+                    "the run was trained on some, that is no test"
+                )
             args.split = f"fold {config.data.fold}" if config.data.fold else config.data.eval_split
-            return inputs.open_eval(config)
+            return source
         args.data_dir, args.split = args.data_dir or config.data.dir or None, args.split or config.data.eval_split
     elif args.data_name is None and args.data_dir and not (args.data_dir / DataConfig.name).is_dir():
         found = [split for split in ("train", "val", "validation") if (args.data_dir / split).is_dir()]
