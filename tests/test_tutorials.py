@@ -18,9 +18,9 @@ FEW = " --config.steps=4 --config.batch_size=16 --config.data.eval_split=test[:9
 SHORTER = {
     "finetune": {"--workdir runs/photos": "--workdir runs/photos --config.steps=3 --batch-size 8"},
     "scratch": {"--workdir runs/digits": f"--workdir runs/digits{FEW}", "--config.epochs=4": FEW},
-    "recipe": {"--workdir runs/try": f"--workdir runs/try{FEW}"},
+    "recipe": {"--workdir runs/try": f"--workdir runs/try{FEW} --config.model.name=resnet18"},
     "model": {"--workdir runs/eca": f"--workdir runs/eca{FEW}"},
-    "hosts": {"--config.steps=100": FEW},
+    "hosts": {"--config.steps=100": "--config.steps=4 --config.batch_size=16"},
 }
 
 
