@@ -18,6 +18,7 @@ from jaxvision.config import Config
 from jaxvision.errors import UserError, did_you_mean, near_words
 from jaxvision.recipes import SQUARE_ROOT, rate_factor
 
+_LEAVING_S = 20.0  # seconds that several processes may take to leave each other when all is done and saved
 _WIDTH = 100  # of lines that no terminal shows
 FLAGS = {
     "--config NAME[:VARIANT]": "a recipe, for example resnet_rs50 or resnet_rs50:digits; or a config file, for "
@@ -224,13 +225,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, workdir = parse(argv)
         # Only now: importing JAX's users costs seconds that a typo should not.
         from jaxvision.ops import process
+        from jaxvision.run.preemption import end_within
         from jaxvision.train import evaluate, loop
 
         process.prepare(deterministic=config.deterministic)
         with terminal.lasting_streams():
             if (note := batch_note(argv, config)) and config.distributed.process == 0:
                 terminal.say(f"note: {note}")
-            return evaluate.run(config, workdir) if config.mode == "eval" else loop.run(config, workdir)
+            status = evaluate.run(config, workdir) if config.mode == "eval" else loop.run(config, workdir)
+        end_within(_LEAVING_S, status)
+        return status
     except UserError as error:
         terminal.print_error(error)
         return getattr(error, "status", 2)

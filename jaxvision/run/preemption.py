@@ -74,6 +74,28 @@ class Preemption:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not installed from Python
 
 
+def end_within(seconds: float, status: int) -> None:
+    """Lets a run of several processes, whose work is done and saved, end after some time at the latest.
+
+    JAX waits for ever while it leaves the cluster, if a signal came after the last step: the process that got it asks
+    the others where to stop, and they have left already.
+
+    Args:
+      seconds: from now on.
+      status: the exit status then.
+    """
+    if jax.process_count() == 1:
+        return
+
+    def end() -> None:
+        time.sleep(seconds)
+        os._exit(status)
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    threading.Thread(target=end, name="jaxvision-end", daemon=True).start()
+
+
 def write_notice(text: str) -> None:
     """A line on the error stream, past Python's buffers: a signal may come in the middle of another write."""
     os.write(2, f"\n{text}\n".encode())

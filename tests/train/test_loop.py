@@ -148,6 +148,18 @@ def two_processes(workdir, data, **overrides):
     return [cli.start(cli.arguments(workdir, data, distributed__process=i, **common), quick=True) for i in range(2)]
 
 
+@pytest.mark.program
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_last_step_of_two_processes_does_not_hang(number, digits_dir, tmp_path):
+    """JAX waited for ever: the process that got it asked the other, which had left, where to stop."""
+    processes = two_processes(tmp_path, digits_dir, steps=3, data__eval_split="test[:20]", checkpoint__every_steps=0)
+    cli.wait_for(processes[0], "eval at step 3")
+    processes[0].send_signal(number)
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
 def test_two_processes_equal_one_with_two_devices_and_name_a_lost_peer(digits_dir, tmp_path):
     long = {"steps": 5000, "eval__every_epochs": 0.25, "checkpoint__every_steps": 0}
     process = cli.start(cli.arguments(tmp_path / "one", digits_dir, **long), devices=2, quick=True)
